@@ -1,0 +1,2 @@
+//! policyd.
+fn main() {}

@@ -1,0 +1,2 @@
+//! policyc.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Compiles a snapshot to the ruleset of one node.

@@ -1,0 +1,1 @@
+//! Decodes objects from documents, strictly where policy depends on it.

@@ -1,0 +1,1 @@
+//! Answers flows from the semantics of NetworkPolicy, with every reason.

@@ -1,0 +1,302 @@
+//! The ruleset as data: chains, rules and sets of table `filter`, a family at a time.
+//!
+//! Nothing here is text of iptables or ipset; [`crate::render`] makes that. The kernel executes it
+//! as [`crate::simulate`] does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::cidr::Family;
+use crate::config::{DenyAction, InterfaceName};
+use crate::port::{PortRange, Protocol};
+
+/// The name of a chain of ours: `NPC-` and at most 28 characters in all.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainName(Arc<str>);
+
+impl ChainName {
+    /// What all our chains begin with.
+    pub const PREFIX: &str = "NPC-";
+    /// The most characters that both backends take.
+    pub const LIMIT: usize = 28;
+
+    /// Takes a name. `None` where it lacks the prefix, is too long, or has characters besides
+    /// letters, digits and `-`.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let ok = text.starts_with(Self::PREFIX)
+            && (Self::PREFIX.len() + 1..=Self::LIMIT).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        ok.then(|| Self(Arc::from(text)))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a set of ours, at most 31 characters.
+///
+/// A set of pods carries a generation: to change members and rules together, the set is made anew
+/// under the next one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetName {
+    /// The family of its addresses.
+    pub family: Family,
+    /// What it holds.
+    pub role: SetRole,
+}
+
+/// What a set holds, and so how it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetRole {
+    /// The addresses of pods that a definition selects: `npc4-p-<hash>-<generation>`.
+    Pods {
+        /// Hash of the canonical definition: 16 characters of base32.
+        hash: Arc<str>,
+        /// Counts the times that it was made anew.
+        generation: Generation,
+    },
+    /// The networks of ipBlocks, named by their content and never edited: `npc4-n-<hash>`.
+    Networks {
+        /// Hash of the content: 16 characters of base32.
+        hash: Arc<str>,
+    },
+    /// The local addresses isolated in any direction: `npc4-iso`.
+    Isolated,
+}
+
+/// The generation of a set of pods. Written in base 36, at most 6 characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u32);
+
+impl Generation {
+    /// The greatest whose notation still fits a set's name.
+    pub const LIMIT: u32 = 36_u32.pow(6) - 1;
+
+    /// The next one; after the greatest comes 0 again.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(if self.0 >= Self::LIMIT { 0 } else { self.0 + 1 })
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = Vec::new();
+        let mut rest = self.0;
+        loop {
+            digits.push(char::from_digit(rest % 36, 36).unwrap_or('0'));
+            rest /= 36;
+            if rest == 0 {
+                break;
+            }
+        }
+        f.write_str(&digits.into_iter().rev().collect::<String>())
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::V4 => "npc4",
+            Family::V6 => "npc6",
+        };
+        let text = match &self.role {
+            SetRole::Pods { hash, generation } => format!("{family}-p-{hash}-{generation}"),
+            SetRole::Networks { hash } => format!("{family}-n-{hash}"),
+            SetRole::Isolated => format!("{family}-iso"),
+        };
+        f.pad(&text)
+    }
+}
+
+impl fmt::Debug for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The members of a set. Its kernel type follows from [`SetRole`]: `hash:net` for
+/// [`SetRole::Networks`], `hash:ip` for the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressSet {
+    /// The members. In a `hash:ip` set every network is a single address and no entry is `nomatch`.
+    pub members: BTreeSet<Member>,
+}
+
+/// One member of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The network; a /32 or /128 for an address. Never /0.
+    pub net: IpNet,
+    /// Whether an address that lies here, and in no longer entry, is not in the set.
+    pub nomatch: bool,
+}
+
+impl Member {
+    /// A single address.
+    #[must_use]
+    pub fn address(address: IpAddr) -> Self {
+        Self { net: IpNet::from(address), nomatch: false }
+    }
+}
+
+/// Which side of a packet a set is looked up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The source address.
+    Source,
+    /// The destination address.
+    Destination,
+}
+
+/// One condition of a rule. A rule applies where all of its conditions hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Match {
+    /// `-i`: the packet came in by this interface.
+    InInterface(InterfaceName),
+    /// `-m physdev --physdev-is-bridged`: it goes from one port of the bridge to another.
+    Bridged,
+    /// `-s`.
+    Source(IpNet),
+    /// `-d`.
+    Destination(IpNet),
+    /// `-p tcp|udp|sctp`.
+    Protocol(Protocol),
+    /// `-p icmpv6 --icmpv6-type N`.
+    Icmpv6Type(u8),
+    /// `-p tcp ! --syn`: a TCP segment that opens no connection.
+    NotSyn,
+    /// `--dport a[:b]`; the rule has a [`Match::Protocol`] before it.
+    DestinationPort(PortRange),
+    /// `-m multiport --dports ...`: 2 to 15 slots, a range of several ports taking two; the rule has
+    /// a [`Match::Protocol`] before it.
+    DestinationPorts(Vec<PortRange>),
+    /// `-m set --match-set NAME src|dst`.
+    Set {
+        /// The set.
+        set: SetName,
+        /// With which address.
+        side: Side,
+    },
+    /// `-m conntrack ! --ctstate RELATED,ESTABLISHED`.
+    NotEstablished,
+    /// `-m conntrack --ctstate NEW`.
+    New,
+    /// `-m conntrack ! --ctorigdst ADDRESS`: the connection was first made to another address.
+    NotOriginalDestination(IpAddr),
+    /// `-m addrtype --dst-type BROADCAST`.
+    ToBroadcast,
+    /// `-m addrtype --src-type LOCAL`: sent from an address of this node.
+    FromLocal,
+}
+
+/// What a rule does with a packet that meets its conditions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// Back to behind the last jump; an allowed packet leaves our chains so.
+    Return,
+    /// `-j`: comes back at the end of the chain.
+    Jump(ChainName),
+    /// `-g`: comes back to where the chain of this rule would have.
+    Goto(ChainName),
+    /// Dropped or, as configured, refused. (`Reject` stands for the two rules that refuse TCP by
+    /// reset and the rest by port-unreachable.)
+    Deny(DenyAction),
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rule {
+    /// The conditions, in the order of evaluation.
+    pub matches: Vec<Match>,
+    /// A comment for the reader of `iptables-save`: at most 255 bytes, no control characters.
+    pub comment: Option<String>,
+    /// What follows.
+    pub target: Target,
+}
+
+/// The rules of one chain, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Chain {
+    /// The rules.
+    pub rules: Vec<Rule>,
+}
+
+/// A built-in chain that carries a rule of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// FORWARD.
+    Forward,
+    /// OUTPUT, where IPVS is in use.
+    Output,
+}
+
+impl Hook {
+    /// The built-in chain's name.
+    #[must_use]
+    pub fn builtin(self) -> &'static str {
+        match self {
+            Hook::Forward => "FORWARD",
+            Hook::Output => "OUTPUT",
+        }
+    }
+}
+
+/// Chains, hooks and sets of one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilyRules {
+    /// The rule of ours that stands first in each built-in chain.
+    pub hooks: BTreeMap<Hook, Rule>,
+    /// Our chains.
+    pub chains: BTreeMap<ChainName, Chain>,
+    /// Our sets.
+    pub sets: BTreeMap<SetName, AddressSet>,
+}
+
+/// Everything that we have in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// IPv4: `iptables`, sets of family inet.
+    pub v4: FamilyRules,
+    /// IPv6: `ip6tables`, sets of family inet6.
+    pub v6: FamilyRules,
+}
+
+impl Ruleset {
+    /// The rules of `family`.
+    #[must_use]
+    pub fn family(&self, family: Family) -> &FamilyRules {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    /// The rules of `family`, to change.
+    pub fn family_mut(&mut self, family: Family) -> &mut FamilyRules {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Executes a ruleset on a packet as the kernel does.

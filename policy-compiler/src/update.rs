@@ -1,0 +1,126 @@
+//! Changes: what happens in the cluster, and the steps that bring the kernel after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cidr::Family;
+use crate::cluster::{Namespace, Node, Pod};
+use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::policy::Policy;
+use crate::ruleset::{AddressSet, Chain, ChainName, Hook, Member, Rule, Ruleset, SetName};
+
+/// Something happened to an object that verdicts depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A pod is now so.
+    PodApplied(Box<Pod>),
+    /// A pod is gone.
+    PodDeleted(ObjectKey),
+    /// A namespace is now so.
+    NamespaceApplied(Namespace),
+    /// A namespace is gone.
+    NamespaceDeleted(NamespaceName),
+    /// A policy is now so.
+    PolicyApplied(Box<Policy>),
+    /// A policy is gone.
+    PolicyDeleted(ObjectKey),
+    /// A node is now so.
+    NodeApplied(Node),
+    /// A node is gone.
+    NodeDeleted(NodeName),
+    /// Everything was listed anew: objects that are not in it are gone.
+    Relisted(Box<crate::cluster::Snapshot>),
+}
+
+/// One step of an [`Update`]. The kernel does each as a whole for its family (a transaction or one
+/// set at a time, in an order that does not matter); after every step each half of every verdict is
+/// the old or the new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make sets that nothing refers to yet, with their members.
+    CreateSets(BTreeMap<SetName, AddressSet>),
+    /// Add members to sets that rules refer to.
+    AddMembers(BTreeMap<SetName, BTreeSet<Member>>),
+    /// One transaction: declare chains with these rules, replacing what they had; delete chains;
+    /// put each hook's rule first, once, and remove the hooks named.
+    ReplaceChains(ChainsUpdate),
+    /// Remove members from sets that rules refer to.
+    RemoveMembers(BTreeMap<SetName, BTreeSet<Member>>),
+    /// Remove sets that nothing refers to any more.
+    DestroySets(BTreeSet<SetName>),
+}
+
+/// The chain changes of one family, done in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainsUpdate {
+    /// Which family.
+    pub family: Family,
+    /// Chains that are new or have changed, whole.
+    pub replace: BTreeMap<ChainName, Chain>,
+    /// Chains that go.
+    pub delete: BTreeSet<ChainName>,
+    /// Hooks that are new or have changed.
+    pub hook: BTreeMap<Hook, Rule>,
+    /// Hooks that go, with the rule they had.
+    pub unhook: BTreeMap<Hook, Rule>,
+}
+
+/// What brings the kernel from one ruleset to the next: steps to carry out in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// The steps; none where nothing changed.
+    pub steps: Vec<Step>,
+}
+
+impl Update {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+impl Ruleset {
+    /// Carries out one step, as the kernel does.
+    pub fn carry_out(&mut self, step: &Step) {
+        match step {
+            Step::CreateSets(sets) => {
+                for (name, set) in sets {
+                    self.family_mut(name.family).sets.insert(name.clone(), set.clone());
+                }
+            }
+            Step::AddMembers(sets) => {
+                for (name, members) in sets {
+                    let set = self.family_mut(name.family).sets.entry(name.clone()).or_default();
+                    set.members.extend(members);
+                }
+            }
+            Step::ReplaceChains(update) => {
+                let rules = self.family_mut(update.family);
+                for name in &update.delete {
+                    rules.chains.remove(name);
+                }
+                for (name, chain) in &update.replace {
+                    rules.chains.insert(name.clone(), chain.clone());
+                }
+                for hook in update.unhook.keys() {
+                    rules.hooks.remove(hook);
+                }
+                for (hook, rule) in &update.hook {
+                    rules.hooks.insert(*hook, rule.clone());
+                }
+            }
+            Step::RemoveMembers(sets) => {
+                for (name, members) in sets {
+                    if let Some(set) = self.family_mut(name.family).sets.get_mut(name) {
+                        set.members.retain(|member| !members.contains(member));
+                    }
+                }
+            }
+            Step::DestroySets(names) => {
+                for name in names {
+                    self.family_mut(name.family).sets.remove(name);
+                }
+            }
+        }
+    }
+}
