@@ -1,0 +1,221 @@
+//! Who stands at an end of a flow.
+//!
+//! An address may have several live owners (one has finished without the input saying so, or two
+//! claims overlap): all of them count as peers, the newest is the one that is judged. Finished pods
+//! own nothing. hostNetwork pods are their node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::cidr::Family;
+use crate::cluster::{Phase, Pod, Snapshot};
+use crate::flow::End;
+use crate::labels::Labels;
+use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::policy::{Direction, Policy};
+
+/// One end of a flow, resolved for the flow's family.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Party<'a> {
+    /// The pods that it is, the one that is judged first; none where it is no pod.
+    pub(super) pods: Vec<&'a Pod>,
+    /// The addresses that it may have on the wire: one where that is known, several for a node with
+    /// several, none where the input does not say.
+    pub(super) addresses: Vec<IpAddr>,
+    /// The nodes that it is; one, unless the input contradicts itself.
+    pub(super) nodes: BTreeSet<&'a NodeName>,
+    /// The hostNetwork pod that was asked for; its node stands here for it.
+    pub(super) host_pod: Option<&'a Pod>,
+    /// The pod that was asked for by name.
+    pub(super) asked: Option<&'a ObjectKey>,
+    /// Whether there can be no packet from or to it: no such pod, or no address of this family.
+    pub(super) absent: Option<ObjectKey>,
+}
+
+impl<'a> Party<'a> {
+    /// The pod that is judged.
+    pub(super) fn subject(&self) -> Option<&'a Pod> {
+        self.pods.first().copied()
+    }
+
+    /// The node of the pod that is judged.
+    pub(super) fn pod_node(&self) -> Option<&'a NodeName> {
+        self.subject()?.node.as_ref()
+    }
+
+    /// The same party, were `pod` alone behind it.
+    pub(super) fn as_only(&self, pod: &'a Pod) -> Party<'a> {
+        Party { pods: vec![pod], nodes: BTreeSet::new(), ..self.clone() }
+    }
+}
+
+/// The objects of a snapshot by what flows ask for.
+#[derive(Clone, Debug)]
+pub(super) struct Index<'a> {
+    snapshot: &'a Snapshot,
+    /// Live pods by address, the newest first.
+    owners: BTreeMap<IpAddr, Vec<&'a Pod>>,
+    /// Node addresses.
+    nodes: BTreeMap<&'a NodeName, BTreeSet<IpAddr>>,
+    /// Policies of each namespace, in key order.
+    policies: BTreeMap<&'a NamespaceName, Vec<&'a Policy>>,
+    /// The labels of every namespace that has a pod.
+    labels: BTreeMap<&'a NamespaceName, Labels>,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot) -> Self {
+        let mut owners: BTreeMap<IpAddr, Vec<&Pod>> = BTreeMap::new();
+        for pod in snapshot.pods.values().filter(|pod| pod.is_live()) {
+            for address in pod.addresses.iter() {
+                owners.entry(address).or_default().push(pod);
+            }
+        }
+        for claims in owners.values_mut() {
+            claims.sort_by(|a, b| (&b.age, &b.key).cmp(&(&a.age, &a.key)));
+        }
+        let mut policies: BTreeMap<&NamespaceName, Vec<&Policy>> = BTreeMap::new();
+        for policy in snapshot.policies.values() {
+            policies.entry(&policy.key.namespace).or_default().push(policy);
+        }
+        let labels = snapshot
+            .pods
+            .keys()
+            .map(|key| (&key.namespace, snapshot.namespace_labels(&key.namespace)))
+            .collect();
+        Self { snapshot, owners, nodes: node_addresses(snapshot), policies, labels }
+    }
+
+    /// The live pods that have `address`, the newest first.
+    pub(super) fn owners(&self, address: IpAddr) -> &[&'a Pod] {
+        self.owners.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    /// The nodes that have `address`.
+    pub(super) fn nodes_with(&self, address: IpAddr) -> BTreeSet<&'a NodeName> {
+        self.nodes
+            .iter()
+            .filter(|(_, addresses)| addresses.contains(&address))
+            .map(|(name, _)| *name)
+            .collect()
+    }
+
+    /// The addresses of a node, of one family if that is given.
+    pub(super) fn node_addresses(
+        &self,
+        node: &NodeName,
+        family: Option<Family>,
+    ) -> impl Iterator<Item = IpAddr> {
+        self.nodes
+            .get(node)
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(move |address| family.is_none_or(|family| Family::of(*address) == family))
+    }
+
+    /// The labels of a namespace that has a pod.
+    pub(super) fn namespace_labels(&self, namespace: &NamespaceName) -> Labels {
+        self.labels
+            .get(namespace)
+            .cloned()
+            .unwrap_or_else(|| self.snapshot.namespace_labels(namespace))
+    }
+
+    /// The policies that select `pod` and isolate it in `direction`, in key order.
+    pub(super) fn isolating(&self, pod: &Pod, direction: Direction) -> Vec<&'a Policy> {
+        self.policies
+            .get(&pod.key.namespace)
+            .into_iter()
+            .flatten()
+            .filter(|policy| policy.isolates(direction) && policy.pod_selector.matches(&pod.labels))
+            .copied()
+            .collect()
+    }
+
+    /// Whether `node` runs a pod that is isolated in any direction and has an address of `family`.
+    pub(super) fn has_isolated_pod(&self, node: &NodeName, family: Family) -> bool {
+        self.owners
+            .iter()
+            .filter(|(address, _)| Family::of(**address) == family)
+            .filter_map(|(_, owners)| owners.first())
+            .filter(|pod| pod.node.as_ref() == Some(node))
+            .any(|pod| Direction::ALL.into_iter().any(|d| !self.isolating(pod, d).is_empty()))
+    }
+
+    /// Resolves an end.
+    pub(super) fn party(&self, end: &End, family: Family) -> Party<'a> {
+        match end {
+            End::Address(address) => self.at_address(*address),
+            End::Node(name) => self.node(name, family),
+            End::Pod(key) => match self.snapshot.pods.get_key_value(key) {
+                Some((key, pod)) => Party { asked: Some(key), ..self.pod(pod, family) },
+                None => Party { absent: Some(key.clone()), ..Party::default() },
+            },
+        }
+    }
+
+    /// An address is the pods that own it, else the node that has it, else the world.
+    fn at_address(&self, address: IpAddr) -> Party<'a> {
+        let pods = self.owners(address).to_vec();
+        let nodes = if pods.is_empty() { self.nodes_with(address) } else { BTreeSet::new() };
+        Party { pods, addresses: vec![address], nodes, ..Party::default() }
+    }
+
+    fn node(&self, name: &NodeName, family: Family) -> Party<'a> {
+        let nodes = self
+            .nodes
+            .keys()
+            .copied()
+            .chain(self.snapshot.pods.values().filter_map(|pod| pod.node.as_ref()))
+            .find(|known| *known == name)
+            .into_iter()
+            .collect();
+        let addresses = self.node_addresses(name, Some(family)).collect();
+        Party { addresses, nodes, ..Party::default() }
+    }
+
+    fn pod(&self, pod: &'a Pod, family: Family) -> Party<'a> {
+        let address = pod.addresses.of(family);
+        if pod.host_network && pod.phase != Phase::Finished {
+            return self.host_pod(pod, address, family);
+        }
+        match address {
+            // Packets know addresses, not names: who shares the address is meant too, and a finished
+            // pod's may be somebody else's by now.
+            Some(address) => self.at_address(address),
+            None if !pod.is_live() => Party::default(),
+            None if pod.addresses.is_empty() => Party { pods: vec![pod], ..Party::default() },
+            None => Party { pods: vec![pod], absent: Some(pod.key.clone()), ..Party::default() },
+        }
+    }
+
+    fn host_pod(&self, pod: &'a Pod, address: Option<IpAddr>, family: Family) -> Party<'a> {
+        let mut party = match &pod.node {
+            Some(node) => self.node(node, family),
+            None => Party::default(),
+        };
+        if let Some(address) = address {
+            party.addresses = vec![address];
+        }
+        Party { host_pod: Some(pod), ..party }
+    }
+}
+
+/// What Node objects, the status of the pods on a node and its hostNetwork pods tell of its addresses.
+fn node_addresses(snapshot: &Snapshot) -> BTreeMap<&NodeName, BTreeSet<IpAddr>> {
+    let mut nodes: BTreeMap<&NodeName, BTreeSet<IpAddr>> = BTreeMap::new();
+    for node in snapshot.nodes.values() {
+        nodes.entry(&node.name).or_default().extend(&node.addresses);
+    }
+    for pod in snapshot.pods.values() {
+        if let Some(node) = &pod.node {
+            let addresses = nodes.entry(node).or_default();
+            addresses.extend(&pod.host_addresses);
+            if pod.host_network {
+                addresses.extend(pod.addresses.iter());
+            }
+        }
+    }
+    nodes
+}
