@@ -1,0 +1,3 @@
+//! Tests that send real packets. Each makes network namespaces of its own.
+
+mod lab;
