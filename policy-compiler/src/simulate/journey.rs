@@ -1,0 +1,257 @@
+//! Which nodes' rules the first packet of a flow meets, and as what packet.
+//!
+//! A pod is policed on its node, so a packet from pod to pod comes by the rules of the source's node
+//! and then by those of the destination's, once where they are the same; a node end is policed by
+//! nobody, its own pods see it without any forwarding, others as an ordinary address. What comes from
+//! elsewhere, or goes there, meets the rules of the pod's node. A packet that never leaves its pod, or
+//! that concerns no pod, meets no rules: its journey is empty. On a bridge a packet whose ends are no
+//! pods, but which only a bridge can carry (link-local, multicast, broadcast), may be anywhere: it
+//! meets the rules of every node that has pods.
+//!
+//! An address belongs to the newest of the live pods that claim it, wherever the others run.
+//!
+//! Where a flow has no packets to follow (a template, a pod without an address of the family or
+//! without a node, an object that the snapshot lacks), the journey is empty as well, and [`decide`]
+//! says [`Decision::Unknown`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Outcome, simulate};
+use crate::cidr::Family;
+use crate::cluster::{Phase, Pod, Snapshot};
+use crate::config::InterfaceName;
+use crate::flow::{End, Flow, Wire};
+use crate::name::NodeName;
+use crate::packet::{Packet, Path};
+use crate::ruleset::Ruleset;
+use crate::verdict::Decision;
+
+/// The bridge that carries the pods of every node, where no other is named: the one that the
+/// reference CNI plugin makes. A ruleset has to be compiled for it to see bridged packets.
+pub const DEFAULT_BRIDGE: &str = "cni0";
+
+/// The rules of one node, met by one packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Whose rules.
+    pub node: NodeName,
+    /// The packet as they see it.
+    pub packet: Packet,
+}
+
+/// The hops of the first packet of `flow`, in order; bridged packets come by [`DEFAULT_BRIDGE`].
+#[must_use]
+pub fn journey(snapshot: &Snapshot, flow: &Flow) -> Vec<Hop> {
+    journey_over(snapshot, flow, InterfaceName::new(DEFAULT_BRIDGE).ok().as_ref())
+}
+
+/// The hops of the first packet of `flow`, in order; bridged packets come by `bridge`.
+#[must_use]
+pub fn journey_over(snapshot: &Snapshot, flow: &Flow, bridge: Option<&InterfaceName>) -> Vec<Hop> {
+    hops(snapshot, flow, bridge).unwrap_or_default()
+}
+
+/// Whether the first packet of `flow` passes on every hop, given the ruleset of every node.
+///
+/// [`Decision::Unknown`] where the flow has no packets, where a hop's node has no ruleset, and where
+/// a ruleset is malformed. Bridged packets come by [`DEFAULT_BRIDGE`].
+#[must_use]
+pub fn decide(
+    rulesets: &BTreeMap<NodeName, Ruleset>,
+    snapshot: &Snapshot,
+    flow: &Flow,
+) -> Decision {
+    decide_over(rulesets, snapshot, flow, InterfaceName::new(DEFAULT_BRIDGE).ok().as_ref())
+}
+
+/// As [`decide`]; bridged packets come by `bridge`.
+#[must_use]
+pub fn decide_over(
+    rulesets: &BTreeMap<NodeName, Ruleset>,
+    snapshot: &Snapshot,
+    flow: &Flow,
+    bridge: Option<&InterfaceName>,
+) -> Decision {
+    let Some(hops) = hops(snapshot, flow, bridge) else {
+        return Decision::Unknown;
+    };
+    hops.iter().fold(Decision::Allowed, |so_far, hop| {
+        let here = rulesets.get(&hop.node).map(|ruleset| simulate(ruleset, &hop.packet).outcome);
+        so_far.and(match here {
+            Some(Outcome::Passes) => Decision::Allowed,
+            Some(Outcome::Denied { .. }) => Decision::Denied,
+            Some(Outcome::Malformed { .. }) | None => Decision::Unknown,
+        })
+    })
+}
+
+/// Where an end of a flow is.
+enum Place<'a> {
+    /// A pod with a network of its own, on this node.
+    Pod(&'a NodeName),
+    /// A node's own stack; of several nodes only where the snapshot contradicts itself.
+    Node(BTreeSet<&'a NodeName>),
+    /// Anywhere else.
+    World,
+}
+
+struct Located<'a> {
+    /// Absent for a node of which no address is known.
+    address: Option<IpAddr>,
+    place: Place<'a>,
+}
+
+/// `None` where there are no packets to follow.
+fn hops(snapshot: &Snapshot, flow: &Flow, bridge: Option<&InterfaceName>) -> Option<Vec<Hop>> {
+    let from = locate(snapshot, &flow.from, flow.family)?;
+    let to = locate(snapshot, &flow.to, flow.family)?;
+    let path = match (&from.place, &to.place) {
+        (Place::Pod(pod), Place::Node(nodes)) if nodes.contains(pod) => Path::ForNode,
+        (Place::Node(nodes), Place::Pod(pod)) if nodes.contains(pod) => {
+            Path::SentByNode { from_local: true }
+        }
+        _ if flow.wire == Wire::Bridged => Path::Forwarded { from: bridge.cloned(), bridged: true },
+        _ => Path::Forwarded { from: None, bridged: false },
+    };
+    let forwarded = matches!(path, Path::Forwarded { .. });
+    // Only between a pod and its own node is the address of no account.
+    let address = |end: &Located<'_>| match end.address {
+        None if !forwarded => Some(unspecified(flow.family)),
+        known => known,
+    };
+    let (source, destination) = (address(&from)?, address(&to)?);
+    if source == destination && matches!(flow.wire, Wire::Routed | Wire::Bridged) {
+        return Some(Vec::new());
+    }
+    let original_destination = match flow.wire {
+        Wire::Translated => service_address(destination),
+        Wire::Routed | Wire::Bridged | Wire::Spoofed => destination,
+    };
+    let packet = Packet {
+        original_destination: Some(original_destination),
+        path,
+        to_broadcast: destination == IpAddr::V4(Ipv4Addr::BROADCAST),
+        ..Packet::opening(source, destination, flow.traffic)
+    };
+    let nodes: Vec<&NodeName> = match (&from.place, &to.place) {
+        (Place::Pod(a), Place::Pod(b)) if a == b => vec![a],
+        (Place::Pod(a), Place::Pod(b)) => vec![a, b],
+        (Place::Pod(node), _) | (_, Place::Pod(node)) => vec![node],
+        _ if flow.wire == Wire::Bridged && on_segment_alone(source, destination) => {
+            nodes_with_pods(snapshot)
+        }
+        _ => Vec::new(),
+    };
+    let hop = |node: &NodeName| Hop { node: node.clone(), packet: packet.clone() };
+    Some(nodes.into_iter().map(hop).collect())
+}
+
+/// Whether a packet between these never leaves its segment, and so is met by bridges alone.
+fn on_segment_alone(source: IpAddr, destination: IpAddr) -> bool {
+    let link_local =
+        |address: IpAddr| matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+    link_local(source)
+        || link_local(destination)
+        || destination.is_multicast()
+        || destination == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// The nodes whose bridges carry pods: a packet that says nothing of where it is may be on any.
+fn nodes_with_pods(snapshot: &Snapshot) -> Vec<&NodeName> {
+    let of_pods = snapshot.pods.values().filter(|pod| pod.is_live() && !pod.addresses.is_empty());
+    of_pods.filter_map(|pod| pod.node.as_ref()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+/// An address that a service could have, other than `target`: of the ranges for documentation.
+fn service_address(target: IpAddr) -> IpAddr {
+    let candidates = match Family::of(target) {
+        Family::V4 => [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)].map(IpAddr::V4),
+        Family::V6 => {
+            [1, 2].map(|last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)).map(IpAddr::V6)
+        }
+    };
+    if candidates[0] == target { candidates[1] } else { candidates[0] }
+}
+
+fn locate<'a>(snapshot: &'a Snapshot, end: &End, family: Family) -> Option<Located<'a>> {
+    match end {
+        End::Pod(key) => {
+            let pod = snapshot.pods.get(key)?;
+            if pod.host_network && pod.phase != Phase::Finished {
+                return locate_host_network(snapshot, pod, family);
+            }
+            locate_address(snapshot, pod.addresses.of(family)?)
+        }
+        End::Node(name) => locate_node(snapshot, name, family),
+        End::Address(address) if Family::of(*address) == family => {
+            locate_address(snapshot, *address)
+        }
+        End::Address(_) => None,
+    }
+}
+
+fn locate_node<'a>(snapshot: &'a Snapshot, name: &NodeName, family: Family) -> Option<Located<'a>> {
+    let (name, addresses) = nodes(snapshot).remove_entry(name)?;
+    let address = addresses.into_iter().find(|address| Family::of(*address) == family);
+    Some(Located { address, place: Place::Node(BTreeSet::from([name])) })
+}
+
+/// A hostNetwork pod is its node, under its own address where it has one.
+fn locate_host_network<'a>(
+    snapshot: &'a Snapshot,
+    pod: &'a Pod,
+    family: Family,
+) -> Option<Located<'a>> {
+    let own = pod.addresses.of(family);
+    match &pod.node {
+        Some(name) => {
+            let node = locate_node(snapshot, name, family)?;
+            Some(Located { address: own.or(node.address), ..node })
+        }
+        None => own.map(|address| Located { address: Some(address), place: Place::World }),
+    }
+}
+
+/// Whose `address` is: a live pod's (the newest owner's), a node's, or nobody's that is known.
+fn locate_address(snapshot: &Snapshot, address: IpAddr) -> Option<Located<'_>> {
+    let owner = snapshot
+        .pods
+        .values()
+        .filter(|pod| pod.is_live() && pod.addresses.of(Family::of(address)) == Some(address))
+        .max_by_key(|pod| (&pod.age, &pod.key));
+    let place = if let Some(pod) = owner {
+        Place::Pod(pod.node.as_ref()?)
+    } else {
+        let having = nodes(snapshot).into_iter().filter(|(_, known)| known.contains(&address));
+        let names: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
+        if names.is_empty() { Place::World } else { Place::Node(names) }
+    };
+    Some(Located { address: Some(address), place })
+}
+
+/// The nodes that are declared or that a pod runs on, with their addresses, those of the node's own
+/// object first.
+fn nodes(snapshot: &Snapshot) -> BTreeMap<&NodeName, Vec<IpAddr>> {
+    let mut nodes: BTreeMap<&NodeName, Vec<IpAddr>> = BTreeMap::new();
+    for node in snapshot.nodes.values() {
+        nodes.entry(&node.name).or_default().extend(&node.addresses);
+    }
+    for pod in snapshot.pods.values() {
+        if let Some(name) = &pod.node {
+            let addresses = nodes.entry(name).or_default();
+            addresses.extend(&pod.host_addresses);
+            if pod.host_network {
+                addresses.extend(pod.addresses.iter());
+            }
+        }
+    }
+    nodes
+}
