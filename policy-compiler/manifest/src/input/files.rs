@@ -1,0 +1,171 @@
+//! Finding and reading files.
+//!
+//! In a directory only `*.yaml`, `*.yml` and `*.json` count, at any depth, sorted by name; entries
+//! that begin with a dot are passed over (editors and ConfigMap volumes keep their own there), and
+//! so is what is no regular file. Links are followed, each directory once. A file that is named
+//! outright is read whatever its name.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use policy_compiler::diagnostic::{Diagnostic, Severity};
+use policy_compiler::document::{Location, Position};
+
+use super::{InputError, Loaded, Options, ParsedFile, merge, parse_file};
+
+/// The path that means standard input.
+pub const STDIN: &str = "-";
+
+/// The files that a path stands for.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// The files, in path order, each named from the path as it was given.
+    pub files: Vec<PathBuf>,
+    /// What could not be looked into.
+    pub errors: Vec<InputError>,
+}
+
+/// Reads what `paths` name: files, directories, and `-` for standard input. A file that is reached
+/// twice is read once.
+#[must_use]
+pub fn read<P: AsRef<Path>>(paths: &[P], options: &Options) -> Loaded {
+    read_from(paths, options, &mut io::stdin())
+}
+
+/// As [`read`], with `stdin` in the place of standard input.
+#[must_use]
+pub fn read_from<P: AsRef<Path>>(paths: &[P], options: &Options, stdin: &mut dyn Read) -> Loaded {
+    let mut parsed: Vec<ParsedFile> = Vec::new();
+    let mut errors: Vec<InputError> = Vec::new();
+    let mut notes: Vec<Diagnostic> = Vec::new();
+    let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+    for path in paths.iter().map(AsRef::as_ref) {
+        if path == Path::new(STDIN) {
+            if seen.insert(path.to_owned()) {
+                match read_all(path, stdin) {
+                    Ok(text) => parsed.push(parse_file(STDIN, &text, options)),
+                    Err(error) => errors.push(error),
+                }
+            }
+            continue;
+        }
+        let listing = list(path);
+        if listing.files.is_empty() && listing.errors.is_empty() {
+            notes.push(nothing_in(path));
+        }
+        errors.extend(listing.errors);
+        for file in listing.files {
+            // What cannot be resolved is at worst read twice.
+            let identity = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+            if !seen.insert(identity) {
+                continue;
+            }
+            match read_text(&file) {
+                Ok(text) => parsed.push(parse_file(&file.display().to_string(), &text, options)),
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+    let mut loaded = merge(&parsed);
+    errors.append(&mut loaded.unreadable);
+    loaded.unreadable = errors;
+    loaded.diagnostics.extend(notes);
+    loaded.diagnostics.sort();
+    loaded
+}
+
+fn nothing_in(path: &Path) -> Diagnostic {
+    Diagnostic {
+        location: Location { file: Some(Arc::from(path.display().to_string())), position: None },
+        object: None,
+        field: String::new(),
+        severity: Severity::Warning,
+        message: "this directory has no *.yaml, *.yml or *.json".to_owned(),
+        help: None,
+    }
+}
+
+/// The files that `path` stands for: itself, or those in the directory that it is.
+#[must_use]
+pub fn list(path: &Path) -> Listing {
+    let mut listing = Listing::default();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => walk(path, &mut listing, &mut BTreeSet::new()),
+        Ok(_) => listing.files.push(path.to_owned()),
+        Err(error) => listing.errors.push(InputError::of_io(path, error)),
+    }
+    listing
+}
+
+/// Whether a file of that name counts in a directory.
+#[must_use]
+pub fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str);
+    !is_hidden(path) && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn walk(directory: &Path, listing: &mut Listing, visited: &mut BTreeSet<PathBuf>) {
+    // A link back to where we came from would never end.
+    if !visited.insert(fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())) {
+        return;
+    }
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut paths: Vec<PathBuf> = match entries {
+        Ok(entries) => entries.into_iter().map(|e| e.path()).collect(),
+        Err(error) => {
+            listing.errors.push(InputError::of_io(directory, error));
+            return;
+        }
+    };
+    paths.sort();
+    for path in paths.into_iter().filter(|path| !is_hidden(path)) {
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => walk(&path, listing, visited),
+            Ok(metadata) if metadata.is_file() && is_manifest(&path) => listing.files.push(path),
+            Err(error) if is_manifest(&path) => {
+                listing.errors.push(InputError::of_io(&path, error));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// Where it cannot be read or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, InputError> {
+    let mut file = fs::File::open(path).map_err(|e| InputError::of_io(path, e))?;
+    read_all(path, &mut file)
+}
+
+fn read_all(path: &Path, reader: &mut dyn Read) -> Result<String, InputError> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|e| InputError::of_io(path, e))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        let before = &bytes[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        InputError::NotUtf8 {
+            file: Arc::from(path.display().to_string()),
+            position: Position {
+                line: u32::try_from(line).unwrap_or(u32::MAX),
+                column: u32::try_from(column).unwrap_or(u32::MAX),
+            },
+            hint: match bytes {
+                [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => " (it seems to be UTF-16)",
+                _ => "",
+            },
+        }
+    })
+}
