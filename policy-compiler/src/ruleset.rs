@@ -34,6 +34,14 @@ impl ChainName {
         ok.then(|| Self(Arc::from(text)))
     }
 
+    /// The name of `NPC-` and these parts, which the compiler makes of its own words, of hexadecimal
+    /// and of hashes, and keeps within the rules of [`ChainName::new`].
+    pub(crate) fn of(parts: fmt::Arguments<'_>) -> Self {
+        let text = format!("{}{parts}", Self::PREFIX);
+        debug_assert!(Self::new(&text).is_some(), "`{text}` is no chain name");
+        Self(Arc::from(text))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
