@@ -1,1 +1,12 @@
 //! Writes rulesets in the syntax of iptables-restore and ipset restore, which nothing else knows.
+//!
+//! Output is deterministic and ends in a newline. Nothing here can fail: what a [`Rule`] can hold
+//! can be written, and no name or comment needs more than quoting.
+
+mod ipset;
+mod iptables;
+mod rule;
+
+pub use self::ipset::ipset_restore;
+pub use self::iptables::{iptables_restore, ruleset};
+pub use self::rule::rule_spec;
