@@ -1,0 +1,183 @@
+//! The cluster as one node's rules see it: who is live, who owns which address, and which local
+//! pods are isolated by what.
+//!
+//! Pods on the host's network, finished pods and templates are nobody here. Where several live pods
+//! claim an address, the newest is its subject, wherever it runs, and each is a peer. The addresses
+//! of nodes are never peers by virtue of a pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::cidr::Family;
+use crate::cluster::{Pod, Snapshot};
+use crate::diagnostic::{Diagnostic, ObjectRef, Severity};
+use crate::labels::Labels;
+use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::policy::{Direction, Policy};
+use crate::ruleset::Member;
+
+/// A namespace with its labels, declared or not.
+pub(super) struct NamespaceView<'a> {
+    /// Its name.
+    pub(super) name: &'a NamespaceName,
+    /// Its labels.
+    pub(super) labels: Labels,
+}
+
+/// Live pods, their namespaces and the addresses of nodes.
+pub(super) struct ClusterView<'a> {
+    pods: Vec<&'a Pod>,
+    namespaces: Vec<(NamespaceView<'a>, Vec<usize>)>,
+    owners: BTreeMap<IpAddr, Vec<usize>>,
+    node_addresses: BTreeSet<IpAddr>,
+}
+
+/// A local pod that some policy isolates.
+pub(super) struct Subject<'a> {
+    /// The pod.
+    pub(super) pod: &'a Pod,
+    /// The policies that isolate it, by direction; never without any.
+    pub(super) policies: BTreeMap<Direction, Vec<&'a Policy>>,
+}
+
+impl<'a> ClusterView<'a> {
+    /// The view of a snapshot.
+    pub(super) fn new(snapshot: &'a Snapshot) -> Self {
+        let pods: Vec<&Pod> =
+            snapshot.pods.values().filter(|pod| pod.is_live() && !pod.template).collect();
+        let mut by_namespace: BTreeMap<&NamespaceName, Vec<usize>> = BTreeMap::new();
+        let mut owners: BTreeMap<IpAddr, Vec<usize>> = BTreeMap::new();
+        for (index, pod) in pods.iter().enumerate() {
+            by_namespace.entry(&pod.key.namespace).or_default().push(index);
+            for address in pod.addresses.iter() {
+                owners.entry(address).or_default().push(index);
+            }
+        }
+        let namespaces = by_namespace
+            .into_iter()
+            .map(|(name, pods)| {
+                (NamespaceView { name, labels: snapshot.namespace_labels(name) }, pods)
+            })
+            .collect();
+        Self { pods, namespaces, owners, node_addresses: node_addresses(snapshot) }
+    }
+
+    /// The live pod of that index.
+    pub(super) fn pod(&self, index: usize) -> &'a Pod {
+        self.pods[index]
+    }
+
+    /// All live pods, as indices.
+    pub(super) fn indices(&self) -> std::ops::Range<usize> {
+        0..self.pods.len()
+    }
+
+    /// The namespaces that have live pods, with these.
+    pub(super) fn namespaces_with_pods(
+        &self,
+    ) -> impl Iterator<Item = (&NamespaceView<'a>, &[usize])> {
+        self.namespaces.iter().map(|(namespace, pods)| (namespace, pods.as_slice()))
+    }
+
+    /// The set member that a pod is in `family`; none for one without an address there, and none for
+    /// the address of a node.
+    pub(super) fn member(&self, index: usize, family: Family) -> Option<Member> {
+        let address = self.pods[index].addresses.of(family)?;
+        (!self.node_addresses.contains(&address)).then(|| Member::address(address))
+    }
+
+    /// Whether a pod is the one whose policies count for `address`.
+    pub(super) fn is_subject_of(&self, pod: &Pod, address: IpAddr) -> bool {
+        let owners = self.owners.get(&address).map_or(&[][..], Vec::as_slice);
+        self.newest(owners).is_some_and(|newest| newest.key == pod.key)
+    }
+
+    fn newest(&self, owners: &[usize]) -> Option<&'a Pod> {
+        let pods = owners.iter().map(|index| self.pods[*index]);
+        pods.max_by(|a, b| (&a.age, &a.key).cmp(&(&b.age, &b.key)))
+    }
+
+    /// The isolated pods of a node, in the order of their keys.
+    pub(super) fn subjects(&self, snapshot: &'a Snapshot, node: &NodeName) -> Vec<Subject<'a>> {
+        let mut policies: BTreeMap<&NamespaceName, Vec<&Policy>> = BTreeMap::new();
+        for policy in snapshot.policies.values() {
+            policies.entry(&policy.key.namespace).or_default().push(policy);
+        }
+        let local = self.pods.iter().filter(|pod| pod.node.as_ref() == Some(node));
+        let mut subjects = Vec::new();
+        for pod in local {
+            let of_namespace = policies.get(&pod.key.namespace).map_or(&[][..], Vec::as_slice);
+            let selecting: Vec<&Policy> = of_namespace
+                .iter()
+                .copied()
+                .filter(|policy| policy.pod_selector.matches(&pod.labels))
+                .collect();
+            let mut by_direction = BTreeMap::new();
+            for direction in Direction::ALL {
+                let isolating: Vec<&Policy> =
+                    selecting.iter().copied().filter(|p| p.isolates(direction)).collect();
+                if !isolating.is_empty() {
+                    by_direction.insert(direction, isolating);
+                }
+            }
+            if !by_direction.is_empty() {
+                subjects.push(Subject { pod, policies: by_direction });
+            }
+        }
+        subjects
+    }
+
+    /// A warning for each address that several live pods claim, if one of them is local.
+    pub(super) fn shared_addresses(&self, node: &NodeName) -> Vec<Diagnostic> {
+        let mut diagnostics = Vec::new();
+        for (address, owners) in &self.owners {
+            let local = owners.iter().any(|index| self.pods[*index].node.as_ref() == Some(node));
+            let (true, true, Some(newest)) = (local, owners.len() > 1, self.newest(owners)) else {
+                continue;
+            };
+            let others: Vec<String> = owners
+                .iter()
+                .map(|index| &self.pods[*index].key)
+                .filter(|key| **key != newest.key)
+                .map(ToString::to_string)
+                .collect();
+            diagnostics.push(Diagnostic {
+                location: newest.location.clone(),
+                object: Some(object_ref("Pod", &newest.key)),
+                field: "status.podIPs".to_owned(),
+                severity: Severity::Warning,
+                message: format!(
+                    "{address} is also the address of {}; the policies of {}, the newest, apply to it",
+                    others.join(", "),
+                    newest.key
+                ),
+                help: None,
+            });
+        }
+        diagnostics
+    }
+}
+
+/// The addresses of nodes, from wherever the snapshot tells them.
+fn node_addresses(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+    let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
+    for node in snapshot.nodes.values() {
+        addresses.extend(&node.addresses);
+    }
+    for pod in snapshot.pods.values() {
+        addresses.extend(&pod.host_addresses);
+        if pod.host_network && !pod.template {
+            addresses.extend(pod.addresses.iter());
+        }
+    }
+    addresses
+}
+
+/// How diagnostics name an object.
+pub(super) fn object_ref(kind: &str, key: &ObjectKey) -> ObjectRef {
+    ObjectRef {
+        kind: kind.to_owned(),
+        namespace: Some(key.namespace.to_string()),
+        name: key.name.to_string(),
+    }
+}

@@ -1,0 +1,212 @@
+//! The chains that every node has, and how they lead to the trees.
+//!
+//! In a family where no local pod is isolated, only the hooks and empty entry chains stand: a
+//! packet of a new flow pays for one jump, and whoever asks whether policy is in force finds its
+//! chains. Everything else appears with the first isolated pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::digest::Registry;
+use super::tree::tree;
+use crate::cidr::Family;
+use crate::config::NodeConfig;
+use crate::policy::Direction;
+use crate::ruleset::{
+    AddressSet, Chain, ChainName, FamilyRules, Hook, Match, Member, Rule, SetName, SetRole, Side,
+    Target,
+};
+
+/// The local isolated pods of a family: each address with the chain of its pod.
+#[derive(Default)]
+pub(super) struct Dispatch {
+    /// For egress.
+    pub(super) egress: BTreeMap<IpAddr, ChainName>,
+    /// For ingress.
+    pub(super) ingress: BTreeMap<IpAddr, ChainName>,
+}
+
+impl Dispatch {
+    /// The addresses of one direction.
+    pub(super) fn leaves(&mut self, direction: Direction) -> &mut BTreeMap<IpAddr, ChainName> {
+        match direction {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.egress.is_empty() && self.ingress.is_empty()
+    }
+}
+
+/// Where packets of FORWARD enter.
+fn forward() -> ChainName {
+    ChainName::of(format_args!("FORWARD"))
+}
+
+fn output() -> ChainName {
+    ChainName::of(format_args!("OUTPUT"))
+}
+
+fn bridged() -> ChainName {
+    ChainName::of(format_args!("BRIDGED"))
+}
+
+fn midstream() -> ChainName {
+    ChainName::of(format_args!("MIDSTREAM"))
+}
+
+fn root(direction: Direction) -> ChainName {
+    match direction {
+        Direction::Egress => ChainName::of(format_args!("EGRESS")),
+        Direction::Ingress => ChainName::of(format_args!("INGRESS")),
+    }
+}
+
+/// The chain that denies in a direction.
+pub(super) fn deny_chain(direction: Direction) -> ChainName {
+    match direction {
+        Direction::Egress => ChainName::of(format_args!("DENY-E")),
+        Direction::Ingress => ChainName::of(format_args!("DENY-I")),
+    }
+}
+
+/// The rule that denies everything in a direction.
+pub(super) fn deny(direction: Direction) -> Rule {
+    goto(Vec::new(), deny_chain(direction))
+}
+
+/// The rule that allows everything.
+pub(super) fn return_all() -> Rule {
+    returning(Vec::new())
+}
+
+fn returning(matches: Vec<Match>) -> Rule {
+    Rule { matches, comment: None, target: Target::Return }
+}
+
+fn goto(matches: Vec<Match>, chain: ChainName) -> Rule {
+    Rule { matches, comment: None, target: Target::Goto(chain) }
+}
+
+fn jump(matches: Vec<Match>, chain: ChainName) -> Rule {
+    Rule { matches, comment: None, target: Target::Jump(chain) }
+}
+
+/// Adds hooks, entry chains, trees and everything else that is no pod's own to `rules`, which has
+/// the chains and sets of the pods.
+pub(super) fn lay_out(
+    family: Family,
+    config: &NodeConfig,
+    dispatch: &Dispatch,
+    registry: &mut Registry,
+    rules: &mut FamilyRules,
+) {
+    rules.hooks.insert(Hook::Forward, jump(vec![Match::NotEstablished], forward()));
+    if config.ipvs {
+        rules.hooks.insert(Hook::Output, jump(vec![Match::NotEstablished], output()));
+        let own = returning(vec![Match::FromLocal]);
+        let through = goto(Vec::new(), forward());
+        rules.chains.insert(output(), Chain { rules: vec![own, through] });
+    }
+    if dispatch.is_empty() {
+        rules.chains.insert(forward(), Chain::default());
+        return;
+    }
+    let common = common_rules(config, dispatch);
+    let mut entry = Vec::new();
+    for bridge in &config.bridges {
+        let conditions = vec![Match::InInterface(bridge.clone()), Match::Bridged];
+        entry.push(goto(conditions, bridged()));
+    }
+    if !config.bridges.is_empty() {
+        let mut on_bridge = bridge_rules(family);
+        on_bridge.extend(common.clone());
+        rules.chains.insert(bridged(), Chain { rules: on_bridge });
+    }
+    entry.extend(common);
+    rules.chains.insert(forward(), Chain { rules: entry });
+    for (direction, leaves) in
+        [(Direction::Egress, &dispatch.egress), (Direction::Ingress, &dispatch.ingress)]
+    {
+        let target = Target::Deny(config.deny);
+        let denial = Rule { matches: Vec::new(), comment: None, target };
+        rules.chains.insert(deny_chain(direction), Chain { rules: vec![denial] });
+        if !leaves.is_empty() {
+            let (top, inner) = tree(direction, family, leaves, registry);
+            rules.chains.insert(root(direction), top);
+            rules.chains.extend(inner);
+        }
+    }
+    if !config.keep_established {
+        lay_midstream(family, dispatch, rules);
+    }
+}
+
+/// The end of NPC-FORWARD and of NPC-BRIDGED.
+fn common_rules(config: &NodeConfig, dispatch: &Dispatch) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if !config.keep_established {
+        rules.push(jump(vec![Match::NotSyn, Match::New], midstream()));
+    }
+    if !dispatch.egress.is_empty() {
+        rules.push(jump(Vec::new(), root(Direction::Egress)));
+    }
+    if !dispatch.ingress.is_empty() {
+        rules.push(jump(Vec::new(), root(Direction::Ingress)));
+    }
+    rules
+}
+
+/// What belongs to no pod's address is denied on a bridge, since it would miss both trees; IPv6
+/// cannot do without neighbour discovery and group membership.
+fn bridge_rules(family: Family) -> Vec<Rule> {
+    let denied = match family {
+        Family::V4 => {
+            vec![Match::ToBroadcast, Match::Destination(v4_net(Ipv4Addr::new(224, 0, 0, 0), 4))]
+        }
+        Family::V6 => vec![
+            Match::Source(v6_net(0xfe80, 10)),
+            Match::Destination(v6_net(0xfe80, 10)),
+            Match::Destination(v6_net(0xff00, 8)),
+        ],
+    };
+    let exempt: &[u8] = match family {
+        Family::V4 => &[],
+        Family::V6 => &[130, 131, 132, 143, 135, 136],
+    };
+    let mut rules: Vec<Rule> =
+        exempt.iter().map(|kind| returning(vec![Match::Icmpv6Type(*kind)])).collect();
+    for condition in denied {
+        rules.push(goto(vec![condition], deny_chain(Direction::Ingress)));
+    }
+    rules
+}
+
+fn v4_net(address: Ipv4Addr, length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(address, length))
+}
+
+fn v6_net(first: u16, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length))
+}
+
+/// The chain and the set for segments of flows that conntrack does not know.
+fn lay_midstream(family: Family, dispatch: &Dispatch, rules: &mut FamilyRules) {
+    let set = SetName { family, role: SetRole::Isolated };
+    let addresses: BTreeSet<IpAddr> =
+        dispatch.egress.keys().chain(dispatch.ingress.keys()).copied().collect();
+    let members = addresses.into_iter().map(Member::address).collect();
+    let of = |side| vec![Match::Set { set: set.clone(), side }];
+    let chain = Chain {
+        rules: vec![
+            goto(of(Side::Source), deny_chain(Direction::Egress)),
+            goto(of(Side::Destination), deny_chain(Direction::Ingress)),
+        ],
+    };
+    rules.chains.insert(midstream(), chain);
+    rules.sets.insert(set, AddressSet { members });
+}

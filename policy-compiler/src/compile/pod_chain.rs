@@ -1,0 +1,183 @@
+//! The chains of one pod and the bodies that pods share.
+//!
+//! ```text
+//! NPC-E-<pod>   -d OWN -m conntrack ! --ctorigdst OWN -j RETURN    to itself through a Service
+//!               -d OWN -g NPC-DENY-E                               spoofed: before any rule allows it
+//!               up to three rules, each -j RETURN                  or: -g NPC-EB-<body>
+//!               -m comment --comment "shop/web-0" -g NPC-DENY-E
+//! ```
+//!
+//! A chain that allows nobody needs no spoof rule, and one that allows everybody has no denial at
+//! its end. Where hairpin traffic is policed, the first rule goes to the body instead of returning,
+//! so that there is a body whatever its length.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::digest::{Collision, Digest, Registry};
+use super::layout::{deny, return_all};
+use crate::config::Hairpin;
+use crate::name::ObjectKey;
+use crate::policy::Direction;
+use crate::ruleset::{Chain, ChainName, FamilyRules, Match, Rule, Target};
+
+/// The longest body that a pod's own chain holds.
+const INLINE: usize = 3;
+/// What iptables takes for a comment, in bytes.
+const COMMENT: usize = 255;
+
+/// A pod's chain to be made.
+pub(super) struct PodChain<'a> {
+    /// Whose.
+    pub(super) key: &'a ObjectKey,
+    /// Its address in the family.
+    pub(super) address: IpAddr,
+    /// For which direction.
+    pub(super) direction: Direction,
+    /// What is allowed.
+    pub(super) rules: &'a [Rule],
+    /// What becomes of traffic to itself through a Service.
+    pub(super) hairpin: Hairpin,
+}
+
+impl PodChain<'_> {
+    /// Adds the pod's chain, and its body where it has one, to `family`.
+    ///
+    /// # Errors
+    /// Where a name is taken. Then nothing was added.
+    pub(super) fn make(
+        &self,
+        registry: &mut Registry,
+        family: &mut FamilyRules,
+    ) -> Result<ChainName, Collision> {
+        let own = pod_chain_name(self.direction, self.key, registry)?;
+        let policed = self.hairpin == Hairpin::Police;
+        let shared = self.rules.len() > INLINE || (policed && !self.rules.is_empty());
+        let rules = if shared {
+            let body = self.body(registry, family)?;
+            let translated = if policed { Target::Goto(body.clone()) } else { Target::Return };
+            let rest = Rule { matches: Vec::new(), comment: None, target: Target::Goto(body) };
+            vec![self.translated(translated), self.spoofed(), rest]
+        } else {
+            self.inline()
+        };
+        family.chains.insert(own.clone(), Chain { rules });
+        Ok(own)
+    }
+
+    /// The whole of a short chain.
+    fn inline(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if self.hairpin == Hairpin::Allow {
+            rules.push(self.translated(Target::Return));
+        }
+        if !self.rules.is_empty() {
+            rules.push(self.spoofed());
+        }
+        rules.extend_from_slice(self.rules);
+        if !self.rules.contains(&return_all()) {
+            rules.push(Rule { comment: Some(comment(self.key)), ..deny(self.direction) });
+        }
+        rules
+    }
+
+    /// The shared body with these rules, added unless it is there.
+    fn body(
+        &self,
+        registry: &mut Registry,
+        family: &mut FamilyRules,
+    ) -> Result<ChainName, Collision> {
+        let mut rules = self.rules.to_vec();
+        if !rules.contains(&return_all()) {
+            rules.push(deny(self.direction));
+        }
+        let mut digest = Digest::new("body");
+        digest.number(rules.len() as u64);
+        for rule in &rules {
+            digest.rule(rule);
+        }
+        let hash = registry.name("body", digest.finish())?;
+        let name = match self.direction {
+            Direction::Egress => ChainName::of(format_args!("EB-{hash}")),
+            Direction::Ingress => ChainName::of(format_args!("IB-{hash}")),
+        };
+        family.chains.entry(name.clone()).or_insert(Chain { rules });
+        Ok(name)
+    }
+
+    /// From the pod to itself, after a Service had been asked for.
+    fn translated(&self, target: Target) -> Rule {
+        let matches = vec![self.equal_ends(), Match::NotOriginalDestination(self.address)];
+        Rule { matches, comment: None, target }
+    }
+
+    /// From the pod's address to itself on the wire.
+    fn spoofed(&self) -> Rule {
+        Rule { matches: vec![self.equal_ends()], ..deny(self.direction) }
+    }
+
+    /// The other end is the pod as well; its own end is what led to the chain.
+    fn equal_ends(&self) -> Match {
+        let own = IpNet::from(self.address);
+        match self.direction {
+            Direction::Egress => Match::Destination(own),
+            Direction::Ingress => Match::Source(own),
+        }
+    }
+}
+
+/// `NPC-E-<hash>`, `NPC-I-<hash>`.
+fn pod_chain_name(
+    direction: Direction,
+    key: &ObjectKey,
+    registry: &mut Registry,
+) -> Result<ChainName, Collision> {
+    let mut digest = Digest::new("pod");
+    digest.text(key.namespace.as_str()).text(key.name.as_str());
+    let hash = registry.name("pod", digest.finish())?;
+    Ok(match direction {
+        Direction::Egress => ChainName::of(format_args!("E-{hash}")),
+        Direction::Ingress => ChainName::of(format_args!("I-{hash}")),
+    })
+}
+
+/// `namespace/name`, cut to what a comment holds; names of Kubernetes need no escape.
+fn comment(key: &ObjectKey) -> String {
+    let mut text = key.to_string();
+    text.truncate(COMMENT);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_cut_to_what_iptables_takes() {
+        let long = ObjectKey::new(&"n".repeat(63), &"p".repeat(253)).unwrap();
+        assert_eq!(comment(&long).len(), 255);
+        assert_eq!(comment(&ObjectKey::new("shop", "web-0").unwrap()), "shop/web-0");
+    }
+
+    #[test]
+    fn a_pod_whose_name_is_taken_gets_no_chain_at_all() {
+        let key = ObjectKey::new("shop", "web-0").unwrap();
+        let mut registry = Registry::default();
+        let name = pod_chain_name(Direction::Egress, &key, &mut registry).unwrap();
+        let hash = name.as_str().trim_start_matches("NPC-E-").to_owned();
+        let mut taken = Registry::default();
+        taken.take("pod", &hash);
+        let mut family = FamilyRules::default();
+        let made = PodChain {
+            key: &key,
+            address: "10.244.1.17".parse().unwrap(),
+            direction: Direction::Egress,
+            rules: &[],
+            hairpin: Hairpin::Allow,
+        }
+        .make(&mut taken, &mut family);
+        assert_eq!(made, Err(Collision { name: hash }));
+        assert_eq!(family, FamilyRules::default());
+    }
+}
