@@ -1,0 +1,134 @@
+//! The law: the simulated rulesets of all nodes decide every flow as `evaluate` does.
+
+use std::collections::BTreeMap;
+
+use policy_compiler::cluster::Snapshot;
+use policy_compiler::compile::compile;
+use policy_compiler::evaluate::Evaluator;
+use policy_compiler::flow::{Flow, Traffic, Wire};
+use policy_compiler::name::NodeName;
+use policy_compiler::packet::ConnState;
+use policy_compiler::port::Protocol;
+use policy_compiler::ruleset::Ruleset;
+use policy_compiler::simulate::{self, Outcome};
+use policy_compiler::verdict::Decision;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::cluster::{NODES, cluster, node_name};
+use crate::config;
+use crate::flows::{Options, Sketch, options, sketch};
+
+/// The ruleset of every node.
+fn rulesets(snapshot: &Snapshot, options: &Options) -> BTreeMap<NodeName, Ruleset> {
+    NODES
+        .iter()
+        .map(|(name, ..)| (node_name(name), compile(snapshot, &options.on(name)).ruleset))
+        .collect()
+}
+
+fn flows(snapshot: &Snapshot, options: &Options, sketches: &[Sketch]) -> Vec<Flow> {
+    sketches.iter().filter_map(|sketch| sketch.draw(snapshot, options.bridged)).collect()
+}
+
+proptest! {
+    #![proptest_config(config("law"))]
+
+    #[test]
+    fn the_simulated_rulesets_decide_every_flow_as_evaluate_does(
+        snapshot in cluster(),
+        options in options(),
+        sketches in vec(sketch(), 48),
+    ) {
+        let rulesets = rulesets(&snapshot, &options);
+        for ruleset in rulesets.values() {
+            prop_assert_eq!(simulate::check(ruleset), Ok(()));
+        }
+        let evaluator = Evaluator::new(&snapshot).with_hairpin(options.hairpin);
+        for flow in flows(&snapshot, &options, &sketches) {
+            let verdict = evaluator.verdict(&flow);
+            if verdict.decision == Decision::Unknown {
+                continue;
+            }
+            let simulated = simulate::decide(&rulesets, &snapshot, &flow);
+            prop_assert_eq!(simulated, verdict.decision, "{:?}: {:#?}", flow, verdict);
+        }
+    }
+
+    #[test]
+    fn conntrack_lets_known_flows_pass_and_everything_else_is_judged_as_new(
+        snapshot in cluster(),
+        options in options(),
+        sketches in vec(sketch(), 24),
+    ) {
+        let rulesets = rulesets(&snapshot, &options);
+        let evaluator = Evaluator::new(&snapshot).with_hairpin(options.hairpin);
+        for flow in flows(&snapshot, &options, &sketches) {
+            let verdict = evaluator.verdict(&flow);
+            let hops = simulate::journey(&snapshot, &flow);
+            // Nobody but conntrack knows that a packet was translated.
+            if verdict.decision == Decision::Unknown || flow.wire == Wire::Translated {
+                continue;
+            }
+            for (state, expected) in [
+                (ConnState::Established, Decision::Allowed),
+                (ConnState::Related, Decision::Allowed),
+                (ConnState::Invalid, verdict.decision),
+                (ConnState::Untracked, verdict.decision),
+            ] {
+                let passes = hops.iter().all(|hop| {
+                    let packet = simulate::Hop {
+                        packet: policy_compiler::packet::Packet { state, ..hop.packet.clone() },
+                        ..hop.clone()
+                    };
+                    simulate::simulate(&rulesets[&packet.node], &packet.packet).outcome
+                        == Outcome::Passes
+                });
+                let decision = if passes { Decision::Allowed } else { Decision::Denied };
+                prop_assert_eq!(decision, expected, "{:?} as {:?}", flow, state);
+            }
+        }
+    }
+
+    #[test]
+    fn a_segment_in_the_middle_of_no_known_flow_is_dropped_where_an_end_is_isolated(
+        snapshot in cluster(),
+        options in options(),
+        sketches in vec(sketch(), 24),
+        port in 1..=u16::MAX,
+    ) {
+        let rulesets = rulesets(&snapshot, &options);
+        let keeps = options.on("n1").keep_established;
+        let evaluator = Evaluator::new(&snapshot).with_hairpin(options.hairpin);
+        for mut flow in flows(&snapshot, &options, &sketches) {
+            flow.traffic = Traffic::Port { protocol: Protocol::Tcp, port };
+            let verdict = evaluator.verdict(&flow);
+            if verdict.decision == Decision::Unknown {
+                continue;
+            }
+            for hop in simulate::journey(&snapshot, &flow) {
+                let opening = simulate::simulate(&rulesets[&hop.node], &hop.packet).outcome;
+                let mut packet = hop.packet.clone();
+                packet.syn = false;
+                let later = simulate::simulate(&rulesets[&hop.node], &packet).outcome;
+                let isolated = [packet.source, packet.destination].into_iter().any(|address| {
+                    evaluator.owners(address).first().is_some_and(|pod| {
+                        pod.node.as_ref() == Some(&hop.node)
+                            && policy_compiler::policy::Direction::ALL
+                                .into_iter()
+                                .any(|direction| !evaluator.isolating(pod, direction).is_empty())
+                    })
+                });
+                let met = matches!(
+                    packet.path,
+                    policy_compiler::packet::Path::Forwarded { .. }
+                );
+                if keeps || !isolated || !met {
+                    prop_assert_eq!(&later, &opening, "{:?}", flow);
+                } else {
+                    prop_assert!(matches!(later, Outcome::Denied { .. }), "{:?}", flow);
+                }
+            }
+        }
+    }
+}
