@@ -80,3 +80,54 @@ pub(super) fn pairs<'n>(mapping: &Mapping<'n>, report: &mut Report<'_>) -> Vec<(
     }
     pairs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_key_is_a_qualified_name() {
+        let long = "a".repeat(63);
+        let prefix = format!("{}.{}.{}.{}", long, long, long, "a".repeat(61));
+        for key in [
+            "app",
+            "App_1.x-y",
+            "0",
+            "app.kubernetes.io/name",
+            "a/b",
+            long.as_str(),
+            &format!("{prefix}/{long}"),
+        ] {
+            assert_eq!(key_problem(key), None, "{key}");
+        }
+        for key in [
+            "",
+            "-a",
+            "a-",
+            "a.",
+            "_a",
+            "a b",
+            "ä",
+            "a/",
+            "/a",
+            "a/b/c",
+            "A/b",
+            "a..b/c",
+            "a_b/c",
+            &format!("{long}a"),
+            &format!("{prefix}a/b"),
+        ] {
+            assert!(key_problem(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_label_value_is_a_short_word_or_nothing() {
+        for value in ["", "web", "Web_1.2-3", "0", &"a".repeat(63)] {
+            assert_eq!(value_problem(value), None, "{value}");
+        }
+        for value in ["-", "a-", ".a", "a b", "a/b", "ä", " ", &"a".repeat(64)] {
+            assert!(value_problem(value).is_some(), "{value}");
+        }
+    }
+}

@@ -130,25 +130,22 @@ fn object_name(
     object: &Node,
     report: &mut Report<'_>,
 ) -> Option<ObjectName> {
-    let written = report.text_of(metadata, "name");
-    if written.is_none() && metadata.get("generateName").is_some() {
-        let field = metadata.get("generateName")?;
-        let prefix = report.text(&field)?;
-        match ObjectName::new(&format!("{prefix}{}", short_hash(&fingerprint(object)))) {
-            Ok(name) => {
-                report.note(
-                    &field,
-                    format!("the API server makes up the rest of the name: here it is `{name}`"),
-                );
-                return Some(name);
-            }
-            Err(error) => {
-                report.error(&field, format!("no name can begin so: {error}"), None);
-                return None;
-            }
+    let unnamed = metadata.get("name").is_none_or(|name| name.node.as_str() == Some(""));
+    let Some(field) = metadata.get("generateName").filter(|_| unnamed) else {
+        return name(metadata, ObjectName::new, report);
+    };
+    let prefix = report.text(&field)?;
+    match ObjectName::new(&format!("{prefix}{}", short_hash(&fingerprint(object)))) {
+        Ok(name) => {
+            let message = format!("the API server makes up the rest: here the name is `{name}`");
+            report.note(&field, message);
+            Some(name)
+        }
+        Err(error) => {
+            report.error(&field, format!("no name can begin so: {error}"), None);
+            None
         }
     }
-    name(metadata, ObjectName::new, report)
 }
 
 /// The name under which a policy with an invalid name is kept: the same for the same name, and for

@@ -273,3 +273,8 @@ fn foreign_policy(node: &Node, file: Option<&Arc<str>>) -> Diagnostic {
     let message = "this is another project's NetworkPolicy, which is not enforced here".to_owned();
     finding(Severity::Warning, "apiVersion", message, node, file)
 }
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;

@@ -39,3 +39,46 @@ fn read(node: &Node, report: &mut Report<'_>) -> Option<Namespace> {
     }
     Some(Namespace::new(name, labels, report.location(node.position)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn of(metadata: Json) -> Decoding<Namespace> {
+        namespace(&Node::from(json!({"kind": "Namespace", "metadata": metadata})), None)
+    }
+
+    #[test]
+    fn a_namespace_always_has_its_name_as_a_label() {
+        let decoded = of(json!({"name": "shop", "labels": {"team": "a"}})).unwrap();
+        assert_eq!(decoded.diagnostics, []);
+        assert_eq!(decoded.object.labels().to_string(), "kubernetes.io/metadata.name=shop,team=a");
+    }
+
+    #[test]
+    fn a_manifest_cannot_say_otherwise() {
+        let labels = json!({"kubernetes.io/metadata.name": "kube-system"});
+        let decoded = of(json!({"name": "shop", "labels": labels})).unwrap();
+        assert_eq!(decoded.object.labels().get(METADATA_NAME_LABEL), Some("shop"));
+        assert_eq!(
+            decoded.diagnostics[0].to_string(),
+            "warning: Namespace shop: metadata.labels: `kubernetes.io/metadata.name` is always the namespace's name: \
+             `shop` replaces `kube-system`"
+        );
+    }
+
+    #[test]
+    fn a_namespace_with_an_invalid_name_or_label_is_an_error() {
+        for (metadata, field) in [
+            (json!({"name": "a.b"}), "metadata.name"),
+            (json!({}), "metadata.name"),
+            (json!(null), "metadata"),
+            (json!({"name": "shop", "labels": {"team": 1}}), "metadata.labels.team"),
+        ] {
+            let findings = of(metadata.clone()).unwrap_err();
+            assert_eq!(findings[0].field, field, "{metadata}");
+        }
+    }
+}

@@ -39,3 +39,38 @@ fn read(node: &Node, report: &mut Report<'_>) -> Option<cluster::Node> {
     }
     Some(cluster::Node { name: name?, addresses, location: report.location(node.position) })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_has_its_internal_and_external_addresses() {
+        let object = json!({"kind": "Node", "metadata": {"name": "node-a"}, "status": {"addresses": [
+            {"type": "InternalIP", "address": "192.0.2.1"},
+            {"type": "Hostname", "address": "node-a"},
+            {"type": "ExternalIP", "address": "2001:db8::1"},
+        ]}});
+        let decoded = node(&Node::from(object), None).unwrap();
+        assert_eq!(decoded.object.name.as_str(), "node-a");
+        let addresses: Vec<String> =
+            decoded.object.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.1", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn a_node_with_an_address_that_is_none_is_an_error() {
+        let addresses = json!([{"type": "InternalIP", "address": "node-a"}]);
+        let object = json!({
+            "kind": "Node", "metadata": {"name": "node-a"}, "status": {"addresses": addresses},
+        });
+        let findings = node(&Node::from(object), None).unwrap_err();
+        assert_eq!(
+            findings[0].to_string(),
+            "error: Node node-a: status.addresses[0].address: `node-a` is no IP address; this node cannot be taken \
+             into account"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::address::address;
 use super::metadata;
-use super::port::{NumberOrName, number, number_or_name, protocol};
+use super::port::{NumberOrName, declared_protocol, number, number_or_name};
 use super::report::{Field, Mapping, Report};
 use super::{Decoded, Decoding, object_ref};
 use crate::cluster::{Addresses, Age, ContainerPort, Phase, Pod, Workload};
@@ -140,7 +140,7 @@ fn container_ports(
 
 fn container_port(field: &Field<'_>, report: &mut Report<'_>) -> Option<ContainerPort> {
     let mapping = report.lenient(field, &["name", "containerPort", "protocol"])?;
-    let protocol = protocol(&mapping, report);
+    let protocol = declared_protocol(&mapping, report);
     let name = match mapping.get("name").filter(|name| name.node.as_str() != Some("")) {
         Some(name) => match &name.node.value {
             Value::String(_) => match number_or_name(&name, report)? {
@@ -254,7 +254,7 @@ pub(super) fn ip_address(field: &Field<'_>, report: &mut Report<'_>) -> Option<s
 
 /// The workload that made a pod. A `ReplicaSet` that a Deployment made is named after it and the hash
 /// that the pod has as a label.
-fn owner(metadata: &Mapping<'_>, labels: &Labels) -> Option<Workload> {
+pub(super) fn owner(metadata: &Mapping<'_>, labels: &Labels) -> Option<Workload> {
     let references = metadata.get("ownerReferences")?;
     let Value::List(items) = &references.node.value else { return None };
     let controller = items
@@ -270,3 +270,6 @@ fn owner(metadata: &Mapping<'_>, labels: &Labels) -> Option<Workload> {
     let (kind, name) = deployment.map_or((kind, name), |deployment| ("Deployment", deployment));
     Some(Workload { kind: Arc::from(kind), name: Arc::from(name), replicas: 1 })
 }
+
+#[cfg(test)]
+mod tests;

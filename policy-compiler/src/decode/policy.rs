@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | something inside a rule | that rule allows nothing |
 //! | a key beside the rules, or the rules are no list | every rule of the policy allows nothing |
-//! | `podSelector` | the policy selects every pod of its namespace |
+//! | `podSelector` | the policy selects every pod of its namespace, every rule allows nothing |
 //! | `policyTypes` | both types |
 //! | the spec as a whole, or the `apiVersion` | both types, and every rule allows nothing |
 //! | the name | kept under a name made up for it, every rule allows nothing |
@@ -222,18 +222,16 @@ fn spec(field: &Field<'_>, report: &mut Report<'_>) -> Spec {
     let default = Types { ingress: true, egress: egress.as_ref().map_or(true, |r| !r.is_empty()) };
     let unlisted = ingress.as_ref().err().or(egress.as_ref().err()).cloned();
     let types = if doubt.types { Types::BOTH } else { policy_types(&mapping, default, report) };
+    let (pod_selector, unselected) =
+        if doubt.pod_selector { Default::default() } else { pod_selector(&mapping, report) };
     let mut spec = Spec {
-        pod_selector: if doubt.pod_selector {
-            Selector::everything()
-        } else {
-            pod_selector(&mapping, report)
-        },
+        pod_selector,
         isolates_ingress: types.ingress,
         isolates_egress: types.egress,
         ingress: ingress.unwrap_or_default(),
         egress: egress.unwrap_or_default(),
     };
-    if let Some(reason) = beside.or(unlisted) {
+    if let Some(reason) = beside.or(unlisted).or(unselected) {
         spec.void(&reason);
     }
     spec
@@ -272,12 +270,16 @@ impl Doubt {
     }
 }
 
-fn pod_selector(spec: &Mapping<'_>, report: &mut Report<'_>) -> Selector {
-    let Some(field) = spec.get("podSelector") else { return Selector::everything() };
+/// The selector, and where it is invalid, why: it is then everything, and since the rules were not
+/// written for every pod, they must not hold for it.
+fn pod_selector(spec: &Mapping<'_>, report: &mut Report<'_>) -> (Selector, Option<String>) {
+    let Some(field) = spec.get("podSelector") else { return (Selector::everything(), None) };
     let mark = report.mark();
     let selected = selector(&field, report);
-    report.conclude(mark, "", "this policy selects every pod of its namespace");
-    selected.unwrap_or_default()
+    let consequence =
+        "this policy selects every pod of its namespace, and every rule of it allows nothing";
+    let flaw = report.conclude(mark, "", consequence);
+    (selected.unwrap_or_default(), flaw)
 }
 
 /// The rules of a direction, or why there is no list of them.

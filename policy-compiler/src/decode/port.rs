@@ -50,7 +50,7 @@ fn port(field: &Field<'_>, report: &mut Report<'_>) -> Option<PortMatch> {
 }
 
 /// The protocol of `mapping`, TCP where it is absent; `None` where it is invalid.
-pub(super) fn protocol(mapping: &Mapping<'_>, report: &mut Report<'_>) -> Option<Protocol> {
+fn protocol(mapping: &Mapping<'_>, report: &mut Report<'_>) -> Option<Protocol> {
     let Some(field) = mapping.get("protocol") else { return Some(Protocol::Tcp) };
     let text = report.text(&field)?;
     let known = Protocol::ALL.into_iter().find(|protocol| protocol.to_string() == text);
@@ -62,6 +62,15 @@ pub(super) fn protocol(mapping: &Mapping<'_>, report: &mut Report<'_>) -> Option
         report.error(&field, format!("`{text}` is no protocol"), Some(help));
     }
     known
+}
+
+/// The protocol as objects other than policies have it: the empty text is absent too.
+pub(super) fn declared_protocol(
+    mapping: &Mapping<'_>,
+    report: &mut Report<'_>,
+) -> Option<Protocol> {
+    let unset = mapping.get("protocol").is_none_or(|field| field.node.as_str() == Some(""));
+    if unset { Some(Protocol::Tcp) } else { protocol(mapping, report) }
 }
 
 fn numbers(mapping: &Mapping<'_>, report: &mut Report<'_>) -> Option<PortNumbers> {
@@ -107,8 +116,14 @@ impl NumberOrName {
 
 /// A port that may be a number, or text and so a name.
 pub(super) fn number_or_name(field: &Field<'_>, report: &mut Report<'_>) -> Option<NumberOrName> {
-    let Value::String(text) = &field.node.value else {
-        return number(field, report).map(NumberOrName::Number);
+    let text = match &field.node.value {
+        Value::String(text) => text,
+        Value::Int(_) => return number(field, report).map(NumberOrName::Number),
+        _ => {
+            let message = format!("must be a whole number or a name, is {}", field.node.kind());
+            report.error(field, message, None);
+            return None;
+        }
     };
     match PortName::new(text) {
         Ok(name) => Some(NumberOrName::Name(name)),

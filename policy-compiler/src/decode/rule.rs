@@ -16,7 +16,7 @@ const INGRESS_RULE: Schema = Schema {
         ("namespaceSelector", "put it in an item of `from`"),
         ("ipBlock", "put it in an item of `from`"),
         ("protocol", "put it in an item of `ports`"),
-        ("port", "put it in an item of `ports`"),
+        ("port", "did you mean `ports`? a port is an item of that: `ports: [{port: ..}]`"),
         ("endPort", "put it in an item of `ports`"),
     ],
 };
@@ -30,7 +30,7 @@ const EGRESS_RULE: Schema = Schema {
         ("namespaceSelector", "put it in an item of `to`"),
         ("ipBlock", "put it in an item of `to`"),
         ("protocol", "put it in an item of `ports`"),
-        ("port", "put it in an item of `ports`"),
+        ("port", "did you mean `ports`? a port is an item of that: `ports: [{port: ..}]`"),
         ("endPort", "put it in an item of `ports`"),
     ],
 };
@@ -145,3 +145,6 @@ fn pod_peer(
     };
     Some(PeerSelects::Pods { namespaces: namespaces?, pods: pods? })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::metadata;
 use super::pod::ip_address;
-use super::port::{NumberOrName, number, number_or_name, protocol};
+use super::port::{NumberOrName, declared_protocol, number, number_or_name};
 use super::report::{Field, Mapping, Report};
 use super::selector::equality;
 use super::{Decoded, Decoding, object_ref};
@@ -59,7 +59,7 @@ fn read(node: &Node, report: &mut Report<'_>) -> Option<Service> {
 
 fn service_port(field: &Field<'_>, report: &mut Report<'_>) -> Option<ServicePort> {
     let mapping = report.lenient(field, &["name", "protocol", "port", "targetPort"])?;
-    let protocol = protocol(&mapping, report);
+    let protocol = declared_protocol(&mapping, report);
     let target = match mapping.get("targetPort").filter(|target| !is_unset(target)) {
         Some(target) => match number_or_name(&target, report)? {
             NumberOrName::Number(number) => Some(TargetPort::Number(number)),
@@ -112,4 +112,77 @@ fn load_balancer_addresses(status: &Field<'_>, report: &mut Report<'_>) -> Vec<I
         addresses.extend(ip.and_then(|ip| ip_address(&ip, report)));
     }
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn of(spec: Json, status: Json) -> Decoding<Service> {
+        let metadata = json!({"name": "web", "namespace": "shop"});
+        let object =
+            json!({"kind": "Service", "metadata": metadata, "spec": spec, "status": status});
+        service(&Node::from(object), None)
+    }
+
+    #[test]
+    fn a_service_leads_to_pods_by_ports_under_addresses() {
+        let service = of(
+            json!({
+                "type": "LoadBalancer", "selector": {"app": "web"},
+                "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00:96::1"],
+                "externalIPs": ["203.0.113.1"], "loadBalancerIP": "203.0.113.2",
+                "ports": [
+                    {"name": "http", "port": 80, "targetPort": "web-port", "nodePort": 30080},
+                    {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 5353},
+                    {"port": 443},
+                    {"port": 444, "targetPort": 0},
+                ],
+            }),
+            json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.2"}, {"hostname": "lb.example"}]}}),
+        )
+        .unwrap()
+        .object;
+        assert_eq!(service.selector.map(|s| s.to_string()).as_deref(), Some("app=web"));
+        let addresses: Vec<String> = service.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.96.0.1", "fd00:96::1", "203.0.113.1", "203.0.113.2"]);
+        let targets: Vec<_> =
+            service.ports.iter().map(|p| (p.port.get(), p.target.clone())).collect();
+        let name = crate::port::PortName::new("web-port").unwrap();
+        let number = std::num::NonZeroU16::new(5353).unwrap();
+        assert_eq!(
+            targets,
+            [
+                (80, Some(TargetPort::Named(name))),
+                (53, Some(TargetPort::Number(number))),
+                (443, None),
+                (444, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_service_may_be_headless_or_without_selector() {
+        for spec in
+            [json!({"clusterIP": "None"}), json!({"clusterIP": "", "selector": {}}), json!(null)]
+        {
+            let service = of(spec.clone(), json!(null)).unwrap().object;
+            assert_eq!((service.selector, service.addresses), (None, vec![]), "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_service_with_an_invalid_port_is_an_error() {
+        for (spec, field) in [
+            (json!({"ports": [{}]}), "spec.ports[0].port"),
+            (json!({"ports": [{"port": 80, "targetPort": "80"}]}), "spec.ports[0].targetPort"),
+            (json!({"selector": {"app": 1}}), "spec.selector.app"),
+            (json!({"clusterIPs": ["x"]}), "spec.clusterIPs[0]"),
+        ] {
+            let findings = of(spec.clone(), json!(null)).unwrap_err();
+            assert_eq!(findings[0].field, field, "{spec}");
+        }
+    }
 }
