@@ -1,1 +1,150 @@
 //! Keeps a ruleset in step with events, and says how the kernel gets there.
+//!
+//! ```text
+//!  Event ── apply ──> Snapshot ── flush: compile ──> Ruleset ── plan ──> Update (ordered steps)
+//! ```
+//!
+//! [`Engine`] is the single writer of its state. Its law: after any events and a flush, its ruleset is
+//! that which `compile` makes of the same objects, but for the generations of sets; and carrying out
+//! the steps of all updates in order on an empty ruleset makes that ruleset. [`plan`] says what holds
+//! in between. Nothing here fails: what cannot be compiled denies and is in the diagnostics.
+
+mod plan;
+mod program;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use plan::{Plan, plan};
+
+use crate::cluster::Snapshot;
+use crate::compile::compile;
+use crate::config::NodeConfig;
+use crate::diagnostic::Diagnostic;
+use crate::ruleset::{Generation, Ruleset, SetRole};
+use crate::update::{Event, Update};
+
+/// The rules of one node, following what happens in the cluster.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    config: NodeConfig,
+    snapshot: Snapshot,
+    /// As last flushed, with the generations of the kernel.
+    ruleset: Ruleset,
+    diagnostics: Vec<Diagnostic>,
+    /// The generation in which sets of pods are made next; never used before.
+    fresh: Generation,
+    /// Whether something differs from what was last compiled.
+    dirty: bool,
+}
+
+impl Engine {
+    /// An engine that knows no objects and takes the kernel to be empty. The sets of pods of the
+    /// first update are made in generation `start`, those of a later one in one that follows.
+    ///
+    /// Where the kernel still has what an earlier run wrote, `start` must be one that none of its
+    /// sets has: then the first update edits no set of pods that it finds.
+    #[must_use]
+    pub fn new(config: NodeConfig, start: Generation) -> Self {
+        Self {
+            config,
+            snapshot: Snapshot::default(),
+            ruleset: Ruleset::default(),
+            diagnostics: Vec::new(),
+            fresh: start,
+            dirty: true,
+        }
+    }
+
+    /// Takes an event in. Nothing is compiled yet; an object that is as it was changes nothing.
+    pub fn apply(&mut self, event: Event) {
+        let objects = &mut self.snapshot;
+        let changed = match event {
+            Event::PodApplied(pod) => put(&mut objects.pods, pod.key.clone(), *pod),
+            Event::PodDeleted(key) => objects.pods.remove(&key).is_some(),
+            Event::NamespaceApplied(namespace) => {
+                put(&mut objects.namespaces, namespace.name().clone(), namespace)
+            }
+            Event::NamespaceDeleted(name) => objects.namespaces.remove(&name).is_some(),
+            Event::PolicyApplied(policy) => put(&mut objects.policies, policy.key.clone(), *policy),
+            Event::PolicyDeleted(key) => objects.policies.remove(&key).is_some(),
+            Event::NodeApplied(node) => put(&mut objects.nodes, node.name.clone(), node),
+            Event::NodeDeleted(name) => objects.nodes.remove(&name).is_some(),
+            Event::Relisted(listed) => {
+                let differs = *objects != *listed;
+                *objects = *listed;
+                differs
+            }
+        };
+        self.dirty |= changed;
+    }
+
+    /// Changes the configuration, from the next flush on.
+    pub fn set_config(&mut self, config: NodeConfig) {
+        self.dirty |= self.config != config;
+        self.config = config;
+    }
+
+    /// Compiles what has changed since the last flush, and returns the steps that bring the kernel
+    /// there: none where nothing has changed. They are taken to have been carried out from now on.
+    pub fn flush(&mut self) -> Update {
+        if !self.dirty {
+            return Update::default();
+        }
+        let compiled = compile(&self.snapshot, &self.config);
+        let Plan { ruleset, update } = plan(&self.ruleset, &compiled.ruleset, self.fresh);
+        if uses(&ruleset, self.fresh) {
+            self.fresh = self.fresh.next();
+        }
+        self.ruleset = ruleset;
+        self.diagnostics = compiled.diagnostics;
+        self.dirty = false;
+        update
+    }
+
+    /// Whether a flush has anything to compile.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// The rules as last flushed.
+    #[must_use]
+    pub fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// The objects as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The configuration as it is now.
+    #[must_use]
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// What there was to say about the objects when they were last flushed.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+}
+
+/// Puts `object` under `key`; returns whether that made a difference.
+fn put<K: Ord, V: PartialEq>(objects: &mut BTreeMap<K, V>, key: K, object: V) -> bool {
+    if objects.get(&key) == Some(&object) {
+        return false;
+    }
+    objects.insert(key, object);
+    true
+}
+
+fn uses(ruleset: &Ruleset, generation: Generation) -> bool {
+    ruleset.v4.sets.keys().chain(ruleset.v6.sets.keys()).any(
+        |name| matches!(&name.role, SetRole::Pods { generation: used, .. } if *used == generation),
+    )
+}

@@ -1,0 +1,143 @@
+//! Follows an update edit by edit and judges every state on the way.
+
+use std::collections::BTreeMap;
+
+use crate::engine::plan;
+use crate::packet::Packet;
+use crate::policy::Direction;
+use crate::ruleset::{FamilyRules, Generation, Hook, Match, Rule, Ruleset};
+use crate::simulate::fixture::*;
+use crate::simulate::{Outcome, check, simulate_half};
+use crate::update::{Step, Update};
+
+/// The generation in which the tests' plans make sets.
+pub(super) const FRESH: u32 = 9;
+
+/// IPv4 rules of a node where these pods are isolated for ingress: address, chain and rules, behind
+/// which the chain denies; with bodies to go to, and sets with their members.
+pub(super) fn ingress(
+    pods: &[(&str, &str, Vec<Rule>)],
+    bodies: &[(&str, Vec<Rule>)],
+    sets: &[(crate::ruleset::SetName, &[&str])],
+) -> Ruleset {
+    let chain = |rules: Vec<Rule>| crate::ruleset::Chain { rules };
+    let denying = |rules: &[Rule]| {
+        let mut rules = rules.to_vec();
+        rules.push(rule([], goto("NPC-DENY-I")));
+        chain(rules)
+    };
+    let mut rules = table(
+        [
+            (
+                "NPC-FORWARD",
+                vec![
+                    rule([Match::NotSyn, Match::New], jump("NPC-MIDSTREAM")),
+                    rule([], jump("NPC-INGRESS")),
+                ],
+            ),
+            ("NPC-MIDSTREAM", vec![rule([to_set(&isolated())], goto("NPC-DENY-I"))]),
+            ("NPC-DENY-I", vec![rule([], DROP)]),
+        ],
+        [],
+    );
+    let leaves = pods.iter().map(|(address, name, _)| rule([dst(address)], goto(name)));
+    rules.chains.insert(name("NPC-INGRESS"), chain(leaves.collect()));
+    let named = pods.iter().map(|(_, name, rules)| (*name, rules));
+    for (chain_name, content) in named.chain(bodies.iter().map(|(name, rules)| (*name, rules))) {
+        rules.chains.insert(name(chain_name), denying(content));
+    }
+    rules.sets = sets.iter().map(|(name, texts)| (name.clone(), members(texts))).collect();
+    let addresses: Vec<&str> = pods.iter().map(|(address, ..)| *address).collect();
+    rules.sets.insert(isolated(), members(&addresses));
+    v4(rules)
+}
+
+/// The rules of a node without isolated pods.
+pub(super) fn idle() -> Ruleset {
+    v4(table([("NPC-FORWARD", vec![])], []))
+}
+
+/// The steps from `old` to `new`. Asserts that they lead there, and that no single edit on the way
+/// says of any packet what neither ruleset says.
+pub(super) fn safe_steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
+    let plan = plan(old, new, Generation(FRESH));
+    assert_eq!(check(&plan.ruleset), Ok(()));
+    assert_eq!(without_generations(&plan.ruleset), without_generations(new));
+    for backwards in [false, true] {
+        let mut ruleset = old.clone();
+        let before = verdicts(old);
+        let after = verdicts(new);
+        for edit in edits(&plan.update, backwards) {
+            ruleset.carry_out(&edit);
+            for (question, verdict) in verdicts(&ruleset) {
+                assert!(
+                    before[&question] == verdict || after[&question] == verdict,
+                    "{question:?} is {verdict:?} after {edit:?} of {:?}",
+                    plan.update
+                );
+            }
+        }
+        assert_eq!(ruleset, plan.ruleset);
+    }
+    plan.update.steps
+}
+
+/// The steps with every member by itself, in either order.
+fn edits(update: &Update, backwards: bool) -> Vec<Step> {
+    let mut edits = Vec::new();
+    for step in &update.steps {
+        let (members, make): (_, fn(_) -> Step) = match step {
+            Step::AddMembers(members) => (members, Step::AddMembers),
+            Step::RemoveMembers(members) => (members, Step::RemoveMembers),
+            other => {
+                edits.push(other.clone());
+                continue;
+            }
+        };
+        let mut single: Vec<Step> = members
+            .iter()
+            .flat_map(|(set, members)| members.iter().map(move |member| (set, member)))
+            .map(|(set, member)| make([(set.clone(), [*member].into())].into()))
+            .collect();
+        if backwards {
+            single.reverse();
+        }
+        edits.extend(single);
+    }
+    edits
+}
+
+/// Each half of every question that the tests' addresses and ports allow; `None` where malformed.
+fn verdicts(ruleset: &Ruleset) -> BTreeMap<(String, String, u16, bool, Direction), Option<bool>> {
+    let mut verdicts = BTreeMap::new();
+    for (from, to) in (1..=5).flat_map(|from| (1..=5).map(move |to| (from, to))) {
+        let (from, to) = (format!("10.0.0.{from}"), format!("10.0.0.{to}"));
+        for (port, opens) in [(80, true), (443, true), (80, false)] {
+            let packet = Packet { syn: opens, ..syn(&from, &to, port) };
+            for direction in Direction::ALL {
+                let verdict = match simulate_half(ruleset, direction, &packet) {
+                    Outcome::Passes => Some(true),
+                    Outcome::Denied { .. } => Some(false),
+                    Outcome::Malformed { .. } => None,
+                };
+                verdicts.insert((from.clone(), to.clone(), port, opens, direction), verdict);
+            }
+        }
+    }
+    verdicts
+}
+
+/// The ruleset as `compile` would have it.
+pub(super) fn without_generations(ruleset: &Ruleset) -> Ruleset {
+    plan(&Ruleset::default(), ruleset, Generation(0)).ruleset
+}
+
+/// The hook of the tests' tables.
+pub(super) fn hook() -> BTreeMap<Hook, Rule> {
+    idle().v4.hooks
+}
+
+/// A ruleset that has nothing.
+pub(super) fn nothing() -> Ruleset {
+    v4(FamilyRules::default())
+}

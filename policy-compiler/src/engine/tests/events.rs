@@ -1,0 +1,195 @@
+//! The engine on events, with the compiler behind it.
+
+use serde_json::json;
+
+use super::course::without_generations;
+use crate::cluster::{Namespace, Pod, Snapshot};
+use crate::compile::compile;
+use crate::config::{DenyAction, NodeConfig};
+use crate::decode;
+use crate::document::{Location, Node};
+use crate::engine::Engine;
+use crate::labels::Labels;
+use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::policy::Policy;
+use crate::ruleset::{Generation, Ruleset, SetName, SetRole};
+use crate::update::{Event, Step, Update};
+
+const START: Generation = Generation(7);
+
+fn config() -> NodeConfig {
+    NodeConfig::new(NodeName::new("n1").unwrap())
+}
+
+fn pod(name: &str, app: &str, node: &str, address: &str) -> Pod {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "x", "labels": {"app": app}},
+        "spec": {"nodeName": node, "containers": []},
+        "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]},
+    });
+    decode::pod(&Node::from(object), None).unwrap().object
+}
+
+/// Isolates app=web for ingress and lets app=`client` in, on `port`.
+fn web_from(client: &str, port: u16) -> Policy {
+    let object = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "web", "namespace": "x"},
+        "spec": {
+            "podSelector": {"matchLabels": {"app": "web"}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{
+                "from": [{"podSelector": {"matchLabels": {"app": client}}}],
+                "ports": [{"port": port}],
+            }],
+        },
+    });
+    decode::policy(&Node::from(object), None).unwrap().object
+}
+
+fn applied(pod: Pod) -> Event {
+    Event::PodApplied(Box::new(pod))
+}
+
+fn policy(policy: Policy) -> Event {
+    Event::PolicyApplied(Box::new(policy))
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("x", name).unwrap()
+}
+
+/// x/web on n1, which x/a may reach.
+fn started() -> Engine {
+    let mut engine = Engine::new(config(), START);
+    for event in [
+        applied(pod("web", "web", "n1", "10.0.0.1")),
+        applied(pod("a", "client", "n2", "10.0.0.2")),
+        policy(web_from("client", 80)),
+    ] {
+        engine.apply(event);
+    }
+    engine.flush();
+    engine
+}
+
+fn pod_sets(ruleset: &Ruleset) -> Vec<&SetName> {
+    let names = ruleset.v4.sets.keys();
+    names.filter(|name| matches!(name.role, SetRole::Pods { .. })).collect()
+}
+
+fn generations(ruleset: &Ruleset) -> Vec<Generation> {
+    let of_set = |name: &&SetName| match name.role {
+        SetRole::Pods { generation, .. } => Some(generation),
+        SetRole::Networks { .. } | SetRole::Isolated => None,
+    };
+    pod_sets(ruleset).iter().filter_map(of_set).collect()
+}
+
+#[test]
+fn after_every_flush_the_ruleset_is_that_of_the_compiler_and_of_the_steps() {
+    let mut engine = Engine::new(config(), START);
+    let mut kernel = Ruleset::default();
+    let relisted = Snapshot {
+        pods: [pod("web", "web", "n1", "10.0.0.9")].map(|pod| (pod.key.clone(), pod)).into(),
+        ..Snapshot::default()
+    };
+    let namespace = NamespaceName::new("x").unwrap();
+    let labelled = Namespace::new(namespace.clone(), Labels::default(), Location::default());
+    for event in [
+        applied(pod("web", "web", "n1", "10.0.0.1")),
+        policy(web_from("client", 80)),
+        applied(pod("a", "client", "n2", "10.0.0.2")),
+        applied(pod("b", "client", "n1", "10.0.0.3")),
+        policy(web_from("client", 443)),
+        Event::NamespaceApplied(labelled),
+        applied(pod("a", "web", "n1", "10.0.0.2")),
+        Event::PodDeleted(key("web")),
+        Event::NamespaceDeleted(namespace),
+        policy(web_from("web", 443)),
+        Event::PolicyDeleted(key("web")),
+        policy(web_from("client", 80)),
+        Event::Relisted(Box::new(relisted)),
+    ] {
+        engine.apply(event.clone());
+        for step in &engine.flush().steps {
+            kernel.carry_out(step);
+        }
+        let compiled = compile(engine.snapshot(), engine.config());
+        assert_eq!(kernel, *engine.ruleset(), "{event:?}");
+        assert_eq!(without_generations(&kernel), compiled.ruleset, "{event:?}");
+        assert_eq!(engine.diagnostics(), compiled.diagnostics, "{event:?}");
+    }
+}
+
+#[test]
+fn what_changes_nothing_is_not_compiled() {
+    let mut engine = started();
+    assert!(!engine.is_dirty());
+    for event in [
+        applied(pod("a", "client", "n2", "10.0.0.2")),
+        policy(web_from("client", 80)),
+        Event::PodDeleted(key("absent")),
+        Event::PolicyDeleted(key("absent")),
+        Event::NodeDeleted(NodeName::new("absent").unwrap()),
+        Event::NamespaceDeleted(NamespaceName::new("absent").unwrap()),
+        Event::Relisted(Box::new(started().snapshot().clone())),
+    ] {
+        engine.apply(event.clone());
+        assert!(!engine.is_dirty(), "{event:?}");
+    }
+    engine.set_config(config());
+    assert!(!engine.is_dirty());
+    assert_eq!(engine.flush(), Update::default());
+}
+
+#[test]
+fn an_event_that_no_rule_depends_on_makes_no_steps() {
+    let mut engine = started();
+    engine.apply(applied(pod("c", "other", "n2", "10.0.0.4")));
+    assert!(engine.is_dirty());
+    assert_eq!(engine.flush(), Update::default());
+}
+
+#[test]
+fn a_client_elsewhere_is_one_member_more_or_less() {
+    let mut engine = started();
+    let set = pod_sets(engine.ruleset())[0].clone();
+    engine.apply(applied(pod("b", "client", "n2", "10.0.0.3")));
+    let added = crate::simulate::fixture::members(&["10.0.0.3"]).members;
+    let edit = [(set, added)];
+    assert_eq!(engine.flush().steps, [Step::AddMembers(edit.clone().into())]);
+    engine.apply(Event::PodDeleted(key("b")));
+    assert_eq!(engine.flush().steps, [Step::RemoveMembers(edit.into())]);
+}
+
+#[test]
+fn sets_begin_at_the_given_generation_and_no_name_comes_back() {
+    let mut engine = started();
+    assert_eq!(generations(engine.ruleset()), [START]);
+
+    engine.apply(policy(web_from("client", 443)));
+    engine.apply(applied(pod("b", "client", "n2", "10.0.0.3")));
+    engine.flush();
+    assert_eq!(generations(engine.ruleset()), [START.next()]);
+
+    engine.apply(Event::PolicyDeleted(key("web")));
+    engine.flush();
+    assert_eq!(generations(engine.ruleset()), []);
+    engine.apply(policy(web_from("client", 443)));
+    engine.flush();
+    assert_eq!(generations(engine.ruleset()), [START.next().next()]);
+}
+
+#[test]
+fn a_change_of_configuration_is_flushed() {
+    let mut engine = started();
+    let refusing = NodeConfig { deny: DenyAction::Reject, ..config() };
+    engine.set_config(refusing.clone());
+    assert!(engine.is_dirty());
+    let steps = engine.flush().steps;
+    assert!(matches!(&steps[..], [Step::ReplaceChains(_)]), "{steps:?}");
+    let compiled = compile(engine.snapshot(), &refusing).ruleset;
+    assert_eq!(without_generations(engine.ruleset()), compiled);
+}

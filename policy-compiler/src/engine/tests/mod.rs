@@ -1,0 +1,6 @@
+//! Plans on rulesets made by hand, and the engine on events.
+
+mod course;
+mod events;
+mod plans;
+mod random;
