@@ -40,10 +40,10 @@ pub use node::node;
 pub use pod::pod;
 pub use policy::{policy, policy_spec};
 pub use service::service;
+pub use suggest::nearest;
 pub use workload::workload;
 
 use report::Report;
-use suggest::nearest;
 
 /// An object, and what there is to say about how it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

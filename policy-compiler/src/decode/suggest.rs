@@ -4,7 +4,8 @@
 ///
 /// A difference in case, `-` or `_` alone always counts as near. Otherwise a third of the letters
 /// may be wrong, two swapped neighbours counting as one mistake. The first of equals wins.
-pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = simplify(written);
     let mut best: Option<(usize, &'k str)> = None;
     for &candidate in known {

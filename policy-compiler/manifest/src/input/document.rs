@@ -15,7 +15,7 @@ struct ItemType {
 }
 
 /// Adds the objects of one document: itself, or the items of the list that it is.
-pub(super) fn add(parsed: &mut ParsedFile, node: Node, options: &Options) {
+pub(crate) fn add(parsed: &mut ParsedFile, node: Node, options: &Options) {
     match not_meant_as_object(&parsed.name, &node) {
         Some(what) => parsed.pass_over(what),
         None => add_object(parsed, node, options),

@@ -26,9 +26,11 @@ use policy_compiler::document::Location;
 use policy_compiler::name::{NameError, NamespaceName, ObjectKey};
 use policy_compiler::policy::Policy;
 
+pub(crate) use self::document::add as add_document;
 pub use self::error::InputError;
 pub use self::files::{Listing, STDIN, is_manifest, list, read, read_from, read_text};
 pub use self::merge::merge;
+pub(crate) use self::merge::merge_layers;
 
 use crate::source::Sources;
 
@@ -137,7 +139,7 @@ impl ParsedFile {
         *self.ignored.entry(kind.to_owned()).or_default() += 1;
     }
 
-    fn empty(name: Arc<str>, text: Arc<str>) -> Self {
+    pub(crate) fn empty(name: Arc<str>, text: Arc<str>) -> Self {
         Self {
             name,
             text,

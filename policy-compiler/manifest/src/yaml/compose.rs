@@ -8,17 +8,18 @@ use std::collections::BTreeMap;
 use policy_compiler::document::{Entry, Node, Position, Value};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
-use super::{Failure, MAX_DEPTH, YamlErrorKind, scalar};
+use super::{Dialect, Failure, MAX_DEPTH, YamlErrorKind, scalar};
 
 /// What copies of anchored nodes may add up to, in bytes of text and nodes, beyond twice the size
 /// of the source.
 const ALIAS_ALLOWANCE: usize = 4 << 20;
 
 /// All documents of `text` that hold something.
-pub(super) fn documents(text: &str) -> Result<Vec<Node>, Failure> {
+pub(super) fn documents(text: &str, dialect: Dialect) -> Result<Vec<Node>, Failure> {
     let mut composer = Composer {
         parser: Parser::new_from_str(text),
         anchors: BTreeMap::new(),
+        dialect,
         allowance: ALIAS_ALLOWANCE.saturating_add(text.len().saturating_mul(2)),
     };
     let mut nodes = Vec::new();
@@ -42,6 +43,7 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, Failure> {
 struct Composer<'t> {
     parser: Parser<'t, StrInput<'t>>,
     anchors: BTreeMap<usize, Anchor>,
+    dialect: Dialect,
     allowance: usize,
 }
 
@@ -94,7 +96,7 @@ impl<'t> Composer<'t> {
         let (anchor, value) = match event {
             Event::Alias(id) => return self.alias(id, at, depth),
             Event::Scalar(text, style, anchor, tag) => {
-                (anchor, scalar_value(&text, style, tag.as_deref(), at)?)
+                (anchor, scalar_value((&text, style), tag.as_deref(), self.dialect, at)?)
             }
             Event::SequenceStart(anchor, _) => (anchor, self.list(at, depth + 1)?),
             Event::MappingStart(anchor, _) => (anchor, self.mapping(at, depth + 1)?),
@@ -196,19 +198,18 @@ fn check_depth(depth: usize, at: Position) -> Result<(), Failure> {
 }
 
 fn scalar_value(
-    text: &str,
-    style: ScalarStyle,
+    (text, style): (&str, ScalarStyle),
     tag: Option<&Tag>,
+    dialect: Dialect,
     at: Position,
 ) -> Result<Value, Failure> {
     match tag {
-        Some(tag) if tag.is_yaml_core_schema() => {
-            scalar::tagged(&tag.suffix, text).ok_or_else(|| {
+        Some(tag) if tag.is_yaml_core_schema() => scalar::tagged(&tag.suffix, text, dialect)
+            .ok_or_else(|| {
                 let kind = YamlErrorKind::Tag { tag: tag.suffix.clone(), text: text.to_owned() };
                 (kind, at)
-            })
-        }
-        None if style == ScalarStyle::Plain => Ok(scalar::plain(text)),
+            }),
+        None if style == ScalarStyle::Plain => Ok(scalar::plain(text, dialect)),
         _ => Ok(Value::String(text.to_owned())),
     }
 }

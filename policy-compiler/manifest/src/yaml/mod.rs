@@ -81,11 +81,30 @@ pub enum YamlErrorKind {
     },
 }
 
-/// All documents of `text`, in order. JSON is read too, several values one after another included.
+/// Which plain words are booleans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialect {
+    /// As Kubernetes reads manifests: `y`, `yes`, `on`, `n`, `no` and `off` too (YAML 1.1).
+    #[default]
+    Kubernetes,
+    /// `true` and `false` alone (the core schema of YAML 1.2), so that a label may be `y`.
+    Core,
+}
+
+/// All documents of `text`, in order, as Kubernetes takes them. JSON is read too, several values one
+/// after another included.
 ///
 /// # Errors
 /// Where some part is neither; nothing of the text is returned then.
 pub fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
+    parse_as(text, Dialect::Kubernetes)
+}
+
+/// As [`parse`], in a dialect.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_as(text: &str, dialect: Dialect) -> Result<Vec<Node>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let located = |(kind, position): Failure| YamlError {
         kind,
@@ -93,7 +112,7 @@ pub fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
         line: source::line(text, position.line).map(str::to_owned),
     };
     check_characters(text).map_err(located)?;
-    let yaml = match compose::documents(text) {
+    let yaml = match compose::documents(text, dialect) {
         Ok(nodes) => return Ok(nodes),
         Err(failure) => failure,
     };

@@ -6,16 +6,17 @@
 
 use policy_compiler::document::Value;
 
+use super::Dialect;
+
 /// The value of an unquoted, untagged scalar.
-pub(super) fn plain(text: &str) -> Value {
+pub(super) fn plain(text: &str, dialect: Dialect) -> Value {
+    let old = dialect == Dialect::Kubernetes;
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
-            Value::Bool(true)
-        }
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
-            Value::Bool(false)
-        }
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" if old => Value::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" if old => Value::Bool(false),
         ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::Float(f64::INFINITY),
         "-.inf" | "-.Inf" | "-.INF" => Value::Float(f64::NEG_INFINITY),
@@ -24,8 +25,8 @@ pub(super) fn plain(text: &str) -> Value {
 }
 
 /// The value of a scalar that its tag calls `tag`; `None` where the text does not fit.
-pub(super) fn tagged(tag: &str, text: &str) -> Option<Value> {
-    match (tag, plain(text)) {
+pub(super) fn tagged(tag: &str, text: &str, dialect: Dialect) -> Option<Value> {
+    match (tag, plain(text, dialect)) {
         ("null", Value::Null) => Some(Value::Null),
         ("bool", Value::Bool(b)) => Some(Value::Bool(b)),
         ("int", Value::Int(i)) => Some(Value::Int(i)),
@@ -169,8 +170,17 @@ mod tests {
             ("e5", text("e5")),
             (".inf", Value::Float(f64::INFINITY)),
         ] {
-            assert_eq!(plain(source), expected, "{source:?}");
+            assert_eq!(plain(source, Dialect::Kubernetes), expected, "{source:?}");
         }
+    }
+
+    #[test]
+    fn in_the_core_dialect_only_true_and_false_are_booleans() {
+        for word in ["y", "No", "on", "OFF"] {
+            assert_eq!(plain(word, Dialect::Core), text(word));
+        }
+        assert_eq!(plain("true", Dialect::Core), Value::Bool(true));
+        assert_eq!(plain("False", Dialect::Core), Value::Bool(false));
     }
 
     #[test]
@@ -185,7 +195,7 @@ mod tests {
             ("null", "", Some(Value::Null)),
             ("binary", "aGk=", Some(text("aGk="))),
         ] {
-            assert_eq!(tagged(tag, source), expected, "!!{tag} {source:?}");
+            assert_eq!(tagged(tag, source, Dialect::Kubernetes), expected, "!!{tag} {source:?}");
         }
     }
 }
