@@ -1,1 +1,29 @@
-//! policyc.
+//! `policyc`: says what NetworkPolicies allow, and why, from manifests.
+//!
+//! ```text
+//!  args ──> input (manifests, diagnostics) ──> explain, can ──> an answer as data ──┬──> text
+//!                                       └────> render, test ──>                     └──> JSON, YAML
+//! ```
+//!
+//! Every command makes an answer as data first; text, JSON and YAML are written from that, so that
+//! they cannot disagree. Verdicts come from `policy_compiler::evaluate` alone. Results go to standard
+//! output, diagnostics to standard error; what went wrong decides the [`status::Status`].
+
+pub mod answer;
+pub mod args;
+pub mod can;
+pub mod error;
+pub mod explain;
+pub mod input;
+pub mod output;
+pub mod phrase;
+pub mod question;
+pub mod render;
+pub mod report;
+pub mod run;
+pub mod schema;
+pub mod status;
+pub mod subject;
+pub mod suggest;
+pub mod text;
+pub mod yaml;

@@ -1,0 +1,205 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Says what Kubernetes NetworkPolicies allow, and why.
+#[derive(Debug, Parser)]
+#[command(
+    name = "policyc",
+    version,
+    about,
+    long_about = "Says what Kubernetes NetworkPolicies allow, and why.\n\n\
+        Reads manifests: files, directories, standard input; multi-document YAML, JSON, `kind: List`\n\
+        and the output of `kubectl get -o yaml`. Every answer names the policy, the rule and the line\n\
+        that it rests on.",
+    after_help = EXIT_HELP,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Colour: on a terminal (unless `NO_COLOR` is set), always, or never.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Say more: which kinds of objects were passed over, and how many.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+const EXIT_HELP: &str = "Exit status: 0 allowed, passed or printed; 1 denied, only partly allowed, or a case failed;\n\
+    2 usage, unreadable input, an unknown name, or an invalid policy that bears on the answer;\n\
+    3 the input does not tell.";
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What applies to a pod: who may reach it, whom it may reach, by which rule.
+    #[command(subcommand, arg_required_else_help = true)]
+    Explain(Explain),
+    /// One connection: is it allowed, and by which rule or why not.
+    Can(Can),
+    /// The iptables and ipset rules of a node, or of one pod.
+    Render(Render),
+    /// Print the JSON schema of an output kind, or list the kinds.
+    #[command(after_help = "Example:\n  policyc schema PodExplanation")]
+    Schema {
+        /// The kind, as in the `kind` field of an answer; all kinds are listed without it.
+        kind: Option<String>,
+    },
+    /// Print a shell's completion script.
+    #[command(after_help = "Example:\n  source <(policyc completions bash)")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// The shells that completions can be made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+/// What can be explained.
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// What selects a pod, what may reach it and what it may reach, with near misses.
+    Pod(ExplainPod),
+}
+
+/// Which objects to read.
+#[derive(Args, Clone, Debug)]
+pub struct Input {
+    /// Manifests to read: files, directories, or `-` for standard input. May be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., action = clap::ArgAction::Append)]
+    pub files: Vec<PathBuf>,
+    /// The namespace of names and objects that name none.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+}
+
+/// Which address families to ask.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Families {
+    /// Only IPv4.
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Only IPv6.
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+}
+
+/// The forms of most answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs; see `policyc schema`.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// `policyc explain pod`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc explain pod shop/cart-0 -f examples/shop\n  \
+    policyc explain pod deploy/web -n shop -f base.yaml policies/\n  \
+    kubectl get pods,ns,netpol,nodes -A -o yaml | policyc explain pod -l app=web -n shop -f -")]
+pub struct ExplainPod {
+    /// NAMESPACE/NAME or NAME of a pod, or a workload: deploy/NAME, sts/, ds/, rs/, job/, cronjob/
+    /// (with its namespace: shop/deploy/web).
+    #[arg(value_name = "POD", required_unless_present = "selector", conflicts_with = "selector")]
+    pub pod: Option<String>,
+    /// Every pod of the namespace with these labels, as in `kubectl -l`.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Objects to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// Families to ask.
+    #[command(flatten)]
+    pub families: Families,
+    /// The form of the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// `policyc can`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc can shop/web-0 shop/cart-0 8080 -f examples/shop\n  \
+    policyc can deploy/web sts/cart http/TCP -n shop -f base.yaml\n  \
+    policyc can shop/cart-0 203.0.113.7 443/TCP -f examples/shop\n  \
+    policyc can node/node-b shop/cart-0 icmp -f examples/shop")]
+pub struct Can {
+    /// Who opens the connection: a pod, a workload, an address, or node/NAME.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// The destination's port: a number or a container port's name, then /TCP (the default), /UDP or
+    /// /SCTP; or `icmp`.
+    #[arg(value_name = "PORT[/PROTOCOL]")]
+    pub port: String,
+    /// Objects to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// Families to ask.
+    #[command(flatten)]
+    pub families: Families,
+    /// The form of the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// `policyc render`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc render --node node-a -f examples/shop\n  \
+    policyc render --pod shop/cart-0 -4 -f examples/shop -o json")]
+pub struct Render {
+    /// The node whose rules to print; without it every node of the input, in order.
+    #[arg(long, value_name = "NODE", conflicts_with = "pod")]
+    pub node: Option<String>,
+    /// Print the rules as if its node had no pod but this.
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Objects to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// Families to print.
+    #[command(flatten)]
+    pub families: Families,
+    /// The form of the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: RenderFormat,
+}
+
+/// The forms of a ruleset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RenderFormat {
+    /// What `ipset restore` and `iptables-restore` read.
+    Text,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,259 @@
+//! The smallest change of policy that would let a denied flow through one half.
+//!
+//! One rule has to allow the flow. Where its peers fit, a port is missing; where its ports fit, a peer
+//! is (or labels on the other end); where neither fits, a new rule is simpler. Of all rules the one
+//! that needs least is named, a rule that misses fewer labels first.
+
+use policy_compiler::cidr::Family;
+use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::document::Location;
+use policy_compiler::flow::{End, Flow, Traffic};
+use policy_compiler::policy::Direction;
+use policy_compiler::verdict::{
+    Because, Decision, LabelMiss, PeerOutcome, PolicyTrace, PortOutcome, RuleTrace, Verdict,
+};
+use serde::Serialize;
+
+use crate::answer::Place;
+use crate::phrase;
+
+use super::port::pod_at;
+
+/// A change that would allow a flow in one direction.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// `egress` or `ingress`.
+    pub direction: String,
+    /// What to change: `port`, `peer` or `rule`.
+    pub kind: &'static str,
+    /// The policy.
+    pub policy: String,
+    /// The list in it to which something has to be added: `ingress[0].from`.
+    pub path: String,
+    /// Where that stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// What to do, in a sentence without its full stop.
+    pub text: String,
+}
+
+/// How much a rule would have to change: parts of it, then labels missed.
+type Cost = (usize, usize);
+
+/// The changes that the denying halves of `verdict` need; none where it is not denied.
+pub(super) fn changes(
+    flow: &Flow,
+    verdict: &Verdict,
+    traffic: &str,
+    snapshot: &Snapshot,
+) -> Vec<Change> {
+    [Direction::Egress, Direction::Ingress]
+        .into_iter()
+        .filter(|direction| verdict.half(*direction).because == Because::NoRuleAllows)
+        .filter_map(|direction| {
+            let other = match direction {
+                Direction::Ingress => &flow.from,
+                Direction::Egress => &flow.to,
+            };
+            let wanted = Wanted { direction, other, flow, traffic, snapshot };
+            wanted.change(&verdict.half(direction).policies)
+        })
+        .collect()
+}
+
+/// What one half would have to allow.
+struct Wanted<'a> {
+    direction: Direction,
+    other: &'a End,
+    flow: &'a Flow,
+    traffic: &'a str,
+    snapshot: &'a Snapshot,
+}
+
+impl Wanted<'_> {
+    fn change(&self, policies: &[PolicyTrace]) -> Option<Change> {
+        let rules =
+            policies.iter().flat_map(|policy| policy.rules.iter().map(move |r| (policy, r)));
+        let best = rules
+            .filter(|(_, rule)| rule.invalid.is_none())
+            .map(|(policy, rule)| (cost(rule), policy, rule))
+            .min_by_key(|(cost, ..)| *cost);
+        match best {
+            Some(((1, _), policy, rule)) if peers_fit(rule) => Some(self.port(policy, rule)),
+            Some(((1, _), policy, rule)) => Some(self.peer(policy, rule)),
+            _ => self.rule(policies),
+        }
+    }
+
+    fn port(&self, policy: &PolicyTrace, rule: &RuleTrace) -> Change {
+        let path = format!("{}[{}].ports", self.direction, rule.index);
+        let name = &policy.policy;
+        let text = match self.flow.traffic {
+            Traffic::Port { protocol, port } => {
+                format!("add {port}/{protocol} to {name} {path}{}", found_name(rule))
+            }
+            _ => format!(
+                "leave out {name} {path}: only a rule without ports allows {}",
+                self.traffic
+            ),
+        };
+        let location = rule.ports.first().map_or(&rule.location, |port| &port.location);
+        self.made("port", policy, path, location, text)
+    }
+
+    fn peer(&self, policy: &PolicyTrace, rule: &RuleTrace) -> Change {
+        let field = phrase::peers_field(self.direction);
+        let path = format!("{}[{}].{field}", self.direction, rule.index);
+        let mut text = format!("add {} to {} {path}", self.other_peer(policy), policy.policy);
+        let nearest = rule.peers.iter().filter_map(|peer| Some((missed(&peer.outcome)?, peer)));
+        if let Some((_, peer)) = nearest.min_by_key(|(missing, _)| missing.len())
+            && let Some(label) = relabel(&peer.outcome)
+        {
+            let whom = self.whom();
+            text = format!("{text}, or {} ({field}[{}] asks for it)", label(&whom), peer.index);
+        }
+        let location = rule.peers.first().map_or(&rule.location, |peer| &peer.location);
+        self.made("peer", policy, path, location, text)
+    }
+
+    fn rule(&self, policies: &[PolicyTrace]) -> Option<Change> {
+        // Adding to a policy for everybody would open more than what was asked.
+        let narrowest = policies
+            .iter()
+            .rev()
+            .max_by_key(|policy| policy.pod_selector.requirements().count())?;
+        let field = phrase::peers_field(self.direction);
+        let ports = match self.flow.traffic {
+            Traffic::Port { protocol, port } => format!("ports {port}/{protocol}"),
+            _ => "without ports".to_owned(),
+        };
+        let text = format!(
+            "add a rule to {} {}: {field} {}, {ports}",
+            narrowest.policy,
+            self.direction,
+            self.other_peer(narrowest)
+        );
+        let path = self.direction.to_string();
+        Some(self.made("rule", narrowest, path, &narrowest.location, text))
+    }
+
+    fn made(
+        &self,
+        kind: &'static str,
+        policy: &PolicyTrace,
+        path: String,
+        location: &Location,
+        text: String,
+    ) -> Change {
+        Change {
+            direction: self.direction.to_string(),
+            kind,
+            policy: policy.policy.to_string(),
+            path,
+            place: Place::of(location),
+            text,
+        }
+    }
+
+    /// The other end as a person calls it.
+    fn whom(&self) -> String {
+        self.other.to_string()
+    }
+
+    /// A peer that would mean the other end, in the words of a manifest.
+    fn other_peer(&self, policy: &PolicyTrace) -> String {
+        match (pod_at(self.other, self.snapshot), self.other) {
+            (Some(pod), _) if pod.is_live() => {
+                let labels = telling_labels(pod);
+                if pod.key.namespace == policy.policy.namespace {
+                    format!("podSelector {labels}")
+                } else {
+                    let namespace = &pod.key.namespace;
+                    format!(
+                        "namespaceSelector kubernetes.io/metadata.name={namespace} with podSelector \
+                         {labels}"
+                    )
+                }
+            }
+            (_, End::Address(address)) => {
+                let bits = if Family::of(*address) == Family::V4 { 32 } else { 128 };
+                format!("ipBlock {address}/{bits}")
+            }
+            _ => format!("an ipBlock with the addresses of {}", self.other),
+        }
+    }
+}
+
+fn peers_fit(rule: &RuleTrace) -> bool {
+    rule.peers.is_empty()
+        || rule.peers.iter().any(|peer| peer.outcome.decision() == Decision::Allowed)
+}
+
+fn ports_fit(rule: &RuleTrace) -> bool {
+    rule.ports.is_empty() || rule.ports.iter().any(|port| port.outcome.matched())
+}
+
+fn cost(rule: &RuleTrace) -> Cost {
+    let parts = usize::from(!peers_fit(rule)) + usize::from(!ports_fit(rule));
+    let labels = rule.peers.iter().filter_map(|peer| missed(&peer.outcome)).map(|m| m.len()).min();
+    (parts, if peers_fit(rule) { 1 } else { labels.unwrap_or(usize::MAX) })
+}
+
+/// The labels that a peer misses; `None` where labels would not help.
+fn missed(outcome: &PeerOutcome) -> Option<Vec<&LabelMiss>> {
+    match outcome {
+        PeerOutcome::PodMiss { missing } => Some(missing.iter().collect()),
+        PeerOutcome::NamespaceMiss { missing, pod_missing, .. } => {
+            Some(missing.iter().chain(pod_missing).collect())
+        }
+        _ => None,
+    }
+}
+
+/// How other labels would make a peer fit, where the pod's own suffice.
+fn relabel(outcome: &PeerOutcome) -> Option<impl Fn(&str) -> String> {
+    match outcome {
+        PeerOutcome::PodMiss { missing } => {
+            let wants = phrase::wants(missing);
+            let what = if missing.len() == 1 { "the label" } else { "the labels" };
+            Some(move |whom: &str| format!("give {whom} {what} {wants}"))
+        }
+        _ => None,
+    }
+}
+
+/// What a name in the rule means at the destination, if that explains the miss.
+fn found_name(rule: &RuleTrace) -> String {
+    let named = rule.ports.iter().find(|port| {
+        matches!(
+            port.outcome,
+            PortOutcome::NameMeansOther(..)
+                | PortOutcome::NameOfOtherProtocol(..)
+                | PortOutcome::NameNotFound(..)
+        )
+    });
+    named.map(|port| format!(" ({})", phrase::port_reason(&port.outcome))).unwrap_or_default()
+}
+
+/// The labels by which people select a pod, without those that controllers add.
+fn telling_labels(pod: &Pod) -> String {
+    const TELLING: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
+    let told: Vec<String> = pod
+        .labels
+        .iter()
+        .filter(|(key, _)| TELLING.contains(key))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let all: Vec<String> = pod
+        .labels
+        .iter()
+        .filter(|(key, _)| !phrase::ADDED_LABELS.contains(key))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    match (told.first(), all.is_empty()) {
+        (Some(label), _) => label.clone(),
+        (None, false) => all.join(","),
+        (None, true) => "{}".to_owned(),
+    }
+}

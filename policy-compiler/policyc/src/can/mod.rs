@@ -1,0 +1,265 @@
+//! `policyc can`: one connection, both halves, every rule.
+//!
+//! Each pair of ends and each family is asked on its own; families whose answers agree down to every
+//! rule and peer are folded into one. Policies are never merged before they are shown: every selecting
+//! policy has its say with every rule, peer and port.
+
+mod change;
+mod port;
+mod text;
+mod trace;
+
+use policy_compiler::cidr::Family;
+use policy_compiler::cluster::Snapshot;
+use policy_compiler::flow::{End, Flow, Traffic, Wire};
+use policy_compiler::name::ObjectKey;
+use policy_compiler::policy::Direction;
+use policy_compiler::verdict::{Decision, Verdict};
+use serde::Serialize;
+
+use crate::answer::{self, Certainty, Outcome, RulingNote};
+use crate::error::CommandError;
+use crate::phrase;
+use crate::question::{Questions, spoken};
+use crate::status::Status;
+use crate::subject::NamedEnd;
+
+pub use change::Change;
+pub use port::Port;
+pub use text::{half, text};
+pub use trace::{HalfAnswer, PeerAnswer, PolicyAnswer, PortAnswer, RuleAnswer};
+
+/// The answer to one question.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// Who asks, as named.
+    pub from: String,
+    /// Whom, as named.
+    pub to: String,
+    /// The port as asked: `8080/TCP`, `icmp`.
+    pub port: String,
+    /// Of all answers together.
+    pub decision: Outcome,
+    /// Whether the specification settles it.
+    pub certainty: Certainty,
+    /// The answers by pair of ends; families whose answers agree are one.
+    pub answers: Vec<Answer>,
+}
+
+/// The answer for one pair of ends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Who opens the connection.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// What is sent: `8080/TCP (http)`.
+    pub traffic: String,
+    /// The families that this is the answer for.
+    pub families: Vec<String>,
+    /// The answer.
+    pub decision: Outcome,
+    /// Whether the specification settles it.
+    pub certainty: Certainty,
+    /// The choices that it rests on.
+    pub rulings: Vec<RulingNote>,
+    /// What the source's policies say.
+    pub egress: HalfAnswer,
+    /// What the destination's policies say.
+    pub ingress: HalfAnswer,
+    /// What would allow it: the smallest change for each half that does not. None where allowed.
+    pub changes: Vec<Change>,
+}
+
+/// Asks for every pair of ends, in every family of `families` that both have.
+///
+/// # Errors
+/// Where the port's name means nothing at a destination, or the ends have no family in common.
+pub fn ask(
+    questions: &Questions<'_>,
+    from: &NamedEnd,
+    to: &NamedEnd,
+    port: &Port,
+    families: &[Family],
+) -> Result<Connection, CommandError> {
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut decisions: Vec<Decision> = Vec::new();
+    for source in &from.ends {
+        for destination in &to.ends {
+            for family in common(source, destination, families, questions.snapshot) {
+                for traffic in port.traffic(destination, family, questions.snapshot)? {
+                    let flow = Flow {
+                        from: source.clone(),
+                        to: destination.clone(),
+                        family,
+                        traffic,
+                        wire: Wire::Routed,
+                    };
+                    let verdict =
+                        questions.verdict(&flow.from, &flow.to, flow.family, flow.traffic);
+                    decisions.push(verdict.decision);
+                    fold(&mut answers, Answer::of(questions.snapshot, &flow, &verdict));
+                }
+            }
+        }
+    }
+    if answers.is_empty() {
+        return Err(CommandError::usage(
+            format!("{} and {} have no such address family in common", from.text, to.text),
+            "a connection needs an address of one family at both ends",
+        ));
+    }
+    let settled = answers.iter().all(|answer| answer.rulings.is_empty());
+    Ok(Connection {
+        from: from.text.clone(),
+        to: to.text.clone(),
+        port: port.text(),
+        decision: together(&decisions),
+        certainty: if settled { Certainty::Specified } else { Certainty::Undefined },
+        answers,
+    })
+}
+
+impl Connection {
+    /// 3 where any answer cannot be told, else 1 where any is a denial.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.answers.iter().fold(Status::Fine, |status, answer| {
+            status.and(match answer.decision {
+                Outcome::Allowed => Status::Fine,
+                Outcome::Denied | Outcome::Partly => Status::Denied,
+                Outcome::Unknown => Status::Unknown,
+            })
+        })
+    }
+
+    /// The pods that are ends of the question.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<ObjectKey> {
+        let halves = self.answers.iter().flat_map(|answer| [&answer.egress, &answer.ingress]);
+        let names = halves.filter_map(|half| half.subject.as_ref());
+        names
+            .filter_map(|name| name.split_once('/'))
+            .filter_map(|(namespace, name)| ObjectKey::new(namespace, name).ok())
+            .collect()
+    }
+}
+
+impl Answer {
+    /// The verdict on a flow with its reasons in words.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, flow: &Flow, verdict: &Verdict) -> Self {
+        let rulings = answer::rulings(&verdict.rulings);
+        let traffic = match flow.traffic {
+            Traffic::Port { protocol, port } => {
+                phrase::number(port, protocol, port::pod_at(&flow.to, snapshot))
+            }
+            Traffic::Icmp { kind: 8 | 128 } => "icmp echo request".to_owned(),
+            other => other.to_string(),
+        };
+        Self {
+            from: flow.from.to_string(),
+            to: flow.to.to_string(),
+            families: vec![flow.family.to_string()],
+            decision: verdict.decision.into(),
+            certainty: Certainty::of(&rulings),
+            rulings,
+            egress: HalfAnswer::of(&verdict.egress, Direction::Egress, snapshot),
+            ingress: HalfAnswer::of(&verdict.ingress, Direction::Ingress, snapshot),
+            changes: change::changes(flow, verdict, &traffic, snapshot),
+            traffic,
+        }
+    }
+}
+
+/// What several answers come to.
+fn together(decisions: &[Decision]) -> Outcome {
+    let has = |wanted| decisions.contains(&wanted);
+    match (has(Decision::Allowed), has(Decision::Denied), has(Decision::Unknown)) {
+        (_, _, true) => Outcome::Unknown,
+        (true, true, false) => Outcome::Partly,
+        (false, true, false) => Outcome::Denied,
+        (_, false, false) => Outcome::Allowed,
+    }
+}
+
+/// The families, of `asked`, in which both ends can speak.
+fn common(from: &End, to: &End, asked: &[Family], snapshot: &Snapshot) -> Vec<Family> {
+    let of = |end: &End| match end {
+        End::Pod(key) => match snapshot.pods.get(key) {
+            Some(pod) => spoken(pod),
+            None => Family::ALL.to_vec(),
+        },
+        End::Node(_) => Family::ALL.to_vec(),
+        End::Address(address) => vec![Family::of(*address)],
+    };
+    let (from, to) = (of(from), of(to));
+    asked.iter().copied().filter(|f| from.contains(f) && to.contains(f)).collect()
+}
+
+/// Adds `answer`, as a further family of one that agrees with it where there is one.
+fn fold(answers: &mut Vec<Answer>, answer: Answer) {
+    match answers.iter_mut().find(|old| agree(old, &answer)) {
+        Some(old) => {
+            old.families.extend(answer.families);
+            explain_blocks(&mut old.egress, answer.egress);
+            explain_blocks(&mut old.ingress, answer.ingress);
+        }
+        None => answers.push(answer),
+    }
+}
+
+/// Whether two answers for one pair are the same but for their family.
+fn agree(a: &Answer, b: &Answer) -> bool {
+    (&a.from, &a.to) == (&b.from, &b.to) && a.families != b.families && bare(a) == bare(b)
+}
+
+/// An answer without the ends, the families and the words that speak of names and addresses.
+fn bare(answer: &Answer) -> Answer {
+    let mut bare = answer.clone();
+    bare.from.clear();
+    bare.to.clear();
+    bare.families.clear();
+    bare.changes.clear();
+    for half in [&mut bare.egress, &mut bare.ingress] {
+        half.subject = None;
+        for peer in peers(half) {
+            peer.outcome = "";
+            peer.reason.clear();
+        }
+    }
+    bare
+}
+
+fn peers(half: &mut HalfAnswer) -> impl Iterator<Item = &mut PeerAnswer> {
+    half.policies.iter_mut().flat_map(|policy| &mut policy.rules).flat_map(|rule| &mut rule.peers)
+}
+
+/// Takes the words about blocks of the other family from the answer that is of it.
+fn explain_blocks(half: &mut HalfAnswer, mut other: HalfAnswer) {
+    for (peer, other) in peers(half).zip(peers(&mut other)) {
+        if peer.outcome == "otherFamily" {
+            *peer = other.clone();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_differ_are_partly_allowed_unless_one_cannot_be_told() {
+        use Decision::{Allowed, Denied, Unknown};
+        for (decisions, outcome) in [
+            (vec![Allowed, Allowed], Outcome::Allowed),
+            (vec![Denied], Outcome::Denied),
+            (vec![Allowed, Denied], Outcome::Partly),
+            (vec![Allowed, Denied, Unknown], Outcome::Unknown),
+        ] {
+            assert_eq!(together(&decisions), outcome, "{decisions:?}");
+        }
+    }
+}

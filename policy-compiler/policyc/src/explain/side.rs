@@ -1,0 +1,354 @@
+//! One direction of a pod: which rules allow which of today's pods, blocks and ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy_compiler::cidr::Family;
+use policy_compiler::cluster::Pod;
+use policy_compiler::flow::End;
+use policy_compiler::name::ObjectKey;
+use policy_compiler::policy::{Direction, Grant, PeerSelects, Peers, Policy, PortMatch, Ports};
+use policy_compiler::port::Protocol;
+use policy_compiler::verdict::{PeerOutcome, PolicyTrace, PortOutcome, RuleTrace, Ruling, Verdict};
+
+use crate::answer::{self, Place, RulingNote};
+use crate::phrase;
+use crate::question::{Questions, no_port, spoken};
+use crate::text::count;
+
+use super::{Allowance, PeerGrant, PolicySummary, PortGrant, Side, near};
+
+/// What `evaluate` said about flows between one pod and everybody.
+pub(super) struct Findings<'q> {
+    pub(super) questions: &'q Questions<'q>,
+    pub(super) pod: &'q Pod,
+    families: Vec<Family>,
+    asked: BTreeMap<Direction, Asked>,
+}
+
+/// The answers of one direction.
+#[derive(Default)]
+struct Asked {
+    /// What the policies say to a stranger: the isolating policies with all their rules.
+    stranger: BTreeMap<(Family, Protocol), Verdict>,
+    /// What they say to each other pod.
+    pods: BTreeMap<(ObjectKey, Family, Protocol), Verdict>,
+}
+
+/// One rule by the policy's place among the traces and its own index.
+pub(super) type RuleId = (usize, usize);
+
+impl<'q> Findings<'q> {
+    /// Asks about every pair.
+    pub(super) fn of(questions: &'q Questions<'q>, pod: &'q Pod, families: &[Family]) -> Self {
+        let mut findings =
+            Self { questions, pod, families: families.to_vec(), asked: BTreeMap::new() };
+        for direction in Direction::ALL {
+            let asked = findings.ask(direction);
+            findings.asked.insert(direction, asked);
+        }
+        findings
+    }
+
+    fn ask(&self, direction: Direction) -> Asked {
+        let subject = End::Pod(self.pod.key.clone());
+        let mut asked = Asked::default();
+        for &family in &self.families {
+            let stranger = self.questions.stranger(family);
+            for protocol in Protocol::ALL {
+                let ask = |other: &End| {
+                    self.questions.between(direction, &subject, other, family, no_port(protocol))
+                };
+                asked.stranger.insert((family, protocol), ask(&stranger));
+                for other in self.others().filter(|other| spoken(other).contains(&family)) {
+                    let verdict = ask(&End::Pod(other.key.clone()));
+                    asked.pods.insert((other.key.clone(), family, protocol), verdict);
+                }
+            }
+        }
+        asked
+    }
+
+    /// Every pod that can be a peer of this one.
+    pub(super) fn others(&self) -> impl Iterator<Item = &'q Pod> {
+        let own = &self.pod.key;
+        self.questions.snapshot.pods.values().filter(move |pod| pod.is_live() && pod.key != *own)
+    }
+
+    /// The families of the question.
+    pub(super) fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    /// The policies that isolate the pod, as they see a stranger.
+    pub(super) fn policies(&self, direction: Direction) -> &[PolicyTrace] {
+        self.asked
+            .get(&direction)
+            .and_then(|asked| asked.stranger.values().next())
+            .map_or(&[], |verdict| &verdict.half(direction).policies)
+    }
+
+    /// The policy behind a trace.
+    pub(super) fn policy(&self, trace: &PolicyTrace) -> Option<&'q Policy> {
+        self.questions.snapshot.policies.get(&trace.policy)
+    }
+
+    /// What a rule says to flows with `other`, one trace a family and protocol.
+    pub(super) fn traces(
+        &self,
+        direction: Direction,
+        other: &ObjectKey,
+        (policy, rule): RuleId,
+    ) -> impl Iterator<Item = (Family, Protocol, &RuleTrace)> {
+        let pods = self.asked.get(&direction).map(|asked| &asked.pods);
+        let keys = self
+            .families
+            .iter()
+            .flat_map(|family| Protocol::ALL.map(|protocol| (other.clone(), *family, protocol)));
+        keys.filter_map(move |key| {
+            let verdict = pods?.get(&key)?;
+            let trace = verdict.half(direction).policies.get(policy)?.rules.get(rule)?;
+            Some((key.1, key.2, trace))
+        })
+    }
+
+    /// The pods that a listed peer of a rule means today, with the families for which it does.
+    pub(super) fn meant(
+        &self,
+        direction: Direction,
+        rule: RuleId,
+        peer: usize,
+    ) -> BTreeMap<ObjectKey, BTreeSet<Family>> {
+        let mut meant: BTreeMap<ObjectKey, BTreeSet<Family>> = BTreeMap::new();
+        for other in self.others() {
+            for (family, _, trace) in self.traces(direction, &other.key, rule) {
+                let outcome = trace.peers.get(peer).map(|trace| &trace.outcome);
+                if matches!(
+                    outcome,
+                    Some(PeerOutcome::MatchedPod { .. } | PeerOutcome::MatchedBlock { .. })
+                ) {
+                    meant.entry(other.key.clone()).or_default().insert(family);
+                }
+            }
+        }
+        meant
+    }
+
+    /// The rulings that some answer rests on.
+    pub(super) fn rulings(&self) -> Vec<RulingNote> {
+        let mut all: BTreeSet<Ruling> = BTreeSet::new();
+        for asked in self.asked.values() {
+            let verdicts = asked.stranger.values().chain(asked.pods.values());
+            all.extend(verdicts.flat_map(|verdict| verdict.rulings.iter().copied()));
+        }
+        answer::rulings(&all)
+    }
+
+    /// The answer for one direction.
+    pub(super) fn side(&self, direction: Direction) -> Side {
+        let policies = self.policies(direction);
+        let isolated = !policies.is_empty();
+        Side {
+            direction: direction.to_string(),
+            isolated,
+            summary: self.sentence(direction),
+            policies: policies.iter().map(policy_summary).collect(),
+            allowed: if isolated { self.allowed(direction) } else { Vec::new() },
+            otherwise: if isolated { "dropped" } else { "allowed" },
+            near_misses: if isolated { near::misses(self, direction) } else { Vec::new() },
+        }
+    }
+
+    fn sentence(&self, direction: Direction) -> String {
+        let policies = self.policies(direction).len();
+        let other = match direction {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        };
+        let kind = match direction {
+            Direction::Ingress => "Ingress",
+            Direction::Egress => "Egress",
+        };
+        if super::exempt(self.pod).is_some() {
+            "not isolated: no policy applies to it.".to_owned()
+        } else if policies > 0 {
+            format!("isolated by {}", count(policies, "policy", "policies"))
+        } else if self.policies(other).is_empty() {
+            "not isolated: no policy selects it. Everything is allowed.".to_owned()
+        } else {
+            format!("not isolated: no selecting policy lists {kind}. Everything is allowed.")
+        }
+    }
+
+    fn allowed(&self, direction: Direction) -> Vec<Allowance> {
+        let mut allowed = Vec::new();
+        for (p, trace) in self.policies(direction).iter().enumerate() {
+            let Some(policy) = self.policy(trace) else { continue };
+            for (r, rule) in policy.rules(direction).iter().enumerate() {
+                let Grant::Traffic { peers, ports } = &rule.grant else { continue };
+                let ports = self.ports(direction, (p, r), ports);
+                if ports.is_empty() {
+                    continue;
+                }
+                allowed.push(Allowance {
+                    peers: self.peers(direction, (p, r), policy, peers),
+                    ports,
+                    policy: Some(policy.key.to_string()),
+                    rule: Some(format!("{direction}[{r}]")),
+                    place: Place::of(&rule.location),
+                });
+            }
+        }
+        allowed.push(own_node());
+        allowed
+    }
+
+    fn peers(
+        &self,
+        direction: Direction,
+        rule: RuleId,
+        policy: &Policy,
+        peers: &Peers,
+    ) -> Vec<PeerGrant> {
+        let Peers::Listed(peers) = peers else {
+            return vec![PeerGrant {
+                kind: "everyone",
+                peer: None,
+                means: "everybody, in the cluster and out".to_owned(),
+                pods: Vec::new(),
+                only: None,
+            }];
+        };
+        let field = phrase::peers_field(direction);
+        let grant = |(i, peer): (usize, &policy_compiler::policy::Peer)| {
+            let meant = self.meant(direction, rule, i);
+            let keys: BTreeSet<ObjectKey> = meant.keys().cloned().collect();
+            PeerGrant {
+                kind: match peer.selects {
+                    PeerSelects::Pods { .. } => "pods",
+                    PeerSelects::Block(_) => "ipBlock",
+                },
+                peer: Some(format!("{field}[{i}]")),
+                means: phrase::peer(&peer.selects, &policy.key.namespace),
+                pods: phrase::groups(&keys, self.questions.snapshot),
+                only: self.only(&peer.selects),
+            }
+        };
+        peers.iter().enumerate().map(grant).collect()
+    }
+
+    /// The one family that a block is of, where the pod speaks both.
+    fn only(&self, selects: &PeerSelects) -> Option<String> {
+        match selects {
+            PeerSelects::Block(block) if self.families.len() > 1 => {
+                Some(Family::of_net(&block.cidr()).to_string())
+            }
+            _ => None,
+        }
+    }
+
+    /// The ports of a rule; none where it lists only names that resolve nowhere.
+    fn ports(&self, direction: Direction, rule: RuleId, ports: &Ports) -> Vec<PortGrant> {
+        let Ports::Listed(ports) = ports else {
+            let any = "any".to_owned();
+            return vec![PortGrant { means: any.clone(), numbers: Vec::new(), text: any }];
+        };
+        let grant = |(i, port): (usize, &PortMatch)| {
+            let resolved = self.resolved(direction, rule, i, port);
+            resolved.map(|numbers| self.port_grant(direction, port, numbers))
+        };
+        ports.iter().enumerate().filter_map(grant).collect()
+    }
+
+    /// The numbers that a listed port stands for: none of them for one that is no name, nothing for
+    /// a name that resolves nowhere.
+    pub(super) fn resolved(
+        &self,
+        direction: Direction,
+        rule: RuleId,
+        port: usize,
+        written: &PortMatch,
+    ) -> Option<Vec<u16>> {
+        if !matches!(written.numbers, policy_compiler::policy::PortNumbers::Named(_)) {
+            return Some(Vec::new());
+        }
+        let mut numbers: BTreeSet<u16> = BTreeSet::new();
+        let mut take = |trace: Option<&RuleTrace>| {
+            let outcome = trace.and_then(|t| t.ports.get(port)).map(|t| &t.outcome);
+            if let Some(PortOutcome::NameMeansOther(_, _, meant)) = outcome {
+                numbers.extend(meant);
+            }
+        };
+        match direction {
+            // The pod itself is the destination, whoever calls.
+            Direction::Ingress => {
+                for verdict in
+                    self.asked.get(&direction).into_iter().flat_map(|a| a.stranger.values())
+                {
+                    let half = verdict.half(direction);
+                    take(half.policies.get(rule.0).and_then(|policy| policy.rules.get(rule.1)));
+                }
+            }
+            Direction::Egress => {
+                for other in self.others() {
+                    for (_, _, trace) in self.traces(direction, &other.key, rule) {
+                        let meant = trace.peers.is_empty()
+                            || trace.peers.iter().any(|peer| {
+                                peer.outcome.decision()
+                                    != policy_compiler::verdict::Decision::Denied
+                            });
+                        if meant {
+                            take(Some(trace));
+                        }
+                    }
+                }
+            }
+        }
+        (!numbers.is_empty()).then(|| numbers.into_iter().collect())
+    }
+
+    fn port_grant(&self, direction: Direction, port: &PortMatch, numbers: Vec<u16>) -> PortGrant {
+        use policy_compiler::policy::PortNumbers;
+        let text = match (&port.numbers, numbers.as_slice()) {
+            (PortNumbers::Named(name), numbers) if !numbers.is_empty() => {
+                let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+                format!("{}/{} ({name})", numbers.join(","), port.protocol)
+            }
+            (PortNumbers::Range(range), _) if range.first() == range.last() => {
+                let pod = (direction == Direction::Ingress).then_some(self.pod);
+                phrase::number(range.first().get(), port.protocol, pod)
+            }
+            _ => phrase::port(port),
+        };
+        PortGrant { means: phrase::port(port), numbers, text }
+    }
+}
+
+fn policy_summary(trace: &PolicyTrace) -> PolicySummary {
+    PolicySummary {
+        policy: trace.policy.to_string(),
+        pod_selector: if trace.pod_selector.is_everything() {
+            String::new()
+        } else {
+            trace.pod_selector.to_string()
+        },
+        rules: trace.rules.len(),
+        invalid_rules: trace.rules.iter().filter(|rule| rule.invalid.is_some()).count(),
+        place: Place::of(&trace.location),
+    }
+}
+
+fn own_node() -> Allowance {
+    Allowance {
+        peers: vec![PeerGrant {
+            kind: "ownNode",
+            peer: None,
+            means: "the node it runs on".to_owned(),
+            pods: Vec::new(),
+            only: None,
+        }],
+        ports: vec![PortGrant { means: "any".into(), numbers: Vec::new(), text: "any".into() }],
+        policy: None,
+        rule: None,
+        place: None,
+    }
+}

@@ -1,0 +1,117 @@
+//! Reading what `-f` names, and telling what is wrong with it.
+
+use std::path::PathBuf;
+
+use policy_compiler::cluster::Snapshot;
+use policy_compiler::diagnostic::{Diagnostic, Severity};
+use policy_compiler::name::ObjectKey;
+use policy_manifest::input::{self, Loaded, Options};
+
+use crate::args;
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::report;
+use crate::status::Status;
+
+/// The objects to answer about.
+#[derive(Debug)]
+pub struct Input {
+    /// What was read.
+    pub loaded: Loaded,
+    /// The namespace of names that name none.
+    pub namespace: String,
+    files: Vec<PathBuf>,
+}
+
+/// Reads the manifests and reports on standard error what is wrong with them.
+///
+/// # Errors
+/// Where no input is named, or the namespace is no name.
+pub fn read(args: &args::Input, verbose: bool, output: Output) -> Result<Input, CommandError> {
+    if args.files.is_empty() {
+        return Err(CommandError::NoInput);
+    }
+    let options = Options::in_namespace(&args.namespace).map_err(|error| CommandError::Usage {
+        message: format!("`-n {}`: {error}", args.namespace),
+        help: None,
+    })?;
+    let loaded = input::read(&args.files, &options);
+    let input = Input { loaded, namespace: args.namespace.clone(), files: args.files.clone() };
+    input.report(verbose, output);
+    Ok(input)
+}
+
+impl Input {
+    /// The objects.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.loaded.snapshot
+    }
+
+    /// What follows from the input alone for the exit status: 2 where some of it cannot be read.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if self.loaded.unreadable.is_empty() { Status::Fine } else { Status::Failed }
+    }
+
+    /// What follows from `policies` bearing on an answer: 2 where one of them is invalid.
+    #[must_use]
+    pub fn status_of_policies(&self, policies: &[ObjectKey]) -> Status {
+        let flawed =
+            |key: &ObjectKey| self.snapshot().policies.get(key).is_some_and(|policy| policy.flawed);
+        if policies.iter().any(flawed) { Status::Failed } else { Status::Fine }
+    }
+
+    fn report(&self, verbose: bool, output: Output) {
+        let sources = &self.loaded.sources;
+        for error in &self.loaded.unreadable {
+            output.diagnostic(&report::input_error(error, sources));
+        }
+        for diagnostic in &self.loaded.diagnostics {
+            if verbose || diagnostic.severity > Severity::Note {
+                output.diagnostic(&report::diagnostic(diagnostic, sources));
+            }
+        }
+        if verbose {
+            output.diagnostic(&report::entry(Severity::Note, &self.contents(), None, None));
+            let ignored: Vec<String> =
+                self.loaded.ignored.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+            if !ignored.is_empty() {
+                let message = format!("passed over: {}", ignored.join(", "));
+                output.diagnostic(&report::entry(Severity::Note, &message, None, None));
+            }
+        }
+    }
+
+    /// What was read, in a line.
+    fn contents(&self) -> String {
+        use crate::text::count;
+        let snapshot = self.snapshot();
+        let parts = [
+            count(snapshot.pods.len(), "pod or template", "pods and templates"),
+            count(snapshot.policies.len(), "NetworkPolicy", "NetworkPolicies"),
+            count(snapshot.namespaces.len(), "Namespace", "Namespaces"),
+            count(snapshot.nodes.len(), "Node", "Nodes"),
+            count(snapshot.services.len(), "Service", "Services"),
+        ];
+        format!("read {}", parts.join(", "))
+    }
+
+    /// What all file names begin with where one directory was read: text need not repeat it.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        match self.files.as_slice() {
+            [path] if path.is_dir() => {
+                let shown = path.display().to_string();
+                if shown.ends_with('/') { shown } else { shown + "/" }
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// The diagnostics of errors and warnings.
+    #[must_use]
+    pub fn findings(&self) -> &[Diagnostic] {
+        &self.loaded.diagnostics
+    }
+}

@@ -1,0 +1,138 @@
+//! From the command line to the exit status.
+
+use policy_compiler::name::ObjectKey;
+use serde::Serialize;
+
+use crate::args::{Can, Cli, Command, Explain, ExplainPod, Format, Render, RenderFormat, Shell};
+use crate::can::{self, Port};
+use crate::error::CommandError;
+use crate::explain::{self, PodExplanation};
+use crate::input::{self, Input};
+use crate::output::{self, Output};
+use crate::question::{self, Questions};
+use crate::status::Status;
+use crate::text::Layout;
+use crate::{render, report, schema, subject};
+
+/// Does what the command line asks; errors are reported on standard error.
+#[must_use]
+pub fn run(cli: &Cli) -> Status {
+    let output = Output::new(cli.color);
+    let result = match &cli.command {
+        Command::Explain(Explain::Pod(args)) => explain_pod(args, cli.verbose, output),
+        Command::Can(args) => can(args, cli.verbose, output),
+        Command::Render(args) => render_rules(args, cli.verbose, output),
+        Command::Schema { kind } => schema::text(kind.as_deref())
+            .and_then(|text| output.result(&text).map(|()| Status::Fine)),
+        Command::Completions { shell } => {
+            output.result(&completions(*shell)).map(|()| Status::Fine)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        output.diagnostic(&report::command_error(&error));
+        Status::Failed
+    })
+}
+
+fn explain_pod(args: &ExplainPod, verbose: bool, output: Output) -> Result<Status, CommandError> {
+    let input = input::read(&args.input, verbose, output)?;
+    let named = match (&args.pod, &args.selector) {
+        (_, Some(selector)) => subject::selected(selector, input.snapshot(), &input.namespace)?,
+        (pod, None) => {
+            subject::pods(pod.as_deref().unwrap_or_default(), input.snapshot(), &input.namespace)?
+        }
+    };
+    let questions = Questions::new(input.snapshot());
+    let families = question::asked(args.families);
+    let explanations: Vec<PodExplanation> = named
+        .pods
+        .iter()
+        .filter_map(|key| explain::explain(&questions, key, &families, input.findings()))
+        .collect();
+    let text = match args.output {
+        Format::Text => explain::text(&explanations, &layout(&input, output)),
+        format if named.single => match explanations.first() {
+            Some(one) => serialized(format, "PodExplanation", one),
+            None => String::new(),
+        },
+        format => {
+            let list = List { items: &explanations };
+            serialized(format, "PodExplanationList", &list)
+        }
+    };
+    output.result(&text)?;
+    Ok(input.status().and(selecting(&input, &questions, &named.pods)))
+}
+
+/// Several answers of one kind.
+#[derive(Serialize)]
+struct List<'a> {
+    items: &'a [PodExplanation],
+}
+
+/// 2 where an invalid policy selects one of `pods`.
+fn selecting(input: &Input, questions: &Questions<'_>, pods: &[ObjectKey]) -> Status {
+    input.status_of_policies(&questions.selecting(pods))
+}
+
+fn can(args: &Can, verbose: bool, output: Output) -> Result<Status, CommandError> {
+    let port = Port::parse(&args.port)?;
+    let input = input::read(&args.input, verbose, output)?;
+    let from = subject::end(&args.from, input.snapshot(), &input.namespace)?;
+    let to = subject::end(&args.to, input.snapshot(), &input.namespace)?;
+    let questions = Questions::new(input.snapshot());
+    let families = question::asked(args.families);
+    let connection = can::ask(&questions, &from, &to, &port, &families)?;
+    output.result(&match args.output {
+        Format::Text => can::text(&connection, &layout(&input, output)),
+        format => serialized(format, "Connection", &connection),
+    })?;
+    let flawed = selecting(&input, &questions, &connection.subjects());
+    Ok(input.status().and(flawed).and(connection.status()))
+}
+
+fn render_rules(args: &Render, verbose: bool, output: Output) -> Result<Status, CommandError> {
+    let input = input::read(&args.input, verbose, output)?;
+    let rendered = match &args.pod {
+        Some(pod) => render::of_pod(input.snapshot(), pod, &input.namespace)?,
+        None => render::of_nodes(input.snapshot(), args.node.as_deref())?,
+    };
+    for diagnostic in rendered.iter().flat_map(|one| &one.diagnostics) {
+        if !input.findings().contains(diagnostic) {
+            output.diagnostic(&report::diagnostic(diagnostic, &input.loaded.sources));
+        }
+    }
+    let families = question::asked(args.families);
+    output.result(&match args.output {
+        RenderFormat::Text => render::text(&rendered, &families),
+        RenderFormat::Json => {
+            output::json(&output::document("Rulesets", &render::data(&rendered, &families)))
+        }
+    })?;
+    Ok(input.status())
+}
+
+fn layout(input: &Input, output: Output) -> Layout {
+    Layout { width: output.width, directory: input.directory() }
+}
+
+/// `body` in a form for programs.
+fn serialized(format: Format, kind: &str, body: &impl Serialize) -> String {
+    let document = output::document(kind, body);
+    match format {
+        Format::Yaml => output::yaml(&document),
+        Format::Json | Format::Text => output::json(&document),
+    }
+}
+
+fn completions(shell: Shell) -> String {
+    use clap::CommandFactory as _;
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "policyc", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}

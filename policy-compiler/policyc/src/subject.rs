@@ -1,0 +1,322 @@
+//! Finding what the command line names: pods, workloads, nodes, addresses.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::flow::End;
+use policy_compiler::name::{NodeName, ObjectKey};
+use policy_compiler::selector::{Operator, Requirement, Selector};
+
+use crate::error::CommandError;
+use crate::phrase;
+use crate::suggest;
+
+/// One or several pods, as they were named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// How a person would call them: `shop/cart-0`, `shop/web (Deployment)`.
+    pub text: String,
+    /// Whether one pod was named, and not a workload or selector.
+    pub single: bool,
+    /// The pods, at least one, in the order of their names.
+    pub pods: Vec<ObjectKey>,
+}
+
+/// The workload kinds by the words that kubectl takes for them.
+fn kind_of(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "deploy" | "deployment" | "deployments" | "deployments.apps" | "deployment.apps" => {
+            "Deployment"
+        }
+        "sts" | "statefulset" | "statefulsets" | "statefulset.apps" => "StatefulSet",
+        "ds" | "daemonset" | "daemonsets" | "daemonset.apps" => "DaemonSet",
+        "rs" | "replicaset" | "replicasets" | "replicaset.apps" => "ReplicaSet",
+        "job" | "jobs" | "job.batch" => "Job",
+        "cj" | "cronjob" | "cronjobs" | "cronjob.batch" => "CronJob",
+        "po" | "pod" | "pods" => "Pod",
+        _ => return None,
+    })
+}
+
+/// The pods that `text` names: `NAME`, `NS/NAME`, `KIND/NAME` or `NS/KIND/NAME`. A name that is no
+/// pod's is taken for a workload's.
+///
+/// # Errors
+/// Where the input has no such thing, with the nearest that it has.
+pub fn pods(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<Named, CommandError> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let (namespace, kind, name) = match parts.as_slice() {
+        [name] => (namespace, None, *name),
+        [first, name] => match kind_of(first) {
+            Some(kind) if !is_pod(snapshot, first, name) => (namespace, Some(kind), *name),
+            _ => (*first, None, *name),
+        },
+        [first, second, name] => match (kind_of(second), kind_of(first)) {
+            (Some(kind), _) => (*first, Some(kind), *name),
+            (None, Some(kind)) => (*second, Some(kind), *name),
+            (None, None) => return Err(malformed(text)),
+        },
+        _ => return Err(malformed(text)),
+    };
+    if matches!(kind, None | Some("Pod")) && is_pod(snapshot, namespace, name) {
+        let pods: Vec<ObjectKey> = ObjectKey::new(namespace, name).into_iter().collect();
+        return Ok(Named { text: format!("{namespace}/{name}"), single: true, pods });
+    }
+    let members = match kind {
+        Some("Pod") => Vec::new(),
+        kind => members(snapshot, namespace, kind, name),
+    };
+    if members.is_empty() {
+        return Err(not_found(text, namespace, kind, name, snapshot));
+    }
+    let all: BTreeSet<ObjectKey> = members.iter().cloned().collect();
+    let groups: Vec<String> =
+        phrase::groups(&all, snapshot).iter().map(phrase::Group::text).collect();
+    Ok(Named { text: groups.join(", "), single: false, pods: members })
+}
+
+fn is_pod(snapshot: &Snapshot, namespace: &str, name: &str) -> bool {
+    ObjectKey::new(namespace, name).is_ok_and(|key| snapshot.pods.contains_key(&key))
+}
+
+/// The pods of a workload: those that exist, or its template.
+fn members(snapshot: &Snapshot, namespace: &str, kind: Option<&str>, name: &str) -> Vec<ObjectKey> {
+    let of_it = |pod: &&Pod| {
+        pod.key.namespace.as_str() == namespace
+            && pod.workload.as_ref().is_some_and(|workload| {
+                &*workload.name == name && kind.is_none_or(|kind| &*workload.kind == kind)
+            })
+    };
+    let all: Vec<&Pod> = snapshot.pods.values().filter(of_it).collect();
+    let existing: Vec<ObjectKey> =
+        all.iter().filter(|pod| !pod.template).map(|pod| pod.key.clone()).collect();
+    if existing.is_empty() { all.iter().map(|pod| pod.key.clone()).collect() } else { existing }
+}
+
+fn malformed(text: &str) -> CommandError {
+    CommandError::usage(
+        format!("`{text}` names no pod"),
+        "write NAMESPACE/NAME, NAME with `-n NAMESPACE`, or NAMESPACE/deploy/NAME",
+    )
+}
+
+fn not_found(
+    text: &str,
+    namespace: &str,
+    kind: Option<&'static str>,
+    name: &str,
+    snapshot: &Snapshot,
+) -> CommandError {
+    let wanted = format!("{namespace}/{name}");
+    let names: BTreeSet<String> = snapshot
+        .pods
+        .values()
+        .flat_map(|pod| {
+            let (namespace, name, _) = phrase::workload_of(pod);
+            [pod.key.to_string(), format!("{namespace}/{name}")]
+        })
+        .collect();
+    let mut nearest = suggest::nearest(&wanted, names.clone());
+    if nearest.is_empty() {
+        let elsewhere = names.into_iter().filter(|n| n.split('/').nth(1) == Some(name));
+        nearest = elsewhere.take(3).collect();
+    }
+    let here: Vec<String> = snapshot
+        .pods
+        .keys()
+        .filter(|key| key.namespace.as_str() == namespace)
+        .map(ToString::to_string)
+        .collect();
+    let help = match here.len() {
+        0 if snapshot.pods.is_empty() => Some("the input has no pods at all".to_owned()),
+        0 => Some(format!("the input has no pods in namespace {namespace}; choose one with `-n`")),
+        n => Some(format!(
+            "namespace {namespace} has {}",
+            crate::text::join(&here.into_iter().take(8).collect::<Vec<_>>(), "and")
+                + if n > 8 { " and more" } else { "" }
+        )),
+    };
+    let what = match kind {
+        None | Some("Pod") => "pod",
+        Some(kind) => kind,
+    };
+    let name = if text.contains('/') { text.to_owned() } else { wanted };
+    CommandError::NotFound { what, name, nearest, help }
+}
+
+/// The pods of `namespace` with the labels that `text` asks for.
+///
+/// # Errors
+/// Where the text is no selector, or selects nothing.
+pub fn selected(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<Named, CommandError> {
+    let selector = selector(text)?;
+    let pods: Vec<ObjectKey> = snapshot
+        .pods
+        .values()
+        .filter(|pod| pod.key.namespace.as_str() == namespace && selector.matches(&pod.labels))
+        .map(|pod| pod.key.clone())
+        .collect();
+    if pods.is_empty() {
+        let help =
+            Some(format!("only namespace {namespace} is searched; choose another with `-n`"));
+        let nearest = Vec::new();
+        return Err(CommandError::NotFound {
+            what: "a pod with labels",
+            name: text.to_owned(),
+            nearest,
+            help,
+        });
+    }
+    Ok(Named { text: format!("pods {selector} in {namespace}"), single: false, pods })
+}
+
+/// A selector as `kubectl -l` writes it.
+///
+/// # Errors
+/// Where it is none.
+pub fn selector(text: &str) -> Result<Selector, CommandError> {
+    let parts = split_outside_parentheses(text);
+    let requirements: Option<Vec<Requirement>> = parts.iter().map(|p| requirement(p)).collect();
+    requirements.map(Selector::new).ok_or_else(|| {
+        CommandError::usage(
+            format!("`{text}` is no label selector"),
+            "write `app=web`, `app!=web`, `app in (a,b)`, `app notin (a,b)`, `app` or `!app`, joined by commas",
+        )
+    })
+}
+
+fn split_outside_parentheses(text: &str) -> Vec<String> {
+    let mut depth = 0_usize;
+    let mut parts = vec![String::new()];
+    for c in text.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+    }
+    parts
+}
+
+fn requirement(text: &str) -> Option<Requirement> {
+    let text = text.trim();
+    let one = |value: &str| BTreeSet::from([Arc::from(value.trim())]);
+    let many = |list: &str| -> Option<BTreeSet<Arc<str>>> {
+        let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
+        Some(inner.split(',').map(|v| Arc::from(v.trim())).collect())
+    };
+    let (key, operator) = if let Some((key, value)) = text.split_once("!=") {
+        (key, Operator::NotIn(one(value)))
+    } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        (key, Operator::In(one(value)))
+    } else if let Some((key, list)) = text.split_once(" notin ") {
+        (key, Operator::NotIn(many(list)?))
+    } else if let Some((key, list)) = text.split_once(" in ") {
+        (key, Operator::In(many(list)?))
+    } else if let Some(key) = text.strip_prefix('!') {
+        (key, Operator::DoesNotExist)
+    } else {
+        (text, Operator::Exists)
+    };
+    let key = key.trim();
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    (!key.is_empty() && key.chars().all(legal))
+        .then(|| Requirement { key: Arc::from(key), operator })
+}
+
+/// One end of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedEnd {
+    /// As a person would call it.
+    pub text: String,
+    /// The ends: several for a workload's pods.
+    pub ends: Vec<End>,
+}
+
+/// The end that `text` names: a pod, a workload, an address, `node/NAME`.
+///
+/// # Errors
+/// Where the input has no such thing, or where it is one that this version cannot ask about.
+pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd, CommandError> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(NamedEnd { text: text.to_owned(), ends: vec![End::Address(address)] });
+    }
+    match text.split_once('/') {
+        Some(("node" | "nodes" | "no", name)) => {
+            let node = node(name, snapshot)?;
+            return Ok(NamedEnd { text: format!("node/{node}"), ends: vec![End::Node(node)] });
+        }
+        Some(("svc" | "service" | "services", _)) => {
+            return Err(CommandError::usage(
+                "this version cannot ask about Services",
+                "name the pods behind it, and their port instead of the Service's",
+            ));
+        }
+        None if text == "world" => {
+            return Err(CommandError::usage(
+                "this version cannot ask about `world` as a whole",
+                "name an address, such as 203.0.113.7",
+            ));
+        }
+        _ => {}
+    }
+    let named = pods(text, snapshot, namespace)?;
+    Ok(NamedEnd { text: named.text, ends: named.pods.into_iter().map(End::Pod).collect() })
+}
+
+/// Every node that the input mentions.
+#[must_use]
+pub fn nodes(snapshot: &Snapshot) -> BTreeSet<NodeName> {
+    let scheduled = snapshot.pods.values().filter_map(|pod| pod.node.clone());
+    snapshot.nodes.keys().cloned().chain(scheduled).collect()
+}
+
+/// The node of that name.
+///
+/// # Errors
+/// Where the input mentions none, with the nearest that it does.
+pub fn node(name: &str, snapshot: &Snapshot) -> Result<NodeName, CommandError> {
+    let known = nodes(snapshot);
+    if let Some(node) = known.iter().find(|node| node.as_str() == name) {
+        return Ok(node.clone());
+    }
+    let names: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let help = if names.is_empty() {
+        "no pod of the input has a `spec.nodeName`, and it has no Node objects".to_owned()
+    } else {
+        format!("the input has {}", crate::text::join(&names, "and"))
+    };
+    let nearest = suggest::nearest(name, names);
+    Err(CommandError::NotFound { what: "node", name: name.to_owned(), nearest, help: Some(help) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_read_as_kubectl_writes_them() {
+        for (text, canonical) in [
+            ("app=web", "app=web"),
+            ("app==web,tier!=fe", "app=web,tier!=fe"),
+            ("app in (a, b),!debug,x", "app in (a,b),!debug,x"),
+            ("example.com/app notin (a,b)", "example.com/app notin (a,b)"),
+        ] {
+            let parsed = selector(text).expect(text);
+            let wanted = selector(canonical).expect(canonical);
+            assert_eq!(parsed, wanted, "{text}");
+        }
+        for text in ["", "a b", "app in a", "=x", "app in (a"] {
+            assert!(selector(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Tables: columns that line up and rows that fit the width, whatever the cells hold.
+
+use anstyle::Style;
+
+use super::{DIM, Line};
+
+/// One column of a [`Table`].
+#[derive(Clone, Debug)]
+pub struct Column {
+    title: &'static str,
+    /// Whether its cells may be broken into several lines where the table is too wide.
+    wraps: bool,
+}
+
+impl Column {
+    /// A column whose cells stay on one line.
+    #[must_use]
+    pub fn fixed(title: &'static str) -> Self {
+        Self { title, wraps: false }
+    }
+
+    /// A column whose cells may be wrapped.
+    #[must_use]
+    pub fn wrapping(title: &'static str) -> Self {
+        Self { title, wraps: true }
+    }
+}
+
+/// Rows of cells, each cell one or more lines.
+#[derive(Clone, Debug)]
+pub struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Vec<Line>>>,
+}
+
+/// What stands between two columns.
+const GAP: usize = 3;
+/// No column is squeezed below this.
+const NARROWEST: usize = 16;
+
+impl Table {
+    /// A table without rows. Where every title is empty, no line of titles is written.
+    #[must_use]
+    pub fn new(columns: Vec<Column>) -> Self {
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// Adds a row; a cell is its lines. Missing cells are empty.
+    pub fn row(&mut self, mut cells: Vec<Vec<Line>>) {
+        cells.resize(self.columns.len(), Vec::new());
+        self.rows.push(cells);
+    }
+
+    /// Appends the table to `out`, behind `margin` spaces and no wider than `width`, if it can be.
+    pub fn write(&self, out: &mut String, margin: usize, width: usize) {
+        let widths = self.widths(width.saturating_sub(margin));
+        if self.columns.iter().any(|c| !c.title.is_empty()) {
+            let titles: Vec<Line> = self.columns.iter().map(|c| Line::of(TITLE, c.title)).collect();
+            write_line(out, margin, &widths, &titles);
+        }
+        for row in &self.rows {
+            let cells: Vec<Vec<Line>> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| cell.iter().flat_map(|l| l.wrapped(*width, 2)).collect())
+                .collect();
+            let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+            for i in 0..height {
+                let line: Vec<Line> =
+                    cells.iter().map(|cell| cell.get(i).cloned().unwrap_or_default()).collect();
+                write_line(out, margin, &widths, &line);
+            }
+        }
+    }
+
+    /// How wide each column becomes: as its widest line, then the widest that may wrap are narrowed
+    /// until all fit. A column without content takes no place at all.
+    fn widths(&self, room: usize) -> Vec<usize> {
+        let mut widths: Vec<usize> = (0..self.columns.len()).map(|i| self.natural(i)).collect();
+        loop {
+            let used = widths.iter().filter(|w| **w > 0).count().saturating_sub(1) * GAP
+                + widths.iter().sum::<usize>();
+            if used <= room {
+                return widths;
+            }
+            let widest = self
+                .columns
+                .iter()
+                .zip(widths.iter_mut())
+                .filter(|(column, width)| column.wraps && **width > NARROWEST)
+                .map(|(_, width)| width)
+                .max_by_key(|width| **width);
+            match widest {
+                Some(width) => *width -= 1,
+                None => return widths,
+            }
+        }
+    }
+
+    fn natural(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        match cells.flatten().map(Line::width).max() {
+            None | Some(0) => 0,
+            Some(width) => width.max(self.columns[column].title.len()),
+        }
+    }
+}
+
+/// Titles of columns.
+const TITLE: Style = DIM;
+
+fn write_line(out: &mut String, margin: usize, widths: &[usize], cells: &[Line]) {
+    let mut line = String::new();
+    let mut behind = margin;
+    for (cell, width) in cells.iter().zip(widths) {
+        if *width == 0 {
+            continue;
+        }
+        if !cell.is_empty() {
+            line.push_str(&" ".repeat(behind));
+            cell.write(&mut line);
+            behind = 0;
+        }
+        behind += width.saturating_sub(cell.width()) + GAP;
+    }
+    out.push_str(&line);
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(table: &Table, width: usize) -> String {
+        let mut out = String::new();
+        table.write(&mut out, 1, width);
+        anstream::adapter::strip_str(&out).to_string()
+    }
+
+    fn cell(lines: &[&str]) -> Vec<Line> {
+        lines.iter().map(|l| Line::plain(*l)).collect()
+    }
+
+    #[test]
+    fn columns_line_up_and_empty_ones_vanish() {
+        let mut table =
+            Table::new(vec![Column::fixed("A"), Column::fixed("NONE"), Column::wrapping("B")]);
+        table.row(vec![cell(&["x", "yy"]), cell(&[]), cell(&["one"])]);
+        table.row(vec![cell(&["z"]), cell(&[]), cell(&["two"])]);
+        assert_eq!(plain(&table, 80), " A    B\n x    one\n yy\n z    two\n");
+    }
+
+    #[test]
+    fn a_table_too_wide_wraps_the_columns_that_may() {
+        let mut table = Table::new(vec![Column::fixed(""), Column::wrapping("")]);
+        table.row(vec![cell(&["abc"]), cell(&["one two three four five"])]);
+        assert_eq!(plain(&table, 23), " abc   one two three\n         four five\n");
+    }
+}
