@@ -1,1 +1,17 @@
-//! policyd.
+//! policyd: Kubernetes NetworkPolicy on a node.
+//!
+//! ```text
+//!  source ──Listing──> sync ──Event──> Engine ──Update──> dataplane ──> ipset, iptables
+//!                       └──> health (ready, not ready)
+//! ```
+//!
+//! A source says what the cluster holds; the engine (of the compiler library) says what the kernel
+//! should; the dataplane makes it so. One thread runs the loop and owns engine and dataplane.
+
+pub mod args;
+pub mod dataplane;
+pub mod health;
+pub mod logging;
+pub mod run;
+pub mod source;
+pub mod sync;

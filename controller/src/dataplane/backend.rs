@@ -1,0 +1,234 @@
+//! Which iptables the node uses: the one over nf_tables, or legacy.
+//!
+//! Both may be installed, and rules written through one are invisible to the other though the
+//! kernel carries out both; so ours must be where the rest of the node's are. kubelet marks its
+//! choice with a chain in table `mangle`; failing that, the backend with more rules is the one in
+//! use; failing that, nft. Our own rules do not count: they may be left over from the other choice.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use policy_compiler::cidr::Family;
+use policy_compiler::ruleset::ChainName;
+
+use super::command::{CommandError, Program, Runner};
+
+/// An implementation of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Backend {
+    /// `iptables-nft`: rules in nf_tables.
+    Nft,
+    /// `iptables-legacy`: rules in x_tables.
+    Legacy,
+}
+
+impl fmt::Display for Backend {
+    /// `nft` or `legacy`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Backend::Nft => "nft",
+            Backend::Legacy => "legacy",
+        })
+    }
+}
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// What the node uses.
+    #[default]
+    Auto,
+    /// This one.
+    Forced(Backend),
+}
+
+impl Backend {
+    /// Both.
+    pub const ALL: [Backend; 2] = [Backend::Nft, Backend::Legacy];
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Backend::Nft => Backend::Legacy,
+            Backend::Legacy => Backend::Nft,
+        }
+    }
+
+    /// `iptables-nft` and its like.
+    #[must_use]
+    pub fn iptables(self, family: Family) -> Program {
+        let name = match (self, family) {
+            (Backend::Nft, Family::V4) => "iptables-nft",
+            (Backend::Nft, Family::V6) => "ip6tables-nft",
+            (Backend::Legacy, Family::V4) => "iptables-legacy",
+            (Backend::Legacy, Family::V6) => "ip6tables-legacy",
+        };
+        Program { name, package: "iptables" }
+    }
+
+    /// `iptables-nft-restore` and its like.
+    #[must_use]
+    pub fn restore(self, family: Family) -> Program {
+        let name = match (self, family) {
+            (Backend::Nft, Family::V4) => "iptables-nft-restore",
+            (Backend::Nft, Family::V6) => "ip6tables-nft-restore",
+            (Backend::Legacy, Family::V4) => "iptables-legacy-restore",
+            (Backend::Legacy, Family::V6) => "ip6tables-legacy-restore",
+        };
+        Program { name, package: "iptables" }
+    }
+
+    /// `iptables-nft-save` and its like.
+    #[must_use]
+    pub fn save(self, family: Family) -> Program {
+        let name = match (self, family) {
+            (Backend::Nft, Family::V4) => "iptables-nft-save",
+            (Backend::Nft, Family::V6) => "ip6tables-nft-save",
+            (Backend::Legacy, Family::V4) => "iptables-legacy-save",
+            (Backend::Legacy, Family::V6) => "ip6tables-legacy-save",
+        };
+        Program { name, package: "iptables" }
+    }
+
+    /// What `save` prints of one table, or nothing where asking would make that table: legacy's
+    /// `save -t` creates what it looks at, and a node that uses nft is to stay free of it.
+    ///
+    /// # Errors
+    /// Where the program is missing or fails.
+    pub fn save_table(
+        self,
+        runner: &Runner,
+        family: Family,
+        table: &str,
+    ) -> Result<String, CommandError> {
+        if self == Backend::Legacy && !legacy_tables(family).contains(table) {
+            return Ok(String::new());
+        }
+        runner.run(self.save(family), &["-t", table], "")
+    }
+}
+
+/// The legacy tables that exist in this network namespace.
+fn legacy_tables(family: Family) -> BTreeSet<String> {
+    let file = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // The file is absent until the kernel's module is loaded, and then there are no tables.
+    fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// Whether the kernel of this network namespace has IPv6 at all.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/thread-self/net/if_inet6").exists()
+}
+
+/// What the tables of one backend show of who uses it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// Whether the programs are there at all.
+    pub installed: bool,
+    /// kubelet's hint chains in `mangle`.
+    pub kubelet: bool,
+    /// How many rules it has in `filter`, `nat` and `mangle` that are not ours.
+    pub rules: usize,
+}
+
+impl Traces {
+    fn read(runner: &Runner, backend: Backend) -> Result<Self, CommandError> {
+        let mut traces = Self { installed: true, ..Self::default() };
+        for family in Family::ALL {
+            for table in ["mangle", "filter", "nat"] {
+                match backend.save_table(runner, family, table) {
+                    Ok(text) => traces.take(&text),
+                    Err(CommandError::Missing { .. }) => {
+                        traces.installed &= family == Family::V6;
+                    }
+                    // A table that cannot be shown, such as nat of a kernel without it, has no say.
+                    Err(CommandError::Failed { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(traces)
+    }
+
+    fn take(&mut self, save: &str) {
+        for line in save.lines() {
+            if let Some(chain) = line.strip_prefix(':') {
+                let name = chain.split(' ').next().unwrap_or_default();
+                self.kubelet |= matches!(name, "KUBE-IPTABLES-HINT" | "KUBE-KUBELET-CANARY");
+            } else if line.starts_with('-') && !line.contains(ChainName::PREFIX) {
+                self.rules += 1;
+            }
+        }
+    }
+}
+
+/// The backend that these traces speak for.
+#[must_use]
+pub fn judge(nft: Traces, legacy: Traces) -> Backend {
+    let prefer_legacy = match (nft.installed, legacy.installed) {
+        (false, true) => true,
+        (true, true) if nft.kubelet => false,
+        (true, true) => legacy.kubelet || legacy.rules > nft.rules,
+        _ => false,
+    };
+    if prefer_legacy { Backend::Legacy } else { Backend::Nft }
+}
+
+/// Settles which backend to write to.
+///
+/// # Errors
+/// Where a program cannot be started or does not end.
+pub fn choose(runner: &Runner, choice: BackendChoice) -> Result<Backend, CommandError> {
+    match choice {
+        BackendChoice::Forced(backend) => Ok(backend),
+        BackendChoice::Auto => {
+            Ok(judge(Traces::read(runner, Backend::Nft)?, Traces::read(runner, Backend::Legacy)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traces(kubelet: bool, rules: usize) -> Traces {
+        Traces { installed: true, kubelet, rules }
+    }
+
+    #[test]
+    fn kubelets_hint_decides_then_rule_counts_then_nft() {
+        let absent = Traces::default();
+        for (name, nft, legacy, expected) in [
+            ("nothing at all", traces(false, 0), traces(false, 0), Backend::Nft),
+            ("hint in nft", traces(true, 0), traces(false, 50), Backend::Nft),
+            ("hint in legacy", traces(false, 50), traces(true, 1), Backend::Legacy),
+            ("hints in both", traces(true, 1), traces(true, 9), Backend::Nft),
+            ("more rules in legacy", traces(false, 3), traces(false, 4), Backend::Legacy),
+            ("as many in both", traces(false, 4), traces(false, 4), Backend::Nft),
+            ("only legacy is installed", absent, traces(false, 0), Backend::Legacy),
+            ("only nft is installed", traces(false, 0), absent, Backend::Nft),
+            ("neither is installed", absent, absent, Backend::Nft),
+        ] {
+            assert_eq!(judge(nft, legacy), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn our_own_rules_and_chains_leave_no_trace() {
+        let mut traces = Traces::default();
+        traces.take(
+            "*filter\n:FORWARD ACCEPT [0:0]\n:NPC-FORWARD - [0:0]\n-A FORWARD -j NPC-FORWARD\n\
+             -A FORWARD -j DOCKER\n-A NPC-FORWARD -j NPC-EGRESS\nCOMMIT\n",
+        );
+        assert_eq!(traces, Traces { installed: false, kubelet: false, rules: 1 });
+        traces.take("*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n");
+        assert_eq!(traces, Traces { installed: false, kubelet: true, rules: 1 });
+    }
+}

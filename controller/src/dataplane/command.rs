@@ -1,0 +1,260 @@
+//! Runs a program of the node to its end.
+//!
+//! Arguments are an array and input is a pipe: no shell ever sees them. Output is read while input
+//! is written, so neither side can block the other. Time is bounded: a program that does not end is
+//! killed by the handle of that child. Every start is counted, so that "nothing changed, no
+//! process" can be asserted.
+
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It is not installed.
+    #[error("`{program}` is not installed (Debian package `{package}`)")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// It could not be started.
+    #[error("cannot start `{program}`")]
+    Start {
+        /// The program.
+        program: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its pipes broke, or it could not be waited for.
+    #[error("cannot talk to `{program}`")]
+    Pipe {
+        /// The program.
+        program: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ran longer than it may, and was killed.
+    #[error("`{program}` had not finished after {}s and was killed", limit.as_secs())]
+    TimedOut {
+        /// The program.
+        program: &'static str,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// It reported failure.
+    #[error("`{program}` failed ({status}): {message}{}", quoted(line.as_ref()))]
+    Failed {
+        /// The program.
+        program: &'static str,
+        /// Its exit status.
+        status: ExitStatus,
+        /// What it wrote to its standard error, on one line.
+        message: String,
+        /// The line of our input that it complained about, if it named one.
+        line: Option<(usize, String)>,
+    },
+}
+
+fn quoted(line: Option<&(usize, String)>) -> String {
+    line.map_or_else(String::new, |(number, text)| format!("; line {number} is `{text}`"))
+}
+
+/// A program and the Debian package that it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name, looked up in `PATH`.
+    pub name: &'static str,
+    /// The Debian package.
+    pub package: &'static str,
+}
+
+/// Starts programs and counts them.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    limit: Duration,
+    started: Arc<AtomicU64>,
+}
+
+impl Runner {
+    /// A runner that gives each program `limit` to finish.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, started: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// How many programs were started so far, by this runner and its clones.
+    #[must_use]
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Counts a program that something else starts on our behalf.
+    pub fn count_one(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs `program` with `arguments` and `input`, and returns what it wrote to standard output.
+    ///
+    /// # Errors
+    /// Where it cannot be started, does not end in time, or exits with another status than 0.
+    pub fn run(
+        &self,
+        program: Program,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, CommandError> {
+        let Program { name, package } = program;
+        self.count_one();
+        let mut child = Command::new(name)
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => CommandError::Missing { program: name, package },
+                _ => CommandError::Start { program: name, source },
+            })?;
+        let finished = Finished::of(&mut child, input, Instant::now() + self.limit);
+        let (stdout, stderr) = match finished {
+            Ok(output) => output,
+            Err(error) => {
+                // Already gone is as good as killed; the wait reaps it either way.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(match error {
+                    Unfinished::Late => CommandError::TimedOut { program: name, limit: self.limit },
+                    Unfinished::Broken(source) => CommandError::Pipe { program: name, source },
+                });
+            }
+        };
+        let status = child.wait().map_err(|source| CommandError::Pipe { program: name, source })?;
+        if status.success() {
+            return Ok(stdout);
+        }
+        let line = offending_line(&stderr).and_then(|n| {
+            let text = input.lines().nth(n.checked_sub(1)?)?;
+            Some((n, text.to_owned()))
+        });
+        Err(CommandError::Failed { program: name, status, message: one_line(&stderr), line })
+    }
+}
+
+enum Unfinished {
+    Late,
+    Broken(io::Error),
+}
+
+/// What a child wrote until it closed both of its outputs.
+struct Finished;
+
+impl Finished {
+    fn of(
+        child: &mut Child,
+        input: &str,
+        deadline: Instant,
+    ) -> Result<(String, String), Unfinished> {
+        let closed = || Unfinished::Broken(io::Error::other("a pipe is missing"));
+        let mut stdin = child.stdin.take().ok_or_else(closed)?;
+        let stdout = read_to_end(child.stdout.take().ok_or_else(closed)?);
+        let stderr = read_to_end(child.stderr.take().ok_or_else(closed)?);
+        let input = input.to_owned();
+        // A program that stops reading early says why on stderr, which counts more than EPIPE.
+        let _writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let receive = |from: &mpsc::Receiver<io::Result<Vec<u8>>>| match from
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            Ok(Ok(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(Err(error)) => Err(Unfinished::Broken(error)),
+            Err(_) => Err(Unfinished::Late),
+        };
+        Ok((receive(&stdout)?, receive(&stderr)?))
+    }
+}
+
+fn read_to_end(mut from: impl Read + Send + 'static) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    let (to, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let result = from.read_to_end(&mut bytes).map(|_| bytes);
+        let _ = to.send(result);
+    });
+    receiver
+}
+
+/// The number in `line 3 failed`, `occurred at line: 3` or `Error in line 3:`.
+fn offending_line(stderr: &str) -> Option<usize> {
+    stderr.match_indices("line").find_map(|(at, word)| {
+        let rest = stderr[at + word.len()..].trim_start_matches([':', ' ']);
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    })
+}
+
+fn one_line(stderr: &str) -> String {
+    let useful = |line: &&str| {
+        !line.is_empty() && !line.starts_with("Try `") && !line.starts_with("# Warning")
+    };
+    let text = stderr.lines().map(str::trim).filter(useful).collect::<Vec<_>>().join("; ");
+    if text.is_empty() { "no message".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SH: Program = Program { name: "sh", package: "dash" };
+
+    #[test]
+    fn input_is_piped_and_output_returned() {
+        let runner = Runner::new(Duration::from_secs(10));
+        let big = "line\n".repeat(100_000);
+        assert_eq!(runner.run(SH, &["-c", "cat"], &big).unwrap(), big);
+        assert_eq!(runner.started(), 1);
+    }
+
+    #[test]
+    fn a_failure_quotes_the_line_that_the_program_names() {
+        let runner = Runner::new(Duration::from_secs(10));
+        for message in [
+            "iptables-restore: line 2 failed",
+            "Error occurred at line: 2",
+            "ipset v7.17: Error in line 2: The set with the given name does not exist",
+        ] {
+            let script = format!("cat >/dev/null; echo '{message}' >&2; exit 1");
+            match runner.run(SH, &["-c", &script], "first\nsecond\n") {
+                Err(CommandError::Failed { line, .. }) => {
+                    assert_eq!(line, Some((2, "second".to_owned())), "{message}");
+                }
+                other => panic!("{message}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let runner = Runner::new(Duration::from_millis(50));
+        let begun = Instant::now();
+        let error = runner.run(SH, &["-c", "exec sleep 60"], "").unwrap_err();
+        assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let runner = Runner::new(Duration::from_secs(1));
+        let program = Program { name: "no-such-program-here", package: "iptables" };
+        assert_eq!(
+            runner.run(program, &[], "").unwrap_err().to_string(),
+            "`no-such-program-here` is not installed (Debian package `iptables`)"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! Sets as the `ipset` program shows and makes them.
+//!
+//! A set is ours by the prefix of its name. Creating and filling many is one `ipset restore` over
+//! standard input; what `ipset save` prints is read back for names, types and members. Members of
+//! sets that rules refer to are changed by [`super::sessions`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use policy_compiler::cidr::Family;
+use policy_compiler::render;
+use policy_compiler::ruleset::{AddressSet, Generation, Member, SetName, SetRole};
+
+use super::command::{CommandError, Program, Runner};
+
+/// The program.
+pub(super) const IPSET: Program = Program { name: "ipset", package: "ipset" };
+
+/// What the names of our sets of `family` begin with.
+#[must_use]
+pub fn prefix(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "npc4-",
+        Family::V6 => "npc6-",
+    }
+}
+
+/// The name under which a set is made that is to take the place of another; never left behind.
+fn stand_in(family: Family) -> String {
+    format!("{}swap", prefix(family))
+}
+
+/// Our sets of one family by name, as found in the kernel.
+pub type FoundSets = BTreeMap<String, FoundSet>;
+
+/// A set as found in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundSet {
+    /// Its type, such as `hash:ip`.
+    pub kind: String,
+    /// Its members. One that we cannot read is left out, so that the set counts as changed.
+    pub members: BTreeSet<Member>,
+    /// How many members it has, those that we cannot read included.
+    pub count: usize,
+}
+
+impl FoundSet {
+    /// Whether it is just what `name` with `wanted` would be.
+    #[must_use]
+    pub fn is(&self, name: &SetName, wanted: &AddressSet) -> bool {
+        self.kind == kind_of(name)
+            && self.count == wanted.members.len()
+            && self.members == wanted.members
+    }
+}
+
+/// The kernel's type of a set of that name.
+#[must_use]
+pub fn kind_of(name: &SetName) -> &'static str {
+    match name.role {
+        SetRole::Networks { .. } => "hash:net",
+        SetRole::Pods { .. } | SetRole::Isolated => "hash:ip",
+    }
+}
+
+/// Reads what `ipset save` printed; the sets of others and of the other family are passed over.
+#[must_use]
+pub fn parse_save(text: &str, family: Family) -> FoundSets {
+    let mut found = FoundSets::new();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let (Some(verb), Some(name), Some(word)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        if !name.starts_with(prefix(family)) {
+            continue;
+        }
+        let set = found.entry(name.to_owned()).or_default();
+        match verb {
+            "create" => word.clone_into(&mut set.kind),
+            "add" => {
+                set.count += 1;
+                let nomatch = words.any(|option| option == "nomatch");
+                set.members.extend(net(word).map(|net| Member { net, nomatch }));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn net(word: &str) -> Option<IpNet> {
+    word.parse().ok().or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// Reads our sets of both families, IPv4 first.
+///
+/// # Errors
+/// Where `ipset` is missing or fails.
+pub fn read(runner: &Runner) -> Result<[FoundSets; 2], CommandError> {
+    let text = runner.run(IPSET, &["save"], "")?;
+    Ok(Family::ALL.map(|family| parse_save(&text, family)))
+}
+
+/// The greatest generation among sets of pods.
+#[must_use]
+pub fn newest(found: &FoundSets) -> Option<Generation> {
+    found.keys().filter_map(|name| generation(name)).max()
+}
+
+/// The generation in the name of a set of pods.
+fn generation(name: &str) -> Option<Generation> {
+    let rest = name.get(prefix(Family::V4).len()..)?.strip_prefix("p-")?;
+    let (_, digits) = rest.rsplit_once('-')?;
+    u32::from_str_radix(digits, 36).ok().filter(|g| *g <= Generation::LIMIT).map(Generation)
+}
+
+/// The input of `ipset restore` that makes `create` and gives each of `replace`, which exist, their
+/// members in one stroke: a new set is filled and swapped with the old one.
+#[must_use]
+pub fn restore_text(
+    family: Family,
+    create: &BTreeMap<SetName, AddressSet>,
+    replace: &BTreeMap<SetName, AddressSet>,
+) -> String {
+    let mut text = render::ipset_restore(create);
+    for (name, set) in replace {
+        let stand_in = stand_in(family);
+        let one = render::ipset_restore(&BTreeMap::from([(name.clone(), set.clone())]));
+        let name = name.to_string();
+        for line in one.lines() {
+            let mut words: Vec<&str> = line.split(' ').collect();
+            if let Some(word) = words.get_mut(1)
+                && *word == name
+            {
+                *word = &stand_in;
+            }
+            let _ = writeln!(text, "{}", words.join(" "));
+        }
+        let _ = writeln!(text, "swap {stand_in} {name}\ndestroy {stand_in}");
+    }
+    text
+}
+
+/// Makes and replaces sets; nothing to do starts no process.
+///
+/// # Errors
+/// Where `ipset` is missing or fails: the sets before the offending line are then made.
+pub fn restore(runner: &Runner, text: &str) -> Result<(), CommandError> {
+    if !text.is_empty() {
+        runner.run(IPSET, &["restore"], text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const SAVED: &str = "\
+create npc4-p-abcdefghabcdefgh-1z hash:ip family inet hashsize 64 maxelem 1048576 bucketsize 12 initval 0xb3aa94df
+add npc4-p-abcdefghabcdefgh-1z 10.244.1.17
+create npc6-n-abcdefghabcdefgh hash:net family inet6 hashsize 1024 maxelem 65536
+add npc6-n-abcdefghabcdefgh fd00::/8
+add npc6-n-abcdefghabcdefgh fd00:1::/32 nomatch
+create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 1024 maxelem 65536
+add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
+";
+
+    fn member(net: &str, nomatch: bool) -> Member {
+        Member { net: net.parse().unwrap(), nomatch }
+    }
+
+    #[test]
+    fn our_sets_of_one_family_are_read_and_all_others_passed_over() {
+        let pods = FoundSet {
+            kind: "hash:ip".to_owned(),
+            members: BTreeSet::from([member("10.244.1.17/32", false)]),
+            count: 1,
+        };
+        let networks = FoundSet {
+            kind: "hash:net".to_owned(),
+            members: BTreeSet::from([member("fd00::/8", false), member("fd00:1::/32", true)]),
+            count: 2,
+        };
+        assert_eq!(
+            parse_save(SAVED, Family::V4),
+            FoundSets::from([("npc4-p-abcdefghabcdefgh-1z".to_owned(), pods)])
+        );
+        assert_eq!(
+            parse_save(SAVED, Family::V6),
+            FoundSets::from([("npc6-n-abcdefghabcdefgh".to_owned(), networks)])
+        );
+    }
+
+    #[test]
+    fn the_newest_generation_is_found_in_base_36() {
+        for (names, expected) in [
+            (vec!["npc4-iso", "npc4-n-abcdefghabcdefgh"], None),
+            (vec!["npc4-p-abcdefghabcdefgh-9", "npc4-p-abcdefghabcdefgh-a"], Some(10)),
+            (vec!["npc4-p-abcdefghabcdefgh-zzzzzz"], Some(Generation::LIMIT)),
+            (vec!["npc4-p-abcdefghabcdefgh-zzzzzzz"], None),
+        ] {
+            let found: FoundSets =
+                names.iter().map(|name| ((*name).to_owned(), FoundSet::default())).collect();
+            assert_eq!(newest(&found), expected.map(Generation), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_found_with_other_members_is_swapped_for_a_new_one() {
+        let name =
+            SetName { family: Family::V4, role: SetRole::Networks { hash: Arc::from("abc") } };
+        let set = AddressSet { members: BTreeSet::from([member("10.0.0.0/8", false)]) };
+        let text =
+            restore_text(Family::V4, &BTreeMap::new(), &BTreeMap::from([(name.clone(), set)]));
+        let verbs: Vec<String> =
+            text.lines().map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            verbs,
+            ["create npc4-swap", "add npc4-swap", "swap npc4-swap", "destroy npc4-swap"]
+        );
+        assert!(text.contains(&format!("swap npc4-swap {name}\n")));
+    }
+}

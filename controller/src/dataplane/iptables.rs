@@ -1,0 +1,282 @@
+//! Table `filter` of one family: what stands there of ours, and one transaction that changes it.
+//!
+//! Reading knows names alone: which chains are ours by their prefix, and which rules of a built-in
+//! chain lead into them. No other syntax is parsed back. Such a rule is deleted by the very words
+//! that `iptables-save` printed. Writing is one `iptables-restore --noflush` with one COMMIT, which
+//! the kernel carries out as a whole or not at all; only chains named `NPC-*` are ever declared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use policy_compiler::cidr::Family;
+use policy_compiler::render;
+use policy_compiler::ruleset::{Chain, ChainName, Hook, Rule};
+use policy_compiler::update::ChainsUpdate;
+
+use super::backend::Backend;
+use super::command::{CommandError, Runner};
+
+/// How long `iptables` and `iptables-restore` wait for the lock that legacy writers share, in seconds.
+pub(super) const LOCK_WAIT: &str = "5";
+
+/// The built-in chains that may carry a rule of ours.
+const HOOKS: [Hook; 2] = [Hook::Forward, Hook::Output];
+
+/// What table `filter` of one family holds of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundTable {
+    /// Our chains.
+    pub chains: BTreeSet<ChainName>,
+    /// The rules that lead from a built-in chain into ours.
+    pub hooks: BTreeMap<Hook, Vec<FoundHook>>,
+}
+
+/// A rule in a built-in chain that leads into a chain of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundHook {
+    /// Its place among the rules of the built-in chain, from 1.
+    pub position: usize,
+    /// The chain that it leads to.
+    pub target: String,
+    /// The rule as `iptables-save` prints it after `-A CHAIN `.
+    pub words: String,
+}
+
+impl FoundTable {
+    /// Whether nothing of ours is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.hooks.is_empty()
+    }
+
+    /// Whether `hook` carries exactly one rule that leads to `target`, before all others.
+    #[must_use]
+    pub fn is_hooked(&self, hook: Hook, target: &str) -> bool {
+        matches!(
+            self.hooks.get(&hook).map(Vec::as_slice),
+            Some([only]) if only.position == 1 && only.target == target
+        )
+    }
+}
+
+/// Reads what `iptables-save -t filter` printed.
+#[must_use]
+pub fn parse_save(text: &str) -> FoundTable {
+    let mut found = FoundTable::default();
+    let mut positions: BTreeMap<Hook, usize> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(declared) = line.strip_prefix(':') {
+            let name = declared.split(' ').next().unwrap_or_default();
+            found.chains.extend(ChainName::new(name));
+        } else if let Some(appended) = line.strip_prefix("-A ") {
+            let Some((chain, words)) = appended.split_once(' ') else { continue };
+            let Some(hook) = HOOKS.into_iter().find(|hook| hook.builtin() == chain) else {
+                continue;
+            };
+            let position = positions.entry(hook).or_default();
+            *position += 1;
+            if let Some(target) = target_of(words) {
+                let entry = FoundHook {
+                    position: *position,
+                    target: target.to_owned(),
+                    words: words.to_owned(),
+                };
+                found.hooks.entry(hook).or_default().push(entry);
+            }
+        }
+    }
+    found
+}
+
+/// The chain of ours that a rule ends in. A comment that merely speaks of one is no target: it is
+/// quoted where it has a space, and comes before the target.
+fn target_of(words: &str) -> Option<&str> {
+    let mut last = words.rsplit(' ');
+    let target = last.next()?;
+    let verb = last.next()?;
+    (matches!(verb, "-j" | "-g") && target.starts_with(ChainName::PREFIX)).then_some(target)
+}
+
+/// Reads table `filter` of one family and backend.
+///
+/// # Errors
+/// Where `iptables-save` is missing or fails.
+pub fn read(runner: &Runner, backend: Backend, family: Family) -> Result<FoundTable, CommandError> {
+    Ok(parse_save(&runner.run(backend.save(family), &["-t", "filter"], "")?))
+}
+
+/// Reads table `filter` of a backend that may not be in use, without bringing it into use.
+///
+/// # Errors
+/// Where `iptables-save` is missing or fails.
+pub fn read_if_used(
+    runner: &Runner,
+    backend: Backend,
+    family: Family,
+) -> Result<FoundTable, CommandError> {
+    Ok(parse_save(&backend.save_table(runner, family, "filter")?))
+}
+
+/// One transaction on table `filter` of one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// Chains to declare, whole.
+    pub replace: BTreeMap<ChainName, Chain>,
+    /// Chains to remove.
+    pub delete: BTreeSet<ChainName>,
+    /// Rules to take out of built-in chains, in the words of `iptables-save` or of render.
+    pub unhook: Vec<(Hook, String)>,
+    /// Rules to put first in built-in chains.
+    pub hook: BTreeMap<Hook, Rule>,
+}
+
+impl Transaction {
+    /// Whether it would change nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.replace.is_empty()
+            && self.delete.is_empty()
+            && self.unhook.is_empty()
+            && self.hook.is_empty()
+    }
+
+    /// The input of `iptables-restore --noflush`. Hooks move after the chains that they lead to are
+    /// declared, and before the chains that they led to are removed.
+    #[must_use]
+    pub fn text(&self, family: Family) -> String {
+        let rendered = render::iptables_restore(&ChainsUpdate {
+            family,
+            replace: self.replace.clone(),
+            delete: self.delete.clone(),
+            hook: BTreeMap::new(),
+            unhook: BTreeMap::new(),
+        });
+        let mut hooks = String::new();
+        for (hook, words) in &self.unhook {
+            // Writing to a String cannot fail.
+            let _ = writeln!(hooks, "-D {} {words}", hook.builtin());
+        }
+        for (hook, rule) in &self.hook {
+            let _ = writeln!(hooks, "-I {} 1 {}", hook.builtin(), words_of(rule));
+        }
+        let before = ["\n-X ", "\nCOMMIT"].into_iter().find_map(|word| rendered.find(word));
+        match before {
+            Some(at) => format!("{}\n{hooks}{}", &rendered[..at], &rendered[at + 1..]),
+            None => format!("*filter\n{hooks}COMMIT\n"),
+        }
+    }
+
+    /// Carries it out; nothing to do starts no process.
+    ///
+    /// # Errors
+    /// Where `iptables-restore` is missing, fails or does not end: the table is then as before,
+    /// but for one that was killed, which may have got its COMMIT through.
+    pub fn carry_out(
+        &self,
+        runner: &Runner,
+        backend: Backend,
+        family: Family,
+    ) -> Result<(), CommandError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let text = self.text(family);
+        runner.run(backend.restore(family), &["--noflush", "-w", LOCK_WAIT], &text)?;
+        Ok(())
+    }
+}
+
+/// A hook's rule as the words of a command line; none of them has a space.
+pub(super) fn words_of(rule: &Rule) -> String {
+    render::rule_spec(rule).join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_compiler::ruleset::{Match, Target};
+
+    const SAVED: &str = "\
+# Generated by iptables-save v1.8.9 on Sun Nov 22 02:29:57 2026
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER - [0:0]
+:NPC-E-abc - [0:0]
+:NPC-FORWARD - [0:0]
+-A INPUT -j DOCKER
+-A FORWARD -m comment --comment \"-j NPC-FORWARD once was here\" -j ACCEPT
+-A FORWARD -m conntrack ! --ctstate RELATED,ESTABLISHED -j NPC-FORWARD
+-A FORWARD -j DOCKER
+-A FORWARD -j NPC-FORWARD
+-A NPC-FORWARD -j NPC-E-abc
+-A NPC-E-abc -m comment --comment \"shop/web 0\" -j DROP
+COMMIT
+";
+
+    fn chain(name: &str) -> ChainName {
+        ChainName::new(name).unwrap()
+    }
+
+    fn found(position: usize, words: &str) -> FoundHook {
+        FoundHook { position, target: "NPC-FORWARD".to_owned(), words: words.to_owned() }
+    }
+
+    #[test]
+    fn only_our_chains_and_the_rules_that_lead_into_them_are_seen() {
+        let table = parse_save(SAVED);
+        assert_eq!(
+            table,
+            FoundTable {
+                chains: BTreeSet::from([chain("NPC-E-abc"), chain("NPC-FORWARD")]),
+                hooks: BTreeMap::from([(
+                    Hook::Forward,
+                    vec![
+                        found(2, "-m conntrack ! --ctstate RELATED,ESTABLISHED -j NPC-FORWARD"),
+                        found(4, "-j NPC-FORWARD"),
+                    ]
+                )]),
+            }
+        );
+        assert!(!table.is_hooked(Hook::Forward, "NPC-FORWARD"));
+    }
+
+    #[test]
+    fn a_hook_is_in_place_where_it_is_alone_and_first() {
+        for (name, rules, expected) in [
+            ("first and alone", "-A FORWARD -j NPC-FORWARD\n-A FORWARD -j X\n", true),
+            ("second", "-A FORWARD -j X\n-A FORWARD -j NPC-FORWARD\n", false),
+            ("twice", "-A FORWARD -j NPC-FORWARD\n-A FORWARD -j NPC-FORWARD\n", false),
+            ("another chain", "-A FORWARD -j NPC-OLD\n", false),
+            ("absent", "-A FORWARD -j X\n", false),
+        ] {
+            let table = parse_save(rules);
+            assert_eq!(table.is_hooked(Hook::Forward, "NPC-FORWARD"), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn hooks_move_between_the_declarations_and_the_removals() {
+        let target = Target::Jump(chain("NPC-FORWARD"));
+        let transaction = Transaction {
+            replace: BTreeMap::from([(chain("NPC-FORWARD"), Chain::default())]),
+            delete: BTreeSet::from([chain("NPC-E-old")]),
+            unhook: vec![(Hook::Forward, "-j NPC-FORWARD".to_owned())],
+            hook: BTreeMap::from([(
+                Hook::Forward,
+                Rule { matches: vec![Match::NotEstablished], comment: None, target },
+            )]),
+        };
+        let text = transaction.text(Family::V4);
+        let at = |line: &str| text.lines().position(|l| l == line).expect(line);
+        let declared = at(":NPC-FORWARD - [0:0]");
+        let unhooked = at("-D FORWARD -j NPC-FORWARD");
+        let hooked = at("-I FORWARD 1 -m conntrack ! --ctstate RELATED,ESTABLISHED -j NPC-FORWARD");
+        let removed = at("-X NPC-E-old");
+        let committed = at("COMMIT");
+        assert!(declared < unhooked && unhooked < hooked && hooked < removed);
+        assert!(removed < committed);
+        assert_eq!(text.lines().next(), Some("*filter"));
+    }
+}

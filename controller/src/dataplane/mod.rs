@@ -1,0 +1,271 @@
+//! The kernel's side: table `filter` of both families, and the sets that its rules look up.
+//!
+//! [`Dataplane::write`] brings the kernel from what it holds to what the engine wants. A family is
+//! either in step, and then an update's steps are carried out in order; or it is not, because
+//! policyd has just started or a write failed, and then what stands there of ours is read and
+//! replaced whole. Invariants:
+//!
+//! * Only chains `NPC-*`, sets `npc4-*` and `npc6-*` and the rules that lead to them are touched.
+//! * Old rules enforce until the transaction that replaces them; a set that old rules refer to is
+//!   never edited by a start over it (see [`renew`]).
+//! * The families are independent: what fails in one is reported, and the other goes on.
+//! * Nothing to do starts no process.
+//!
+//! On failure the kernel keeps what it has, the family is out of step, and the next write starts
+//! over. Nothing here ends the process, and nothing opens what was closed.
+
+pub mod backend;
+pub mod cleanup;
+pub mod command;
+mod family;
+pub mod hooks;
+pub mod ipset;
+pub mod iptables;
+pub mod links;
+pub mod renew;
+pub mod sessions;
+
+use std::env;
+use std::fs;
+use std::time::Duration;
+
+use policy_compiler::cidr::Family;
+use policy_compiler::ruleset::{Generation, Ruleset};
+use policy_compiler::update::Update;
+
+use self::backend::{Backend, BackendChoice};
+use self::command::{CommandError, Program, Runner};
+use self::family::FamilyPlane;
+use self::hooks::HookError;
+use self::sessions::{Sessions, SetError};
+
+/// The generation from which the engine that feeds a dataplane counts. What is found in the kernel
+/// does not matter to it: see [`renew`].
+pub const START: Generation = Generation(0);
+
+/// How long one program may take. A first load of tens of thousands of rules takes seconds.
+pub const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the kernel's tables cannot be worked on at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A program is not installed.
+    #[error("`{}` is not installed: install the Debian package `{}`", .0.name, .0.package)]
+    Missing(Program),
+    /// The process may not administer the network.
+    #[error("{0} is needed to write iptables rules: run as root, or with that capability")]
+    NotPermitted(&'static str),
+    /// Which backend the node uses cannot be found out.
+    #[error("cannot find out which iptables this node uses")]
+    Backend(#[source] CommandError),
+    /// The sets cannot be written.
+    #[error("cannot write sets")]
+    Sets(#[source] SetError),
+}
+
+/// Why a family is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Table `filter` could not be read.
+    #[error("cannot read table filter")]
+    ReadTable(#[source] CommandError),
+    /// The sets could not be read.
+    #[error("cannot read the sets")]
+    ReadSets(#[source] CommandError),
+    /// New sets could not be made.
+    #[error("cannot create sets")]
+    CreateSets(#[source] CommandError),
+    /// Members of a set could not be changed.
+    #[error("cannot change members")]
+    Members(#[source] SetError),
+    /// The chains were refused.
+    #[error("cannot replace chains")]
+    Chains(#[source] CommandError),
+    /// A hook could not be put in place.
+    #[error("cannot hook the chains")]
+    Hook(#[source] HookError),
+}
+
+/// What a write changed in one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Whether everything of ours was written anew.
+    pub whole: bool,
+    /// Sets made.
+    pub sets_created: usize,
+    /// Members put into new sets or added to standing ones.
+    pub members_added: usize,
+    /// Members removed from standing sets.
+    pub members_removed: usize,
+    /// Chains declared.
+    pub chains_replaced: usize,
+    /// Chains removed.
+    pub chains_deleted: usize,
+    /// Sets given up; the kernel may keep one for a moment.
+    pub sets_destroyed: usize,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self { whole: self.whole, ..Self::default() }
+    }
+}
+
+/// How one family fared.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was in step and nothing was asked of it.
+    Unchanged,
+    /// It is in step.
+    Written(Changes),
+    /// It is out of step.
+    Failed(WriteError),
+    /// This kernel does not have it, so that there is nothing to enforce.
+    Absent,
+}
+
+/// How both families fared.
+#[derive(Debug)]
+pub struct Written {
+    /// IPv4.
+    pub v4: Outcome,
+    /// IPv6.
+    pub v6: Outcome,
+}
+
+impl Written {
+    /// By family, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = (Family, &Outcome)> {
+        [(Family::V4, &self.v4), (Family::V6, &self.v6)].into_iter()
+    }
+
+    /// Whether the kernel holds what was wanted.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.iter().all(|(_, outcome)| !matches!(outcome, Outcome::Failed(_)))
+    }
+}
+
+/// What every write needs: programs, which iptables, and sessions.
+#[derive(Debug)]
+struct Kernel {
+    runner: Runner,
+    backend: Backend,
+    sessions: Sessions,
+}
+
+/// The kernel's tables in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Dataplane {
+    kernel: Kernel,
+    v4: FamilyPlane,
+    v6: FamilyPlane,
+}
+
+impl Dataplane {
+    /// Checks that the tables can be worked on and settles which iptables to use. Reads at most;
+    /// writes nothing.
+    ///
+    /// # Errors
+    /// Where a program or a capability is missing.
+    pub fn open(choice: BackendChoice) -> Result<Self, OpenError> {
+        require_capability(NET_ADMIN)?;
+        require(ipset::IPSET)?;
+        match choice {
+            BackendChoice::Forced(backend) => require(backend.restore(Family::V4))?,
+            BackendChoice::Auto if installed(Backend::Legacy.restore(Family::V4)) => {}
+            BackendChoice::Auto => require(Backend::Nft.restore(Family::V4))?,
+        }
+        let runner = Runner::new(PROGRAM_LIMIT);
+        let backend = backend::choose(&runner, choice).map_err(OpenError::Backend)?;
+        for program in [backend.restore(Family::V4), backend.save(Family::V4)] {
+            require(program)?;
+        }
+        if backend == Backend::Legacy {
+            require_capability(NET_RAW)?;
+        }
+        let sessions = Sessions::open().map_err(OpenError::Sets)?;
+        Ok(Self {
+            kernel: Kernel { runner, backend, sessions },
+            v4: FamilyPlane::new(Family::V4),
+            v6: FamilyPlane::new(Family::V6),
+        })
+    }
+
+    /// Which iptables is written to.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.kernel.backend
+    }
+
+    /// How many programs were started so far.
+    #[must_use]
+    pub fn processes(&self) -> u64 {
+        self.kernel.runner.started()
+    }
+
+    /// Brings the kernel to `desired`, by the steps of `update` where the kernel holds what the
+    /// update starts from, whole where it does not. The update comes from an engine that counts
+    /// generations from [`START`], and `desired` is what that engine has after it.
+    pub fn write(&mut self, update: &Update, desired: &Ruleset) -> Written {
+        Written {
+            v4: self.v4.write(&self.kernel, update, &desired.v4),
+            v6: self.v6.write(&self.kernel, update, &desired.v6),
+        }
+    }
+
+    /// Reads the kernel and puts right what is not as `desired`, which was written before; gives up
+    /// sets that nobody wants.
+    pub fn verify(&mut self, desired: &Ruleset) -> Written {
+        Written {
+            v4: self.v4.verify(&self.kernel, &desired.v4),
+            v6: self.v6.verify(&self.kernel, &desired.v6),
+        }
+    }
+
+    /// Tries again to destroy sets that were in use when they were given up, and says how many
+    /// are left. The nft backend lets go of a set some 20 ms after the rules that used it are gone.
+    pub fn tidy(&mut self) -> usize {
+        self.v4.tidy(&self.kernel) + self.v6.tidy(&self.kernel)
+    }
+}
+
+/// `CAP_NET_ADMIN`: its number and name.
+const NET_ADMIN: (u32, &str) = (12, "CAP_NET_ADMIN");
+/// `CAP_NET_RAW`, which legacy's raw sockets need.
+const NET_RAW: (u32, &str) = (13, "CAP_NET_RAW");
+
+fn require_capability((bit, name): (u32, &'static str)) -> Result<(), OpenError> {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    // A system that does not tell is left to refuse by itself.
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    if effective >> bit & 1 == 1 { Ok(()) } else { Err(OpenError::NotPermitted(name)) }
+}
+
+fn installed(program: Program) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program.name).is_file())
+}
+
+fn require(program: Program) -> Result<(), OpenError> {
+    if installed(program) { Ok(()) } else { Err(OpenError::Missing(program)) }
+}
+
+/// An error with its causes on one line.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

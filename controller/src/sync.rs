@@ -1,0 +1,394 @@
+//! The loop: what a source lists goes through the engine into the kernel.
+//!
+//! One thread runs it and owns engine and dataplane. Invariants: nothing is written before the first
+//! whole listing; a write that failed is tried again, ever more slowly, until it succeeds; whatever
+//! fails is a reason not to be ready and never ends the loop.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use policy_compiler::config::{DenyAction, Hairpin, InterfaceName, NodeConfig};
+use policy_compiler::diagnostic::{Diagnostic, Severity};
+use policy_compiler::engine::Engine;
+use policy_compiler::name::NodeName;
+use policy_compiler::update::Event;
+use tracing::{debug, error, info, warn};
+
+use crate::dataplane::{Changes, Dataplane, Outcome, START, Written, error_chain, links};
+use crate::health::{Health, InForce};
+use crate::source::{Input, Listing, Problem};
+
+/// How long after everything was written anew the kernel is read once more.
+const VERIFY_AFTER: Duration = Duration::from_secs(2);
+/// How often the node's wiring is looked at.
+const RECHECK: Duration = Duration::from_secs(10);
+/// The first and the longest pause before a failed write is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The first and the longest pause before a set in use is tried again.
+const TIDY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(10));
+
+/// The operator's choices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeName,
+    /// Whether IPVS delivers services here.
+    pub ipvs: Ipvs,
+    /// What a pod's traffic to itself through a Service meets.
+    pub hairpin: Hairpin,
+    /// What a denied packet's sender is told.
+    pub deny: DenyAction,
+    /// Whether flows that a change denies may live on.
+    pub keep_established: bool,
+}
+
+/// Whether IPVS delivers services on the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipvs {
+    /// As the kernel shows.
+    #[default]
+    Auto,
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+}
+
+/// Something to do again later, each time after a longer pause.
+#[derive(Debug)]
+struct Again {
+    bounds: (Duration, Duration),
+    pause: Duration,
+    at: Option<Instant>,
+}
+
+impl Again {
+    fn new(bounds: (Duration, Duration)) -> Self {
+        Self { bounds, pause: bounds.0, at: None }
+    }
+
+    fn put_off(&mut self) {
+        self.at = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(self.bounds.1);
+    }
+
+    fn forget(&mut self) {
+        *self = Self::new(self.bounds);
+    }
+
+    fn is_due(&mut self) -> bool {
+        let due = self.at.is_some_and(|at| at <= Instant::now());
+        if due {
+            self.at = None;
+        }
+        due
+    }
+}
+
+/// The loop's state.
+#[derive(Debug)]
+pub struct Sync {
+    settings: Settings,
+    engine: Engine,
+    config: NodeConfig,
+    dataplane: Dataplane,
+    health: Health,
+    /// Whether a whole listing has been seen.
+    begun: bool,
+    problems: BTreeSet<Problem>,
+    diagnosed: BTreeSet<Diagnostic>,
+    /// Diagnostics of the source; the engine adds its own.
+    listed: Vec<Diagnostic>,
+    /// Why the families that are out of step are so.
+    failures: BTreeSet<String>,
+    retry: Again,
+    tidy: Again,
+    verify_at: Option<Instant>,
+    recheck_at: Instant,
+}
+
+impl Sync {
+    /// A loop that has seen and written nothing.
+    #[must_use]
+    pub fn new(settings: Settings, dataplane: Dataplane) -> Self {
+        let config = NodeConfig {
+            ipvs: settings.ipvs == Ipvs::On,
+            keep_established: settings.keep_established,
+            hairpin: settings.hairpin,
+            deny: settings.deny,
+            ..NodeConfig::new(settings.node.clone())
+        };
+        Self {
+            engine: Engine::new(config.clone(), START),
+            config,
+            settings,
+            dataplane,
+            health: Health::default(),
+            begun: false,
+            problems: BTreeSet::new(),
+            diagnosed: BTreeSet::new(),
+            listed: Vec::new(),
+            failures: BTreeSet::new(),
+            retry: Again::new(RETRY),
+            tidy: Again::new(TIDY),
+            verify_at: None,
+            recheck_at: Instant::now() + RECHECK,
+        }
+    }
+
+    /// Runs until told to stop, or until no source is left. Rules stay in the kernel.
+    pub fn run(&mut self, inbox: &Receiver<Input>) {
+        loop {
+            match inbox.recv_timeout(self.idle_for()) {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Input::Listed(mut listing)) => {
+                    // Of several that wait, only the last still holds.
+                    while let Ok(next) = inbox.try_recv() {
+                        match next {
+                            Input::Stop => return,
+                            Input::Listed(newer) => listing = newer,
+                        }
+                    }
+                    self.take(*listing);
+                }
+                Err(RecvTimeoutError::Timeout) => self.do_due(),
+            }
+        }
+    }
+
+    /// Whether the kernel holds what the last listing asks for.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.health.is_ready()
+    }
+
+    /// The dataplane, to look at.
+    #[must_use]
+    pub fn dataplane(&self) -> &Dataplane {
+        &self.dataplane
+    }
+
+    fn idle_for(&self) -> Duration {
+        let times = [self.retry.at, self.tidy.at, self.verify_at, Some(self.recheck_at)];
+        let next = times.into_iter().flatten().min().unwrap_or(self.recheck_at);
+        next.saturating_duration_since(Instant::now())
+    }
+
+    /// Takes what a source lists, and brings the kernel after it.
+    pub fn take(&mut self, listing: Listing) {
+        self.report_problems(listing.problems);
+        self.listed = listing.diagnostics;
+        if !self.begun && !listing.whole {
+            self.report_diagnostics();
+            self.update_health();
+            return;
+        }
+        self.begun = true;
+        self.engine.apply(Event::Relisted(Box::new(listing.snapshot)));
+        self.look_at_node();
+        self.flush();
+    }
+
+    fn do_due(&mut self) {
+        let now = Instant::now();
+        if self.retry.is_due() {
+            self.flush();
+        }
+        if self.verify_at.is_some_and(|at| at <= now) {
+            self.verify_at = None;
+            let written = self.dataplane.verify(self.engine.ruleset());
+            self.after(&written, now);
+        }
+        if self.tidy.is_due() {
+            self.tidy_up();
+        }
+        if self.recheck_at <= now {
+            self.recheck_at = now + RECHECK;
+            if self.begun && self.look_at_node() {
+                self.flush();
+            }
+        }
+    }
+
+    /// Writes what has changed since the last flush, or all where the kernel is out of step.
+    fn flush(&mut self) {
+        let begun = Instant::now();
+        let update = self.engine.flush();
+        self.report_diagnostics();
+        let written = self.dataplane.write(&update, self.engine.ruleset());
+        self.after(&written, begun);
+    }
+
+    fn after(&mut self, written: &Written, begun: Instant) {
+        let before = std::mem::take(&mut self.failures);
+        for (family, outcome) in written.iter() {
+            match outcome {
+                Outcome::Unchanged | Outcome::Absent => {}
+                Outcome::Written(changes) => {
+                    if changes.whole {
+                        self.verify_at = Some(Instant::now() + VERIFY_AFTER);
+                    }
+                    debug!(%family, ?changes, "written");
+                }
+                Outcome::Failed(error) => {
+                    let reason = format!("{family}: {}", error_chain(error));
+                    if !before.contains(&reason) {
+                        error!(%family, error = %error_chain(error), "not applied");
+                    }
+                    self.failures.insert(reason);
+                }
+            }
+        }
+        log_applied(written, begun.elapsed());
+        if self.failures.is_empty() {
+            self.retry.forget();
+        } else {
+            self.retry.put_off();
+        }
+        self.tidy.forget();
+        self.tidy_up();
+        self.update_health();
+    }
+
+    fn tidy_up(&mut self) {
+        if self.dataplane.tidy() > 0 {
+            self.tidy.put_off();
+        }
+    }
+
+    /// Looks which bridges carry pods and whether IPVS is in use, and says whether that is new.
+    /// What cannot be found out stays as it was.
+    fn look_at_node(&mut self) -> bool {
+        let mut config = self.config.clone();
+        match links::bridges(self.local_addresses()) {
+            Ok(bridges) => config.bridges = bridges,
+            Err(error) => warn!(error = %error_chain(&error), "cannot find the bridges of pods"),
+        }
+        if self.settings.ipvs == Ipvs::Auto {
+            config.ipvs = has_ipvs_services();
+        }
+        if config == self.config {
+            return false;
+        }
+        let bridges: Vec<&str> = config.bridges.iter().map(InterfaceName::as_str).collect();
+        info!(bridges = bridges.join(","), ipvs = config.ipvs, "wiring of the node");
+        self.engine.set_config(config.clone());
+        self.config = config;
+        true
+    }
+
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        let pods = self.engine.snapshot().pods.values();
+        pods.filter(|pod| pod.is_live() && pod.node.as_ref() == Some(&self.settings.node))
+            .flat_map(|pod| pod.addresses.iter())
+            .collect()
+    }
+
+    fn report_problems(&mut self, problems: Vec<Problem>) {
+        let now: BTreeSet<Problem> = problems.into_iter().collect();
+        for problem in now.difference(&self.problems) {
+            error!(input = &*problem.input, "{problem}");
+        }
+        self.problems = now;
+    }
+
+    /// Logs the diagnostics that are new.
+    fn report_diagnostics(&mut self) {
+        let now: BTreeSet<Diagnostic> =
+            self.listed.iter().chain(self.engine.diagnostics()).cloned().collect();
+        for diagnostic in now.difference(&self.diagnosed) {
+            match diagnostic.severity {
+                Severity::Error => error!("{diagnostic}"),
+                Severity::Warning => warn!("{diagnostic}"),
+                Severity::Note => debug!("{diagnostic}"),
+            }
+        }
+        self.diagnosed = now;
+    }
+
+    fn update_health(&mut self) {
+        let inputs: BTreeSet<&str> = self.problems.iter().map(|p| &*p.input).collect();
+        let mut reasons: BTreeSet<String> =
+            inputs.into_iter().map(|input| format!("{input} cannot be read")).collect();
+        reasons.extend(self.failures.iter().cloned());
+        let snapshot = self.engine.snapshot();
+        let local = |node: &Option<NodeName>| node.as_ref() == Some(&self.settings.node);
+        let rules = self.engine.ruleset();
+        let in_force = InForce {
+            policies: snapshot.policies.len(),
+            pods: snapshot.pods.values().filter(|pod| pod.is_live() && local(&pod.node)).count(),
+            chains: rules.v4.chains.len() + rules.v6.chains.len(),
+            sets: rules.v4.sets.len() + rules.v6.sets.len(),
+        };
+        self.health.set(reasons, in_force);
+    }
+}
+
+/// One line for one update, both families together.
+fn log_applied(written: &Written, duration: Duration) {
+    let mut sum = Changes::default();
+    for (_, outcome) in written.iter() {
+        if let Outcome::Written(changes) = outcome {
+            sum.whole |= changes.whole;
+            sum.sets_created += changes.sets_created;
+            sum.sets_destroyed += changes.sets_destroyed;
+            sum.members_added += changes.members_added;
+            sum.members_removed += changes.members_removed;
+            sum.chains_replaced += changes.chains_replaced;
+            sum.chains_deleted += changes.chains_deleted;
+        }
+    }
+    if sum.is_empty() {
+        return;
+    }
+    info!(
+        whole = sum.whole,
+        sets_created = sum.sets_created,
+        sets_destroyed = sum.sets_destroyed,
+        members_added = sum.members_added,
+        members_removed = sum.members_removed,
+        chains_replaced = sum.chains_replaced,
+        chains_deleted = sum.chains_deleted,
+        ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        "applied"
+    );
+}
+
+/// Whether the kernel of this network namespace has IPVS services. Its file is absent until the
+/// module is loaded; services begin with their protocol.
+fn has_ipvs_services() -> bool {
+    fs::read_to_string("/proc/thread-self/net/ip_vs").is_ok_and(|text| names_a_service(&text))
+}
+
+fn names_a_service(ip_vs: &str) -> bool {
+    ip_vs.lines().any(|line| ["TCP ", "UDP ", "SCTP ", "FWM "].iter().any(|p| line.starts_with(p)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipvs_is_in_use_where_it_has_a_service() {
+        let header = "IP Virtual Server version 1.2.1 (size=4096)\n\
+                      Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward\n";
+        assert!(!names_a_service(header));
+        assert!(names_a_service(&format!("{header}TCP  0A600001:01BB rr\n")));
+    }
+
+    #[test]
+    fn each_pause_is_longer_up_to_a_bound_and_success_forgets_it() {
+        let mut again = Again::new((Duration::from_secs(1), Duration::from_secs(3)));
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            pauses.push(again.pause.as_secs());
+            again.put_off();
+        }
+        assert_eq!(pauses, [1, 2, 3, 3]);
+        again.forget();
+        assert_eq!((again.pause.as_secs(), again.at), (1, None));
+    }
+}
