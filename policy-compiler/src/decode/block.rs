@@ -18,13 +18,8 @@ const IP_BLOCK: Schema = Schema {
 /// The block at `field`, or `None` with the reasons reported.
 pub(super) fn ip_block(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpBlock> {
     let mapping = report.strict(field, &IP_BLOCK)?;
-    let cidr = match mapping.get("cidr") {
-        Some(field) => cidr(&field, report),
-        None => {
-            report.missing(&mapping, "cidr", "an ipBlock must have a cidr");
-            None
-        }
-    };
+    let cidr = report.required(&mapping, "cidr", "an ipBlock must have a cidr");
+    let cidr = cidr.and_then(|field| cidr_at(&field, report));
     let excepts = match mapping.get("except") {
         Some(field) => {
             let items = report.list(&field)?;
@@ -42,7 +37,7 @@ pub(super) fn ip_block(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpB
     }
 }
 
-fn cidr(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpNet> {
+fn cidr_at(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpNet> {
     let text = report.text(field)?;
     match network(text) {
         Ok(read) => {
@@ -60,7 +55,7 @@ fn cidr(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpNet> {
 }
 
 fn except(field: &Field<'_>, block: Option<IpNet>, report: &mut Report<'_>) -> Option<IpNet> {
-    let except = cidr(field, report)?;
+    let except = cidr_at(field, report)?;
     let Some(block) = block else { return Some(except) };
     let problem = if Family::of_net(&except) != Family::of_net(&block) {
         format!("`{except}` is not of the family of `{block}`")

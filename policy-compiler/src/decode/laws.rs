@@ -17,10 +17,6 @@ use crate::document::Position;
 use crate::name::ObjectKey;
 use crate::policy::Grant;
 
-fn some<T: Clone>(items: &[T]) -> Option<Vec<T>> {
-    Some(items.to_vec())
-}
-
 /// A policy in which every field of the API stands somewhere. The structs are written out in full,
 /// so that a field that the API gains does not compile until it stands here too.
 fn every_field() -> NetworkPolicy {
@@ -59,8 +55,8 @@ fn every_field() -> NetworkPolicy {
         port: Some(IntOrString::String("http".to_owned())),
         protocol: None,
     };
-    let peers = some(&[pods, block]);
-    let ports = some(&[range, named]);
+    let peers = Some(vec![pods, block]);
+    let ports = Some(vec![range, named]);
     NetworkPolicy {
         metadata: ObjectMeta {
             name: Some("web".to_owned()),
@@ -71,7 +67,7 @@ fn every_field() -> NetworkPolicy {
             egress: Some(vec![NetworkPolicyEgressRule { ports: ports.clone(), to: peers.clone() }]),
             ingress: Some(vec![NetworkPolicyIngressRule { from: peers, ports }]),
             pod_selector: Some(selector),
-            policy_types: some(&["Ingress".to_owned(), "Egress".to_owned()]),
+            policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
         }),
     }
 }
@@ -90,7 +86,7 @@ fn every_field_of_the_api_is_known() {
 fn every_field_of_the_api_is_missed_when_it_is_misspelt() {
     let json = serde_json::to_value(every_field()).unwrap();
     let mut misspelt = 0;
-    for pointer in keys(&json["spec"], "/spec".to_owned()) {
+    for pointer in keys(&json["spec"], "/spec") {
         let mut json = json.clone();
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         let fields = json.pointer_mut(parent).and_then(serde_json::Value::as_object_mut).unwrap();
@@ -104,20 +100,22 @@ fn every_field_of_the_api_is_missed_when_it_is_misspelt() {
 }
 
 /// The pointers of all keys below `json` that the API defines (not labels, which are the user's).
-fn keys(json: &serde_json::Value, at: String) -> Vec<String> {
+fn keys(json: &serde_json::Value, at: &str) -> Vec<String> {
     match json {
         serde_json::Value::Object(fields) if !at.ends_with("/matchLabels") => fields
             .iter()
             .flat_map(|(key, value)| {
                 let at = format!("{at}/{key}");
-                let mut all = keys(value, at.clone());
+                let mut all = keys(value, &at);
                 all.push(at);
                 all
             })
             .collect(),
-        serde_json::Value::Array(items) => {
-            items.iter().enumerate().flat_map(|(i, item)| keys(item, format!("{at}/{i}"))).collect()
-        }
+        serde_json::Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(i, item)| keys(item, &format!("{at}/{i}")))
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -17,6 +17,8 @@ use crate::name::{NamespaceName, ObjectKey, ObjectName};
 const FIELDS: [&str; 7] =
     ["name", "namespace", "generateName", "labels", "uid", "creationTimestamp", "ownerReferences"];
 
+const NAMELESS: &str = "an object needs metadata with a name";
+
 /// Under which key a policy is kept.
 pub(super) struct Identity {
     pub(super) key: ObjectKey,
@@ -26,13 +28,8 @@ pub(super) struct Identity {
 
 /// The metadata of an object. An object without any has no name, which is reported with the name.
 pub(super) fn metadata<'n>(object: &Mapping<'n>, report: &mut Report<'_>) -> Option<Mapping<'n>> {
-    match object.get("metadata") {
-        Some(field) => report.lenient(&field, &FIELDS),
-        None => {
-            report.missing(object, "metadata", "an object needs metadata with a name");
-            None
-        }
-    }
+    let field = report.required(object, "metadata", NAMELESS)?;
+    report.lenient(&field, &FIELDS)
 }
 
 /// The key of a policy. A name that is invalid is reported and replaced; `None` where the namespace
@@ -49,21 +46,17 @@ pub(super) fn policy_identity(object: &Mapping<'_>, report: &mut Report<'_>) -> 
         None => default_namespace(report, object)?,
     };
     let mark = report.mark();
-    let name = match &metadata {
-        Some(metadata) => object_name(metadata, object.field.node, report),
-        None => metadata_missing(object, report),
+    let name = if let Some(metadata) = &metadata {
+        object_name(metadata, object.field.node, report)
+    } else {
+        report.missing(object, "metadata", NAMELESS);
+        None
     };
-    let stand_in = || stand_in(object, metadata.as_ref());
-    let Some(name) = name.or_else(stand_in) else { return None };
+    let name = name.or_else(|| stand_in(object, metadata.as_ref()))?;
     let consequence =
         format!("the policy is kept as `{name}`, and every rule of it allows nothing");
     let misnamed = report.conclude(mark, "", &consequence);
     Some(Identity { key: ObjectKey { namespace, name }, flaw: repeated.or(misnamed) })
-}
-
-fn metadata_missing(object: &Mapping<'_>, report: &mut Report<'_>) -> Option<ObjectName> {
-    report.missing(object, "metadata", "an object needs metadata with a name");
-    None
 }
 
 fn default_namespace(report: &mut Report<'_>, object: &Mapping<'_>) -> Option<NamespaceName> {
@@ -110,10 +103,7 @@ pub(super) fn name<T>(
     parse: impl Fn(&str) -> Result<T, crate::name::NameError>,
     report: &mut Report<'_>,
 ) -> Option<T> {
-    let Some(field) = metadata.get("name") else {
-        report.missing(metadata, "name", "an object needs a name");
-        return None;
-    };
+    let field = report.required(metadata, "name", "an object needs a name")?;
     let text = report.text(&field)?;
     match parse(text) {
         Ok(name) => Some(name),

@@ -115,9 +115,12 @@ const KINDS: [(&str, &str); 11] = [
 /// Decodes a document by its `kind` and `apiVersion`. `file` is the input's name for locations.
 #[must_use]
 pub fn object(node: &Node, file: Option<&Arc<str>>) -> Object {
-    let kind = match kind_of(node, file) {
+    let kind = match kind_of(node) {
         Ok(kind) => kind,
-        Err(diagnostic) => return Object::Unrecognised(diagnostic),
+        Err((field, message)) => {
+            let finding = finding(Severity::Error, field, message, node, file);
+            return Object::Unrecognised(finding);
+        }
     };
     let group = group_of(node);
     let Some((_, own_group)) = KINDS.iter().find(|(known, _)| *known == kind) else {
@@ -196,20 +199,17 @@ fn finding(
     Diagnostic { location, object, field: field.to_owned(), severity, message, help: None }
 }
 
-fn kind_of<'n>(node: &'n Node, file: Option<&Arc<str>>) -> Result<&'n str, Diagnostic> {
-    let problem =
-        |field: &str, message: String| Err(finding(Severity::Error, field, message, node, file));
+/// The kind of a document, or in which field it lacks one and how.
+fn kind_of(node: &Node) -> Result<&str, (&'static str, String)> {
     if !matches!(node.value, Value::Map(_)) {
-        let message = format!("is no Kubernetes object but {}; it is not read", node.kind());
-        return problem("", message);
+        return Err(("", format!("is no Kubernetes object but {}; it is not read", node.kind())));
     }
-    match node.get("kind") {
-        None => problem("kind", "is missing: this is no Kubernetes object; it is not read".into()),
-        Some(kind) => match kind.as_str() {
-            Some(text) => Ok(text),
-            None => problem("kind", format!("must be text, is {}; it is not read", kind.kind())),
-        },
-    }
+    let Some(kind) = node.get("kind") else {
+        let message = "is missing: this is no Kubernetes object; it is not read";
+        return Err(("kind", message.to_owned()));
+    };
+    kind.as_str()
+        .ok_or_else(|| ("kind", format!("must be text, is {}; it is not read", kind.kind())))
 }
 
 /// What `apiVersion` says about the group.

@@ -46,13 +46,13 @@ mod tests {
 
     use super::*;
 
-    fn of(metadata: Json) -> Decoding<Namespace> {
+    fn of(metadata: &Json) -> Decoding<Namespace> {
         namespace(&Node::from(json!({"kind": "Namespace", "metadata": metadata})), None)
     }
 
     #[test]
     fn a_namespace_always_has_its_name_as_a_label() {
-        let decoded = of(json!({"name": "shop", "labels": {"team": "a"}})).unwrap();
+        let decoded = of(&json!({"name": "shop", "labels": {"team": "a"}})).unwrap();
         assert_eq!(decoded.diagnostics, []);
         assert_eq!(decoded.object.labels().to_string(), "kubernetes.io/metadata.name=shop,team=a");
     }
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_manifest_cannot_say_otherwise() {
         let labels = json!({"kubernetes.io/metadata.name": "kube-system"});
-        let decoded = of(json!({"name": "shop", "labels": labels})).unwrap();
+        let decoded = of(&json!({"name": "shop", "labels": labels})).unwrap();
         assert_eq!(decoded.object.labels().get(METADATA_NAME_LABEL), Some("shop"));
         assert_eq!(
             decoded.diagnostics[0].to_string(),
@@ -77,7 +77,7 @@ mod tests {
             (json!(null), "metadata"),
             (json!({"name": "shop", "labels": {"team": 1}}), "metadata.labels.team"),
         ] {
-            let findings = of(metadata.clone()).unwrap_err();
+            let findings = of(&metadata).unwrap_err();
             assert_eq!(findings[0].field, field, "{metadata}");
         }
     }

@@ -142,22 +142,17 @@ fn container_port(field: &Field<'_>, report: &mut Report<'_>) -> Option<Containe
     let mapping = report.lenient(field, &["name", "containerPort", "protocol"])?;
     let protocol = declared_protocol(&mapping, report);
     let name = match mapping.get("name").filter(|name| name.node.as_str() != Some("")) {
-        Some(name) => match &name.node.value {
-            Value::String(_) => match number_or_name(&name, report)? {
+        Some(field) => {
+            report.text(&field)?;
+            match number_or_name(&field, report)? {
                 NumberOrName::Name(name) => Some(name),
                 NumberOrName::Number(_) => None,
-            },
-            _ => {
-                report.text(&name);
-                None
             }
-        },
+        }
         None => None,
     };
-    let Some(number_field) = mapping.get("containerPort") else {
-        report.missing(&mapping, "containerPort", "a port must have a containerPort");
-        return None;
-    };
+    let message = "a port must have a containerPort";
+    let number_field = report.required(&mapping, "containerPort", message)?;
     Some(ContainerPort { name, protocol: protocol?, number: number(&number_field, report)? })
 }
 

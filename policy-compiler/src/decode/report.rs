@@ -134,6 +134,20 @@ impl<'a> Report<'a> {
         self.add(Severity::Note, field.node.position, field.path.clone(), message, None);
     }
 
+    /// The field behind `key`, which must be there: else `message` is recorded.
+    pub(super) fn required<'n>(
+        &mut self,
+        mapping: &Mapping<'n>,
+        key: &str,
+        message: &str,
+    ) -> Option<Field<'n>> {
+        let field = mapping.get(key);
+        if field.is_none() {
+            self.missing(mapping, key, message);
+        }
+        field
+    }
+
     /// Records that `key` of `mapping` is missing.
     pub(super) fn missing(&mut self, mapping: &Mapping<'_>, key: &str, message: impl Display) {
         let position = mapping.field.node.position;

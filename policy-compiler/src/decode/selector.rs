@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::labels::{key_problem, pairs, value_problem};
-use super::report::{Field, Report, Schema};
+use super::report::{Field, Mapping, Report, Schema};
 use super::suggest::nearest;
 use crate::selector::{Operator, Requirement, Selector};
 
@@ -57,36 +57,36 @@ pub(super) fn equality(field: &Field<'_>, report: &mut Report<'_>) -> Option<Sel
 
 fn expression(field: &Field<'_>, report: &mut Report<'_>) -> Option<Requirement> {
     let mapping = report.strict(field, &EXPRESSION)?;
-    let key = match mapping.get("key") {
-        Some(key) => {
-            let text = report.text(&key);
-            if let Some(problem) = text.and_then(key_problem) {
-                report.error(&key, problem, None);
-            }
-            text
-        }
-        None => {
-            report.missing(&mapping, "key", "the label's key is missing");
-            None
-        }
-    };
-    let values = values(&report.list_of(&mapping, "values"), report);
-    let Some(operator) = mapping.get("operator") else {
-        report.missing(&mapping, "operator", "the operator is missing");
+    let key = report.required(&mapping, "key", "the label's key is missing");
+    let key = key.and_then(|key| label_key(&key, report));
+    let operator = operator(&mapping, report);
+    Some(Requirement { key: Arc::from(key?), operator: operator? })
+}
+
+fn label_key<'n>(field: &Field<'n>, report: &mut Report<'_>) -> Option<&'n str> {
+    let key = report.text(field)?;
+    if let Some(problem) = key_problem(key) {
+        report.error(field, problem, None);
         return None;
-    };
-    let name = report.text(&operator)?;
-    let has_values = mapping.get("values");
-    let operator = match name {
+    }
+    Some(key)
+}
+
+/// The operator of an expression with its values.
+fn operator(expression: &Mapping<'_>, report: &mut Report<'_>) -> Option<Operator> {
+    let values = values(&report.list_of(expression, "values"), report);
+    let field = report.required(expression, "operator", "the operator is missing")?;
+    let name = report.text(&field)?;
+    Some(match name {
         "In" | "NotIn" if values.is_empty() => {
-            report.missing(&mapping, "values", format!("`{name}` needs at least one value"));
+            report.missing(expression, "values", format!("`{name}` needs at least one value"));
             return None;
         }
         "In" => Operator::In(values),
         "NotIn" => Operator::NotIn(values),
         "Exists" | "DoesNotExist" if !values.is_empty() => {
-            let at = has_values.as_ref().unwrap_or(&mapping.field);
-            report.error(at, format!("`{name}` takes no values"), None);
+            let at = expression.get("values").unwrap_or_else(|| expression.field.clone());
+            report.error(&at, format!("`{name}` takes no values"), None);
             return None;
         }
         "Exists" => Operator::Exists,
@@ -96,11 +96,10 @@ fn expression(field: &Field<'_>, report: &mut Report<'_>) -> Option<Requirement>
                 || format!("the operators are {}", OPERATORS.map(|o| format!("`{o}`")).join(", ")),
                 |meant| format!("did you mean `{meant}`?"),
             );
-            report.error(&operator, format!("`{name}` is no operator"), Some(help));
+            report.error(&field, format!("`{name}` is no operator"), Some(help));
             return None;
         }
-    };
-    Some(Requirement { key: Arc::from(key?), operator })
+    })
 }
 
 fn values(items: &[Field<'_>], report: &mut Report<'_>) -> BTreeSet<Arc<str>> {

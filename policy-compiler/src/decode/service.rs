@@ -67,10 +67,7 @@ fn service_port(field: &Field<'_>, report: &mut Report<'_>) -> Option<ServicePor
         },
         None => None,
     };
-    let Some(port) = mapping.get("port") else {
-        report.missing(&mapping, "port", "a Service port must have a port");
-        return None;
-    };
+    let port = report.required(&mapping, "port", "a Service port must have a port")?;
     Some(ServicePort {
         name: report.text_of(&mapping, "name").map(Arc::from),
         protocol: protocol?,
@@ -120,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn of(spec: Json, status: Json) -> Decoding<Service> {
+    fn of(spec: &Json, status: &Json) -> Decoding<Service> {
         let metadata = json!({"name": "web", "namespace": "shop"});
         let object =
             json!({"kind": "Service", "metadata": metadata, "spec": spec, "status": status});
@@ -130,7 +127,7 @@ mod tests {
     #[test]
     fn a_service_leads_to_pods_by_ports_under_addresses() {
         let service = of(
-            json!({
+            &json!({
                 "type": "LoadBalancer", "selector": {"app": "web"},
                 "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00:96::1"],
                 "externalIPs": ["203.0.113.1"], "loadBalancerIP": "203.0.113.2",
@@ -141,7 +138,7 @@ mod tests {
                     {"port": 444, "targetPort": 0},
                 ],
             }),
-            json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.2"}, {"hostname": "lb.example"}]}}),
+            &json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.2"}, {"hostname": "lb.example"}]}}),
         )
         .unwrap()
         .object;
@@ -168,7 +165,7 @@ mod tests {
         for spec in
             [json!({"clusterIP": "None"}), json!({"clusterIP": "", "selector": {}}), json!(null)]
         {
-            let service = of(spec.clone(), json!(null)).unwrap().object;
+            let service = of(&spec, &json!(null)).unwrap().object;
             assert_eq!((service.selector, service.addresses), (None, vec![]), "{spec}");
         }
     }
@@ -181,7 +178,7 @@ mod tests {
             (json!({"selector": {"app": 1}}), "spec.selector.app"),
             (json!({"clusterIPs": ["x"]}), "spec.clusterIPs[0]"),
         ] {
-            let findings = of(spec.clone(), json!(null)).unwrap_err();
+            let findings = of(&spec, &json!(null)).unwrap_err();
             assert_eq!(findings[0].field, field, "{spec}");
         }
     }

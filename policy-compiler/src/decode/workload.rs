@@ -31,20 +31,18 @@ fn read(node: &Node, report: &mut Report<'_>) -> Option<Pod> {
     let kind = object.get("kind").and_then(|kind| kind.node.as_str()).unwrap_or_default();
     let metadata = metadata::metadata(&object, report)?;
     let key = metadata::key(&metadata, node, report)?;
-    let mut spec = required(&object, "spec", report)?;
+    let mut spec = section(&object, "spec", report)?;
     if kind == "CronJob" {
-        let job = required(&spec, "jobTemplate", report)?;
-        spec = required(&job, "spec", report)?;
+        let job = section(&spec, "jobTemplate", report)?;
+        spec = section(&job, "spec", report)?;
     }
     let replicas = match kind {
         "Job" | "CronJob" => count(&spec, "parallelism", report),
         "DaemonSet" => Some(1),
         _ => count(&spec, "replicas", report),
     };
-    let Some(template_field) = spec.get("template") else {
-        report.missing(&spec, "template", "a workload must have a pod template");
-        return None;
-    };
+    let message = "a workload must have a pod template";
+    let template_field = report.required(&spec, "template", message)?;
     let own =
         || Workload { kind: Arc::from(kind), name: Arc::from(key.name.as_str()), replicas: 1 };
     let labels = metadata::labels_of(&metadata, report);
@@ -66,11 +64,8 @@ fn add_job_labels(pod: &mut Pod) {
     }
 }
 
-fn required<'n>(parent: &Mapping<'n>, key: &str, report: &mut Report<'_>) -> Option<Mapping<'n>> {
-    let Some(field) = parent.get(key) else {
-        report.missing(parent, key, "is missing");
-        return None;
-    };
+fn section<'n>(parent: &Mapping<'n>, key: &str, report: &mut Report<'_>) -> Option<Mapping<'n>> {
+    let field = report.required(parent, key, "is missing")?;
     report.lenient(&field, &["template", "jobTemplate", "spec", "replicas", "parallelism"])
 }
 
@@ -91,7 +86,7 @@ mod tests {
     use super::*;
     use crate::cluster::Phase;
 
-    fn of(kind: &str, spec: Json) -> Decoding<Pod> {
+    fn of(kind: &str, spec: &Json) -> Decoding<Pod> {
         let metadata = json!({"name": "web", "namespace": "shop", "labels": {"not": "the-pods"}});
         workload(&Node::from(json!({"kind": kind, "metadata": metadata, "spec": spec})), None)
     }
@@ -120,7 +115,7 @@ mod tests {
                 "app=web",
             ),
         ] {
-            let decoded = of(kind, spec).unwrap();
+            let decoded = of(kind, &spec).unwrap();
             assert_eq!(decoded.diagnostics, [], "{kind}");
             let pod = decoded.object;
             assert_eq!(pod.key, crate::name::ObjectKey::new("shop", "web").unwrap(), "{kind}");
@@ -163,7 +158,7 @@ mod tests {
                 "spec.template.metadata.labels.a",
             ),
         ] {
-            let findings = of(kind, spec.clone()).unwrap_err();
+            let findings = of(kind, &spec).unwrap_err();
             let fields: Vec<&str> = findings.iter().map(|d| d.field.as_str()).collect();
             assert_eq!(fields, [field], "{kind} {spec}");
         }

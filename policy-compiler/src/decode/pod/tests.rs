@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::port::Protocol;
 
 /// A running pod of which `change` is merged into the parts.
 fn pod_with(metadata: Json, spec: Json, status: Json) -> Decoding<Pod> {
@@ -26,8 +27,6 @@ fn port(name: Option<&str>, protocol: Protocol, number: u16) -> ContainerPort {
     let name = name.map(|name| crate::port::PortName::new(name).unwrap());
     ContainerPort { name, protocol, number: number.try_into().unwrap() }
 }
-
-use crate::port::Protocol;
 
 #[test]
 fn a_pod_is_read_as_far_as_policy_depends_on_it() {

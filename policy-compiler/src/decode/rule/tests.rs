@@ -136,9 +136,8 @@ fn assert_refused(rows: &[(Json, &str)]) {
         assert_eq!(described(&decoded), "nothing", "{rule}");
         let [finding] = &findings[..] else { panic!("{rule}: {findings:#?}") };
         let finding = finding.strip_prefix("error: ~").unwrap_or_else(|| panic!("{finding}"));
-        let (what, help) = match finding.split_once("; this rule allows nothing") {
-            Some((what, help)) => (what, help),
-            None => panic!("{finding}: says not what follows"),
+        let Some((what, help)) = finding.split_once("; this rule allows nothing") else {
+            panic!("{finding}: says not what follows")
         };
         assert_eq!(format!("{what}{help}"), *wanted, "{rule}");
     }
