@@ -10,3 +10,6 @@ mod rule;
 pub use self::ipset::ipset_restore;
 pub use self::iptables::{iptables_restore, ruleset};
 pub use self::rule::rule_spec;
+
+#[cfg(test)]
+mod tests;

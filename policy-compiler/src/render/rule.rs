@@ -68,7 +68,10 @@ fn condition_words(condition: &Match, protocol: Option<&'static str>) -> Vec<Str
         Match::Icmpv6Type(kind) => {
             own(&["-p", "ipv6-icmp", "-m", "icmp6", "--icmpv6-type", &kind.to_string()])
         }
-        Match::NotSyn => own(&["-p", "tcp", "-m", "tcp", "!", "--syn"]),
+        // As iptables-save spells `! --syn`, so that what is read back is what was written.
+        Match::NotSyn => {
+            own(&["-p", "tcp", "-m", "tcp", "!", "--tcp-flags", "FIN,SYN,RST,ACK", "SYN"])
+        }
         Match::DestinationPort(range) => {
             let mut words = protocol.map_or_else(Vec::new, |protocol| own(&["-m", protocol]));
             words.extend(own(&["--dport", &port_words(*range)]));

@@ -32,6 +32,12 @@ pub(super) fn selector(text: &str) -> Selector {
     }))
 }
 
+/// `key notin (values)`.
+pub(super) fn not_in(key: &str, values: &[&str]) -> Selector {
+    let values = values.iter().map(|value| Arc::from(*value)).collect();
+    Selector::new([Requirement { key: Arc::from(key), operator: Operator::NotIn(values) }])
+}
+
 /// A running pod on node `n1` with the address in both families: `10.244.1.I`, `fd00::I`.
 pub(super) fn pod(name: &str, with: &str, host: u8) -> Pod {
     Pod {

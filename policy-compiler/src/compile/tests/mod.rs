@@ -2,5 +2,9 @@
 
 mod builders;
 mod layout;
+mod names;
+mod ports;
 mod reading;
+mod size;
+mod subjects;
 mod union;

@@ -14,8 +14,24 @@ pub(super) fn chain(compiled: &Compiled, family: Family, name: &ChainName) -> Ve
     rules.iter().map(|rule| render::rule_spec(rule).join(" ")).collect()
 }
 
+/// The rules of an IPv4 chain.
 pub(super) fn named(compiled: &Compiled, name: &str) -> Vec<String> {
-    chain(compiled, Family::V4, &ChainName::new(name).unwrap())
+    named_in(compiled, Family::V4, name)
+}
+
+/// The rules of a chain.
+pub(super) fn named_in(compiled: &Compiled, family: Family, name: &str) -> Vec<String> {
+    chain(compiled, family, &ChainName::new(name).unwrap())
+}
+
+/// The chains there are.
+pub(super) fn chain_names(compiled: &Compiled, family: Family) -> Vec<String> {
+    compiled.ruleset.family(family).chains.keys().map(ToString::to_string).collect()
+}
+
+/// The sets there are.
+pub(super) fn set_names(compiled: &Compiled, family: Family) -> Vec<String> {
+    compiled.ruleset.family(family).sets.keys().map(ToString::to_string).collect()
 }
 
 /// Where the dispatch of a direction leads for an address.
