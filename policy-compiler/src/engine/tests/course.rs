@@ -64,22 +64,32 @@ pub(super) fn safe_steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
     assert_eq!(check(&plan.ruleset), Ok(()));
     assert_eq!(without_generations(&plan.ruleset), without_generations(new));
     for backwards in [false, true] {
-        let mut ruleset = old.clone();
-        let before = verdicts(old);
-        let after = verdicts(new);
-        for edit in edits(&plan.update, backwards) {
-            ruleset.carry_out(&edit);
-            for (question, verdict) in verdicts(&ruleset) {
-                assert!(
-                    before[&question] == verdict || after[&question] == verdict,
-                    "{question:?} is {verdict:?} after {edit:?} of {:?}",
-                    plan.update
-                );
-            }
-        }
-        assert_eq!(ruleset, plan.ruleset);
+        assert_eq!(follow(old, new, &plan.update, backwards), plan.ruleset);
     }
     plan.update.steps
+}
+
+/// Asserts the same of a start: the plan takes the kernel to be empty, which has `old`.
+pub(super) fn safe_start(old: &Ruleset, new: &Ruleset) {
+    let plan = plan(&Ruleset::default(), new, Generation(FRESH));
+    let started = follow(old, new, &plan.update, false);
+    assert_eq!(verdicts(&started), verdicts(new));
+}
+
+/// Carries `update` out on `old`, edit by edit, comparing each state with `old` and with `new`.
+fn follow(old: &Ruleset, new: &Ruleset, update: &Update, backwards: bool) -> Ruleset {
+    let (before, after) = (verdicts(old), verdicts(new));
+    let mut ruleset = old.clone();
+    for edit in edits(update, backwards) {
+        ruleset.carry_out(&edit);
+        for (question, verdict) in verdicts(&ruleset) {
+            assert!(
+                before[&question] == verdict || after[&question] == verdict,
+                "{question:?} is {verdict:?} after {edit:?} of {update:?}"
+            );
+        }
+    }
+    ruleset
 }
 
 /// The steps with every member by itself, in either order.

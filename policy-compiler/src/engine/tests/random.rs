@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::course::{ingress, safe_steps};
+use super::course::{ingress, safe_start, safe_steps};
 use crate::ruleset::{Chain, Member, Rule, Ruleset, SetName, Target};
 use crate::simulate::fixture::*;
 
@@ -118,5 +118,10 @@ proptest! {
         mixed.1.clone_from(&old.1);
         mixed.2 = old.2;
         safe_steps(&assemble(&old, 3), &assemble(&mixed, 0));
+    }
+
+    #[test]
+    fn nor_does_a_start_over_what_an_earlier_run_wrote(old in parts(), new in parts()) {
+        safe_start(&assemble(&old, 3), &assemble(&new, 0));
     }
 }
