@@ -12,5 +12,6 @@
 
 pub mod case;
 pub mod input;
+pub mod judge;
 pub mod source;
 pub mod yaml;

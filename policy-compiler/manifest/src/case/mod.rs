@@ -30,6 +30,8 @@ use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
 use policy_compiler::verdict::Decision;
 
+pub use crate::judge::judge;
+
 use crate::input::{self, InputError};
 use crate::source::Sources;
 
