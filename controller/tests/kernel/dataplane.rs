@@ -1,0 +1,125 @@
+//! The dataplane in process, where what it does can be counted.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use policy_compiler::name::NodeName;
+use policy_tests::privilege::kernel_test;
+use policyd::dataplane::backend::{Backend, BackendChoice};
+use policyd::dataplane::{Dataplane, links};
+use policyd::source::Listing;
+use policyd::source::directory::Directory;
+use policyd::sync::{Ipvs, Settings, Sync};
+
+use crate::node::{Node, PODS, allow};
+
+fn settings() -> Settings {
+    Settings {
+        node: NodeName::new("n1").unwrap(),
+        ipvs: Ipvs::Off,
+        hairpin: Default::default(),
+        deny: Default::default(),
+        keep_established: false,
+    }
+}
+
+fn listing(node: &Node) -> Listing {
+    Directory::open(&node.source()).unwrap().scan().unwrap()
+}
+
+#[test]
+fn a_listing_with_nothing_new_starts_no_process_and_new_members_none_either() {
+    let name =
+        "dataplane::a_listing_with_nothing_new_starts_no_process_and_new_members_none_either";
+    kernel_test(name, || {
+        let node = Node::new("nft");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        node.namespace
+            .enter(|| {
+                let dataplane = Dataplane::open(BackendChoice::Forced(Backend::Nft)).unwrap();
+                let mut sync = Sync::new(settings(), dataplane);
+                sync.take(listing(&node));
+                assert!(sync.is_ready());
+                let begun = sync.dataplane().processes();
+                assert!(begun > 0);
+                sync.take(listing(&node));
+                assert_eq!(sync.dataplane().processes(), begun, "nothing new");
+
+                node.write("pods.yaml", &PODS.replace("10.244.2.10", "10.244.2.11"));
+                sync.take(listing(&node));
+                assert_eq!(sync.dataplane().processes(), begun, "members are written by netlink");
+                assert!(node.sets().contains(" 10.244.2.11\n"), "{}", node.sets());
+
+                node.write("policy.yaml", &allow("web", "a", "b", 443));
+                sync.take(listing(&node));
+                assert_eq!(sync.dataplane().processes(), begun + 2, "one a family");
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn only_bridges_that_pods_are_routed_to_carry_them() {
+    kernel_test("dataplane::only_bridges_that_pods_are_routed_to_carry_them", || {
+        let node = Node::new("nft");
+        let lines = [
+            "link add br0 type bridge",
+            "link set br0 up",
+            "addr add 10.244.1.1/24 dev br0",
+            "link add br1 type bridge",
+            "link set br1 up",
+            "addr add 10.244.3.1/24 dev br1",
+            "link add veth0 type veth peer name veth1",
+            "link set veth0 up",
+            "route add 10.244.4.7/32 dev veth0",
+            "route add 10.244.5.0/24 via 10.244.3.9",
+        ];
+        node.namespace.ip(&lines.map(str::to_owned)).unwrap();
+        let found = |addresses: &[&str]| -> BTreeSet<String> {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            let bridges = node.namespace.enter(|| links::bridges(addresses).unwrap()).unwrap();
+            bridges.iter().map(ToString::to_string).collect()
+        };
+        let filtered = std::path::Path::new("/proc/sys/net/bridge").exists();
+        let expected = if filtered { vec!["br0".to_owned()] } else { Vec::new() };
+        let pods = ["10.244.1.10", "10.244.1.11", "10.244.4.7", "10.244.5.2", "198.51.100.1"];
+        assert_eq!(found(&pods), BTreeSet::from_iter(expected));
+        assert_eq!(found(&["fd00::1"]), BTreeSet::new());
+    });
+}
+
+#[test]
+fn what_others_undo_right_after_a_start_is_put_right() {
+    kernel_test("dataplane::what_others_undo_right_after_a_start_is_put_right", || {
+        let node = Node::new("nft");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        node.namespace
+            .enter(|| {
+                let mut dataplane = Dataplane::open(BackendChoice::Forced(Backend::Nft)).unwrap();
+                let mut engine = policy_compiler::engine::Engine::new(
+                    policy_compiler::config::NodeConfig::new(settings().node),
+                    policyd::dataplane::START,
+                );
+                let listed = Box::new(listing(&node).snapshot);
+                engine.apply(policy_compiler::update::Event::Relisted(listed));
+                let update = engine.flush();
+                assert!(dataplane.write(&update, engine.ruleset()).is_in_step());
+                let (written, sets) = (node.tables(), node.sets().lines().count());
+
+                node.tool(&["ipset", "create", "npc4-p-stray-1", "hash:ip"], "");
+                assert!(dataplane.verify(engine.ruleset()).is_in_step());
+                assert_eq!(node.sets().lines().count(), sets, "a stray set is swept");
+
+                node.tool(&["iptables-nft", "-F", "FORWARD"], "");
+                node.tool(&["iptables-nft", "-A", "FORWARD", "-j", "DOCKER"], "");
+                node.tool(&["iptables-nft", "-N", "NPC-E-stray"], "");
+                assert!(dataplane.verify(engine.ruleset()).is_in_step());
+                let names = |tables: &str| -> Vec<String> {
+                    tables.lines().filter(|l| l.starts_with(':')).map(str::to_owned).collect()
+                };
+                assert_eq!(names(&node.tables()), names(&written));
+                assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER"]);
+            })
+            .unwrap();
+    });
+}

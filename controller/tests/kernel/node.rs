@@ -1,0 +1,209 @@
+//! A node for a test: a network namespace, a directory of manifests, and what others wrote there
+//! before policyd came.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use policy_tests::namespace::Namespace;
+
+/// How long anything may take before a test gives it up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const PODS: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: shop, labels: {app: a}}
+spec: {nodeName: n1, containers: [{name: c}]}
+status: {phase: Running, podIPs: [{ip: 10.244.1.10}, {ip: \"fd00:10:244:1::a\"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b, namespace: shop, labels: {app: b}}
+spec: {nodeName: n2, containers: [{name: c}]}
+status: {phase: Running, podIPs: [{ip: 10.244.2.10}, {ip: \"fd00:10:244:2::a\"}]}
+";
+
+/// A policy that lets `from` reach the pods `to` on a port.
+pub(crate) fn allow(name: &str, to: &str, from: &str, port: u16) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+         metadata: {{name: {name}, namespace: shop}}\n\
+         spec:\n  podSelector: {{matchLabels: {{app: {to}}}}}\n  ingress:\n  \
+         - from: [{{podSelector: {{matchLabels: {{app: {from}}}}}}}]\n    \
+         ports: [{{port: {port}}}]\n"
+    )
+}
+
+pub(crate) struct Node {
+    pub(crate) namespace: Namespace,
+    pub(crate) backend: &'static str,
+    folder: tempfile::TempDir,
+    /// Folders that programs are looked for in before all others.
+    path: Option<PathBuf>,
+}
+
+impl Node {
+    /// A node where others have rules, chains and sets of their own.
+    pub(crate) fn new(backend: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("manifests")).unwrap();
+        let node = Self { namespace: Namespace::create().unwrap(), backend, folder, path: None };
+        let foreign = "*filter\n:DOCKER - [0:0]\n-A FORWARD -j DOCKER\n\
+                       -A DOCKER -m comment --comment \"not NPC-FORWARD\" -j RETURN\nCOMMIT\n";
+        for family in ["iptables", "ip6tables"] {
+            node.tool(&[&format!("{family}-{backend}-restore"), "--noflush"], foreign);
+        }
+        node.tool(&["ipset", "restore"], "create foreign hash:ip\nadd foreign 192.0.2.1\n");
+        node
+    }
+
+    /// Runs a program of the node that must succeed.
+    pub(crate) fn tool(&self, words: &[&str], input: &str) -> String {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env("XTABLES_LOCKFILE", self.file("xtables.lock"));
+        self.namespace.run(&mut command, input).unwrap()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn source(&self) -> PathBuf {
+        self.file("manifests")
+    }
+
+    /// Puts a manifest in place as careful writers do.
+    pub(crate) fn write(&self, name: &str, text: &str) -> &Self {
+        let beside = self.source().join(format!(".{name}.tmp"));
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, self.source().join(name)).unwrap();
+        self
+    }
+
+    /// Puts a script in the place of a program.
+    pub(crate) fn impersonate(&mut self, program: &str, script: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = self.file("bin");
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(program);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        self.path = Some(folder);
+        path
+    }
+
+    /// Table filter of both families, without the lines that tell the time.
+    pub(crate) fn tables(&self) -> String {
+        ["iptables", "ip6tables"].map(|family| self.table(family, self.backend)).concat()
+    }
+
+    pub(crate) fn table(&self, family: &str, backend: &str) -> String {
+        let save = self.tool(&[&format!("{family}-{backend}-save"), "-t", "filter"], "");
+        save.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect()
+    }
+
+    /// All sets with their members.
+    pub(crate) fn sets(&self) -> String {
+        self.tool(&["ipset", "save"], "")
+    }
+
+    pub(crate) fn everything(&self) -> String {
+        self.tables() + &self.sets()
+    }
+
+    /// What `FORWARD` of IPv4 holds, in order.
+    pub(crate) fn forward(&self) -> Vec<String> {
+        let table = self.table("iptables", self.backend);
+        let rules = table.lines().filter_map(|line| line.strip_prefix("-A FORWARD "));
+        rules.map(|rule| rule.rsplit(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn policyd(&self, words: &[&str], log: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_policyd"));
+        let log = File::create(log).unwrap();
+        command.args(words).env("XTABLES_LOCKFILE", self.file("xtables.lock"));
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        if let Some(first) = &self.path {
+            let rest = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{rest}", first.display()));
+        }
+        command
+    }
+
+    fn run_words<'a>(&'a self, source: &'a str) -> Vec<&'a str> {
+        vec!["run", "--source", source, "--node", "n1", "--iptables-backend", self.backend]
+    }
+
+    /// Runs policyd until it is stopped or dropped.
+    pub(crate) fn start(&self) -> Running {
+        let log = self.file("log");
+        let source = self.source().display().to_string();
+        let mut command = self.policyd(&self.run_words(&source), &log);
+        Running { child: self.namespace.spawn(&mut command).unwrap(), log }
+    }
+
+    /// Applies once; the exit status and the log.
+    pub(crate) fn once(&self) -> (ExitStatus, String) {
+        let source = self.source().display().to_string();
+        let mut words = self.run_words(&source);
+        words.push("--once");
+        self.end(&words)
+    }
+
+    pub(crate) fn cleanup(&self) -> (ExitStatus, String) {
+        self.end(&["cleanup"])
+    }
+
+    pub(crate) fn end(&self, words: &[&str]) -> (ExitStatus, String) {
+        let log = self.file("log.once");
+        let mut child = self.namespace.spawn(&mut self.policyd(words, &log)).unwrap();
+        let status = child.wait().unwrap();
+        (status, fs::read_to_string(log).unwrap())
+    }
+}
+
+/// A policyd that runs; killed where a test ends without stopping it.
+pub(crate) struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until the log has as many lines with `text`.
+    pub(crate) fn await_lines(&mut self, text: &str, count: usize) -> &mut Self {
+        let begun = Instant::now();
+        loop {
+            let log = self.log();
+            if log.lines().filter(|line| line.contains(text)).count() >= count {
+                return self;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "policyd ended: {ended:?}\n{log}");
+            assert!(begun.elapsed() < PATIENCE, "no {count} lines with `{text}`:\n{log}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn stop(mut self, signal: Signal) -> ExitStatus {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing is left to do for one that has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,204 @@
+//! The program as an operator meets it.
+
+use nix::sys::signal::Signal;
+use policy_tests::privilege::kernel_test;
+
+use crate::node::{Node, PODS, allow};
+
+/// Makes a test of each scenario under each backend.
+macro_rules! under_both_backends {
+    ($($scenario:ident),* $(,)?) => {
+        mod nft {
+            $(#[test]
+            fn $scenario() {
+                let name = concat!("program::nft::", stringify!($scenario));
+                policy_tests::privilege::kernel_test(name, || super::$scenario("nft"));
+            })*
+        }
+        mod legacy {
+            $(#[test]
+            fn $scenario() {
+                let name = concat!("program::legacy::", stringify!($scenario));
+                policy_tests::privilege::kernel_test(name, || super::$scenario("legacy"));
+            })*
+        }
+    };
+}
+
+under_both_backends!(
+    an_edit_is_applied_and_cleanup_leaves_only_what_others_wrote,
+    a_restart_takes_over_old_rules_without_a_gap,
+    a_file_that_breaks_keeps_what_it_held_and_one_broken_from_the_start_stops_the_start,
+    a_failure_in_one_family_does_not_stop_the_other_and_is_made_good,
+);
+
+fn an_edit_is_applied_and_cleanup_leaves_only_what_others_wrote(backend: &'static str) {
+    let node = Node::new(backend);
+    let before = node.everything();
+    node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+
+    let mut policyd = node.start();
+    policyd.await_lines("INFO ready ", 1);
+    assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER"]);
+    assert!(node.tables().contains("--dport 80 "), "{}", node.tables());
+    assert!(node.sets().contains(" 10.244.2.10\n"), "{}", node.sets());
+
+    node.write("policy.yaml", &allow("web", "a", "b", 443));
+    policyd.await_lines("INFO applied ", 2);
+    assert!(node.tables().contains("--dport 443 "), "{}", node.tables());
+    assert!(!node.tables().contains("--dport 80 "), "{}", node.tables());
+
+    // Another peer on the same port changes members and no rule.
+    let tables = node.tables();
+    node.write("pods.yaml", &PODS.replace("10.244.2.10", "10.244.2.11"));
+    policyd.await_lines("INFO applied ", 3);
+    assert_eq!(node.tables(), tables);
+    assert!(node.sets().contains(" 10.244.2.11\n"), "{}", node.sets());
+    assert!(!node.sets().contains(" 10.244.2.10\n"), "{}", node.sets());
+
+    let in_force = node.everything();
+    assert!(policyd.stop(Signal::SIGTERM).success());
+    assert_eq!(node.everything(), in_force, "rules stay");
+
+    let (status, log) = node.cleanup();
+    assert!(status.success(), "{log}");
+    assert_eq!(node.everything(), before);
+    let (status, log) = node.cleanup();
+    assert!(status.success());
+    assert_eq!(log, "nothing to remove\n");
+}
+
+fn a_restart_takes_over_old_rules_without_a_gap(backend: &'static str) {
+    let node = Node::new(backend);
+    node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+    let (status, log) = node.once();
+    assert!(status.success(), "{log}");
+    // Somebody put a rule before ours, and ours a second time.
+    node.tool(&[&format!("iptables-{backend}"), "-I", "FORWARD", "1", "-j", "NPC-FORWARD"], "");
+    node.tool(&[&format!("iptables-{backend}"), "-I", "FORWARD", "1", "-j", "DOCKER"], "");
+
+    node.write("policy.yaml", &allow("web", "a", "b", 443));
+    let mut policyd = node.start();
+    while !policyd.log().contains("INFO ready ") {
+        let forward = node.forward();
+        assert!(forward.iter().any(|target| target == "NPC-FORWARD"), "{forward:?}");
+    }
+    assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER", "DOCKER"]);
+    policyd.await_lines("INFO ready ", 1);
+    assert!(policyd.stop(Signal::SIGINT).success());
+    let taken_over = node.tables();
+
+    // The same as where nothing stood before, but for generations in the names of sets.
+    let fresh = Node::new(backend);
+    fresh.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 443));
+    assert!(fresh.once().0.success());
+    let plain = |tables: &str| {
+        let ours = tables.lines().filter(|line| line.contains("-A NPC-"));
+        ours.map(without_generation).collect::<Vec<_>>()
+    };
+    assert_eq!(plain(&taken_over), plain(&fresh.tables()));
+    let count = |node: &Node| node.sets().lines().filter(|l| l.starts_with("create npc")).count();
+    assert_eq!(count(&node), count(&fresh));
+}
+
+/// A rule with the generations of its sets taken off.
+fn without_generation(rule: &str) -> String {
+    let strip = |word: &str| match word.rsplit_once('-') {
+        Some((set, _)) if word.starts_with("npc") && word.contains("-p-") => set.to_owned(),
+        _ => word.to_owned(),
+    };
+    rule.split(' ').map(strip).collect::<Vec<_>>().join(" ")
+}
+
+fn a_file_that_breaks_keeps_what_it_held_and_one_broken_from_the_start_stops_the_start(
+    backend: &'static str,
+) {
+    let node = Node::new(backend);
+    let before = node.everything();
+    node.write("pods.yaml", PODS).write("policy.yaml", "kind: [");
+    let (status, log) = node.once();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("policy.yaml:"), "{log}");
+    assert_eq!(node.everything(), before, "the kernel is left as it was found");
+
+    let mut policyd = node.start();
+    policyd.await_lines("not ready", 1);
+    assert_eq!(node.everything(), before);
+    node.write("policy.yaml", &allow("web", "a", "b", 80));
+    policyd.await_lines("INFO ready ", 1);
+    let in_force = node.everything();
+    assert_ne!(in_force, before);
+
+    node.write("policy.yaml", "kind: [[");
+    policyd.await_lines("not ready", 2);
+    assert_eq!(node.everything(), in_force);
+    node.write("policy.yaml", &allow("web", "a", "b", 81));
+    policyd.await_lines("INFO ready ", 2);
+    assert!(node.tables().contains("--dport 81 "), "{}", node.tables());
+}
+
+fn a_failure_in_one_family_does_not_stop_the_other_and_is_made_good(backend: &'static str) {
+    let mut node = Node::new(backend);
+    let program = format!("ip6tables-{backend}-restore");
+    let broken = node.impersonate(&program, "cat >/dev/null; echo 'line 2 failed' >&2; exit 1");
+    node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+    let mut policyd = node.start();
+    policyd.await_lines("not ready", 1);
+    assert!(policyd.log().contains("IPv6: cannot replace chains"), "{}", policyd.log());
+    assert!(node.table("iptables", backend).contains("--dport 80 "));
+    assert!(!node.table("ip6tables", backend).contains(":NPC-"));
+
+    node.write("policy.yaml", &allow("web", "a", "b", 443));
+    policyd.await_lines("INFO applied ", 2);
+    assert!(node.table("iptables", backend).contains("--dport 443 "));
+
+    std::fs::remove_file(broken).unwrap();
+    policyd.await_lines("INFO ready ", 1);
+    assert!(node.table("ip6tables", backend).contains("--dport 443 "));
+}
+
+#[test]
+fn what_was_left_in_the_other_backend_is_removed() {
+    kernel_test("program::what_was_left_in_the_other_backend_is_removed", || {
+        let mut node = Node::new("legacy");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let untouched = node.tables();
+        assert!(node.once().0.success());
+        node.backend = "nft";
+        let (status, log) = node.once();
+        assert!(status.success(), "{log}");
+        assert!(node.tables().contains("--dport 80 "));
+        node.backend = "legacy";
+        assert_eq!(node.tables(), untouched);
+    });
+}
+
+#[test]
+fn what_is_missing_is_named_with_status_2() {
+    kernel_test("program::what_is_missing_is_named_with_status_2", || {
+        let node = Node::new("nft");
+        let missing = node.file("none").display().to_string();
+        let (status, log) = node.end(&["run", "--source", &missing, "--node", "n1"]);
+        assert_eq!(status.code(), Some(2), "{log}");
+        assert!(log.contains("none: No such file or directory"), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
+    });
+}
+
+#[test]
+fn a_missing_program_is_named_with_its_package() {
+    kernel_test("program::a_missing_program_is_named_with_its_package", || {
+        let node = Node::new("nft");
+        let source = node.source().display().to_string();
+        let empty = node.file("nothing");
+        std::fs::create_dir(&empty).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_policyd"));
+        command.args(["run", "--source", &source, "--node", "n1"]).env("PATH", empty);
+        let output = node.namespace.output(&mut command, "").unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "policyd: `ipset` is not installed: install the Debian package `ipset`\n"
+        );
+    });
+}
