@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::labels::labels;
+use super::policy::NO_RULE;
 use super::report::{Field, Mapping, Report};
 use crate::document::{Node, Value};
 use crate::labels::Labels;
@@ -40,7 +41,11 @@ pub(super) fn policy_identity(object: &Mapping<'_>, report: &mut Report<'_>) -> 
         Some(field) => Some(report.lenient(&field, &FIELDS)?),
         None => None,
     };
-    let repeated = report.conclude(mark, "", "every rule of this policy allows nothing");
+    // A policy's labels decide nothing, but with invalid ones no server would have it.
+    if let Some(metadata) = &metadata {
+        labels_of(metadata, report);
+    }
+    let flaw = report.conclude(mark, "", NO_RULE);
     let namespace = match &metadata {
         Some(metadata) => namespace(metadata, report)?,
         None => default_namespace(report, object)?,
@@ -56,7 +61,7 @@ pub(super) fn policy_identity(object: &Mapping<'_>, report: &mut Report<'_>) -> 
     let consequence =
         format!("the policy is kept as `{name}`, and every rule of it allows nothing");
     let misnamed = report.conclude(mark, "", &consequence);
-    Some(Identity { key: ObjectKey { namespace, name }, flaw: repeated.or(misnamed) })
+    Some(Identity { key: ObjectKey { namespace, name }, flaw: flaw.or(misnamed) })
 }
 
 fn default_namespace(report: &mut Report<'_>, object: &Mapping<'_>) -> Option<NamespaceName> {
@@ -149,9 +154,38 @@ fn stand_in(object: &Mapping<'_>, metadata: Option<&Mapping<'_>>) -> Option<Obje
     ObjectName::new(&format!("invalid-{}", short_hash(&seed))).ok()
 }
 
-/// What a node says and where, as text: two objects differ in it unless they are one.
+/// What a node says, as text: two nodes that say the same have the same, wherever they stand.
 fn fingerprint(node: &Node) -> String {
-    format!("{node:?}")
+    let mut text = String::new();
+    write_content(node, &mut text);
+    text
+}
+
+/// Each part is quoted or has its length before it, so that no two contents read alike.
+fn write_content(node: &Node, text: &mut String) {
+    // Writing to a String cannot fail.
+    let _ = match &node.value {
+        Value::Null => write!(text, "null "),
+        Value::Bool(flag) => write!(text, "{flag} "),
+        Value::Int(number) => write!(text, "{number} "),
+        Value::Float(number) => write!(text, "{number:?} "),
+        Value::String(string) => write!(text, "{string:?} "),
+        Value::List(items) => {
+            let _ = write!(text, "list {} ", items.len());
+            for item in items {
+                write_content(item, text);
+            }
+            Ok(())
+        }
+        Value::Map(entries) => {
+            let _ = write!(text, "map {} ", entries.len());
+            for entry in entries {
+                let _ = write!(text, "{:?} ", entry.key);
+                write_content(&entry.node, text);
+            }
+            Ok(())
+        }
+    };
 }
 
 fn short_hash(text: &str) -> String {

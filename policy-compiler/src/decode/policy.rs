@@ -61,7 +61,7 @@ const SPEC: Schema = Schema {
     ],
 };
 
-const NO_RULE: &str = "every rule of this policy allows nothing";
+pub(super) const NO_RULE: &str = "every rule of this policy allows nothing";
 const CLOSED: &str = "this policy isolates what it selects in both directions, and allows nothing";
 const NAMESPACE_CLOSED: &str =
     "this policy isolates every pod of its namespace in both directions, and allows nothing";
@@ -249,10 +249,11 @@ impl Doubt {
     fn of(spec: &Mapping<'_>) -> Self {
         let meant =
             |field: &str| spec.unknown.iter().any(|k| nearest(k, SPEC.fields) == Some(field));
-        let untyped = spec.get("policyTypes").is_none();
+        let untyped = spec.get("policyTypes").is_none_or(|types| types.is_empty_list());
         let egress_meant = meant("policyTypes") || meant("egress") || spec.unknown.contains(&"to");
+        let selector_meant = spec.get("podSelector").is_none() && meant("podSelector");
         Self {
-            pod_selector: spec.repeats("podSelector"),
+            pod_selector: spec.repeats("podSelector") || selector_meant,
             types: spec.repeats("policyTypes")
                 || (untyped && (spec.repeats("egress") || egress_meant)),
         }

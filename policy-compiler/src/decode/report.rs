@@ -5,6 +5,7 @@
 //! [`Report::conclude`]. A [`Mapping`] is a node known to be a mapping, whose keys have been looked
 //! through: nothing can read a field that was written twice without somebody having been told.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -28,6 +29,11 @@ impl<'a> Field<'a> {
     /// A node at a path that is already known.
     pub(super) fn at(node: &'a Node, path: &str) -> Self {
         Self { node, path: path.to_owned() }
+    }
+
+    /// Whether there is a list without items here.
+    pub(super) fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::List(items) if items.is_empty())
     }
 
     fn item(&self, index: usize, node: &'a Node) -> Self {
@@ -61,7 +67,7 @@ pub(super) struct Mapping<'a> {
     pub(super) field: Field<'a>,
     entries: &'a [Entry],
     /// The keys that nobody knows here, as written.
-    pub(super) unknown: Vec<&'a str>,
+    pub(super) unknown: BTreeSet<&'a str>,
     /// The keys that stand here more than once.
     pub(super) repeated: Vec<&'a str>,
 }
@@ -223,13 +229,12 @@ impl<'a> Report<'a> {
         let mut mapping = self.mapping(field, Some(schema.fields))?;
         for (entry, child) in mapping.clone().entries() {
             let key = entry.key.as_str();
-            if schema.fields.contains(&key) || mapping.unknown.contains(&key) {
+            if schema.fields.contains(&key) || !mapping.unknown.insert(key) {
                 continue;
             }
             let position = entry.position.or(entry.node.position);
             let help = Some(unknown_field_help(key, schema));
             self.add(Severity::Error, position, child.path, "unknown field", help);
-            mapping.unknown.push(key);
         }
         Some(mapping)
     }
@@ -253,9 +258,13 @@ impl<'a> Report<'a> {
             self.wrong_kind(field, "a mapping");
             return None;
         };
-        let mut mapping =
-            Mapping { field: field.clone(), entries, unknown: Vec::new(), repeated: Vec::new() };
-        let mut seen = std::collections::BTreeSet::new();
+        let mut mapping = Mapping {
+            field: field.clone(),
+            entries,
+            unknown: BTreeSet::new(),
+            repeated: Vec::new(),
+        };
+        let mut seen = BTreeSet::new();
         for entry in entries {
             let key = entry.key.as_str();
             if seen.insert(key) || fields.is_some_and(|fields| !fields.contains(&key)) {

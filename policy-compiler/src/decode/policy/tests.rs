@@ -93,7 +93,8 @@ fn a_key_beside_the_rules_that_nobody_knows_takes_every_rule_away() {
         (
             json!({"podselector": {"matchLabels": {"a": "b"}}, "ingress": [{}]}),
             "i",
-            "spec.podselector: unknown field; every rule of this policy allows nothing (did you mean `podSelector`?)",
+            "spec.podselector: unknown field; every rule of this policy allows nothing, and it selects every pod of its \
+             namespace (did you mean `podSelector`?)",
         ),
         (
             json!({"policyType": ["Egress"], "ingress": [{}]}),
@@ -112,6 +113,12 @@ fn a_key_beside_the_rules_that_nobody_knows_takes_every_rule_away() {
             "ie",
             "spec.to: unknown field; every rule of this policy allows nothing, and it isolates in both directions (put \
              it in an item of `egress`)",
+        ),
+        (
+            json!({"policyTypes": [], "egres": [{}], "ingress": [{}]}),
+            "ie",
+            "spec.egres: unknown field; every rule of this policy allows nothing, and it isolates in both directions \
+             (did you mean `egress`?)",
         ),
         (
             json!({"policyTypes": ["Ingress"], "egres": [{}], "ingress": [{}]}),
@@ -361,6 +368,36 @@ fn a_second_spec_leaves_nothing_to_be_read() {
     let policy = policy(&object, None).unwrap().object;
     assert!(policy.pod_selector.is_everything());
     assert_eq!((grants(&policy), &*isolates(&policy)), (0, "ie"));
+}
+
+#[test]
+fn a_policy_whose_own_labels_are_invalid_isolates_and_grants_nothing() {
+    let decoded = of_object(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "web", "labels": {"version": 1}}, "spec": {"ingress": [{}]},
+    }))
+    .unwrap();
+    assert_eq!((grants(&decoded.object), &*isolates(&decoded.object)), (0, "i"));
+    assert_eq!(
+        written(&decoded.diagnostics),
+        [
+            "error: NetworkPolicy default/web: metadata.labels.version: must be text, is a number; every rule of this \
+          policy allows nothing (put it in quotes: \"1\")"
+        ]
+    );
+}
+
+#[test]
+fn a_name_made_up_for_a_policy_does_not_depend_on_where_it_stands() {
+    let at = |line| {
+        let object = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"ingress": [{}]},
+        });
+        let mut node = Node::from(object);
+        node.position = Some(Position { line, column: 1 });
+        policy(&node, None).unwrap().object.key
+    };
+    assert_eq!(at(1), at(7));
 }
 
 #[test]
