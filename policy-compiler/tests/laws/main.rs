@@ -8,6 +8,8 @@ mod cluster;
 mod flows;
 mod law;
 mod names;
+mod stability;
+mod steps;
 
 use proptest::test_runner::{Config, FileFailurePersistence};
 
