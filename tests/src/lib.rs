@@ -16,9 +16,12 @@
 //! namespace that the process was started in is never touched.
 
 pub mod conntrack;
+pub mod enforcement;
 pub mod error;
 pub mod lab;
 pub mod namespace;
 pub mod packet;
+pub mod placement;
 pub mod privilege;
 pub mod probe;
+pub mod verdicts;

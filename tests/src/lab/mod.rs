@@ -163,6 +163,13 @@ impl Lab {
         own.unwrap_or(wiring::OUTSIDE_V4).into()
     }
 
+    /// The address by which node `node` is reached over the link between the nodes, of the family
+    /// of `like`.
+    #[must_use]
+    pub fn peer_address(&self, node: usize, like: IpAddr) -> IpAddr {
+        wiring::peer_address(node, like)
+    }
+
     /// Whether an address is one of the lab's own, which no case may use.
     #[must_use]
     pub fn reserves(address: IpAddr) -> bool {

@@ -1,6 +1,6 @@
 //! The scripts of `ip` that make a lab.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{BRIDGE, Lab, LabNode, Plan, Slot, Station, StationId, Wiring};
 use crate::conntrack::Conntrack;
@@ -43,6 +43,12 @@ const OUTSIDE: u8 = 101;
 
 /// The address of the world outside on its link.
 pub(super) const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(198, 18, OUTSIDE, 2);
+
+/// The address of a node on the link between the nodes.
+pub(super) fn peer_address(node: usize, like: IpAddr) -> IpAddr {
+    let host = if node == 0 { 1 } else { 2 };
+    if like.is_ipv4() { v4(PEER, host).into() } else { v6(PEER, host).into() }
+}
 
 fn v4(net: u8, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, net, host)
