@@ -12,13 +12,12 @@ use nix::sys::socket::{
 
 use crate::error::LabError;
 use crate::namespace::Namespace;
+use crate::rtnetlink::acknowledged;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`.
 const CT_DELETE: u16 = (1 << 8) | 2;
 /// `NLM_F_REQUEST | NLM_F_ACK`.
 const REQUEST_ACK: u16 = 0x1 | 0x4;
-/// `NLMSG_ERROR`, which also carries an acknowledgement.
-const ERROR: u16 = 2;
 
 /// The connection table of one namespace.
 #[derive(Debug)]
@@ -63,20 +62,8 @@ impl Conntrack {
         let mut answer = [0_u8; 512];
         let length = recv(fd, &mut answer, MsgFlags::empty())
             .map_err(|errno| failed("flush connections", errno.into()))?;
-        match answer.get(..length) {
-            Some([_, _, _, _, k0, k1, _, _, _, _, _, _, _, _, _, _, e0, e1, e2, e3, ..])
-                if u16::from_ne_bytes([*k0, *k1]) == ERROR =>
-            {
-                match i32::from_ne_bytes([*e0, *e1, *e2, *e3]) {
-                    0 => Ok(()),
-                    code => Err(failed(
-                        "flush connections",
-                        io::Error::from_raw_os_error(code.saturating_neg()),
-                    )),
-                }
-            }
-            _ => Err(failed("flush connections", io::ErrorKind::InvalidData.into())),
-        }
+        acknowledged(answer.get(..length).unwrap_or(&[]))
+            .map_err(|source| failed("flush connections", source))
     }
 }
 

@@ -24,4 +24,5 @@ pub mod packet;
 pub mod placement;
 pub mod privilege;
 pub mod probe;
+pub mod rtnetlink;
 pub mod verdicts;

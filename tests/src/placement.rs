@@ -99,7 +99,7 @@ pub struct Placement<'l> {
     moved: Option<usize>,
     homes: BTreeMap<IpAddr, Home>,
     translations: Vec<Translation>,
-    locals: BTreeSet<(usize, usize, IpAddr)>,
+    strangers: BTreeSet<IpAddr>,
 }
 
 /// Whether a flow is about a node as such.
@@ -131,7 +131,7 @@ impl<'l> Placement<'l> {
             moved: assignment.moved,
             homes: BTreeMap::new(),
             translations: Vec::new(),
-            locals: BTreeSet::new(),
+            strangers: BTreeSet::new(),
         };
         placement.settle_pods()?;
         placement.settle_nodes();

@@ -2,8 +2,8 @@
 //! a case.
 //!
 //! Slots and nodes have addresses of the lab's own (198.18.0.0/15, fd5e::/16) that never change.
-//! The addresses of a case are routes on the nodes that lead to those, so laying a case onto the
-//! lab costs two processes a node; inside a slot whatever comes in by its device is taken for local.
+//! The addresses of a case are further addresses of a slot, and routes on the nodes that lead to
+//! its own, so laying a case onto the lab costs two processes a node.
 //! All neighbours are known from the start: no verdict waits for ARP or neighbour discovery.
 
 mod station;

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::error::LabError;
 use crate::namespace::Namespace;
 use crate::packet::{Sighting, sighting};
+use crate::rtnetlink::Addresses;
 
 /// Which station of a lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +23,8 @@ pub struct Station {
     pub name: String,
     /// The namespace.
     pub namespace: Namespace,
+    /// Its further addresses.
+    pub addresses: Addresses,
     interface: u32,
     raw4: Socket,
     raw6: Socket,
@@ -54,7 +57,8 @@ impl Station {
             operation: format!("open raw sockets in {name}"),
             source,
         })?;
-        Ok(Self { name: name.to_owned(), namespace, interface, raw4, raw6, taps })
+        let addresses = Addresses::of(&namespace)?;
+        Ok(Self { name: name.to_owned(), namespace, addresses, interface, raw4, raw6, taps })
     }
 
     /// Sends a packet with its header as it is, by way of where `towards` would be sent.

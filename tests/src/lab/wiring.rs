@@ -177,7 +177,7 @@ fn build_node(
     Ok(slots)
 }
 
-/// Gives a slot its own addresses, its gateway, and the belief that what comes in is for it.
+/// Gives a slot its own addresses and its gateway.
 fn build_slot(
     net: u8,
     slot: &Slot,
@@ -209,17 +209,8 @@ fn build_slot(
             six.push(format!("route add default via {} dev eth0", v6(net, NODE)));
         }
     }
-    take_for_local(&mut four, &mut six, "eth0");
     pod.ip(&four)?;
     pod.ip6(&six)
-}
-
-/// Makes whatever comes in by `device` local, without changing what is sent.
-fn take_for_local(four: &mut Vec<String>, six: &mut Vec<String>, device: &str) {
-    for (script, all) in [(four, "0.0.0.0/0"), (six, "::/0")] {
-        script.push(format!("rule add iif {device} lookup 100"));
-        script.push(format!("route add local {all} dev lo table 100"));
-    }
 }
 
 fn neighbour(
@@ -283,11 +274,8 @@ fn build_outside(nodes: &[Namespace]) -> Result<Namespace, LabError> {
         link(first, "outside", &outside, "node", OUTSIDE)?;
         first.ip(&[format!("route add default via {}", v4(OUTSIDE, 2))])?;
         first.ip6(&[format!("route add default via {}", v6(OUTSIDE, 2))])?;
-        let mut four = vec![format!("route add default via {}", v4(OUTSIDE, 1))];
-        let mut six = vec![format!("route add default via {}", v6(OUTSIDE, 1))];
-        take_for_local(&mut four, &mut six, "node");
-        outside.ip(&four)?;
-        outside.ip6(&six)?;
+        outside.ip(&[format!("route add default via {}", v4(OUTSIDE, 1))])?;
+        outside.ip6(&[format!("route add default via {}", v6(OUTSIDE, 1))])?;
     }
     Ok(outside)
 }

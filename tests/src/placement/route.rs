@@ -52,10 +52,10 @@ impl Placement<'_> {
             namespace.ip(scripts.get(&Family::V4).map_or(&[], Vec::as_slice))?;
             namespace.ip6(scripts.get(&Family::V6).map_or(&[], Vec::as_slice))?;
         }
-        for (node, slot, address) in &self.locals {
-            let pod = &self.lab.station(self.slot(*node, *slot).station).namespace;
-            let line = vec![own_address(*address, back)];
-            if address.is_ipv4() { pod.ip(&line)? } else { pod.ip6(&line)? }
+        let outside = self.strangers.iter().map(|address| (*address, Home::Outside));
+        for (address, home) in self.homes.iter().map(|(a, home)| (*a, *home)).chain(outside) {
+            let addresses = &self.lab.station(self.station(home)).addresses;
+            if back { addresses.remove(address)? } else { addresses.add(address)? }
         }
         Ok(())
     }
@@ -69,7 +69,6 @@ impl Placement<'_> {
                 let via = slot.address_like(address);
                 Some(format!("route {verb} {address} via {via} dev {} onlink", slot.device))
             }
-            Home::Node(node) if node == index => Some(own_address(address, back)),
             // The second node sends everything that it does not know to the first.
             Home::Slot { node, .. } | Home::Node(node) if node > index => {
                 let via = self.lab.peer_address(node, address);
@@ -96,14 +95,5 @@ impl Placement<'_> {
             backend.restore(node, family, &text)?;
         }
         Ok(())
-    }
-}
-
-fn own_address(address: IpAddr, back: bool) -> String {
-    let length = if address.is_ipv4() { 32 } else { 128 };
-    match (back, address.is_ipv4()) {
-        (true, _) => format!("address del {address}/{length} dev lo"),
-        (false, true) => format!("address add {address}/{length} dev lo"),
-        (false, false) => format!("address add {address}/{length} dev lo nodad"),
     }
 }

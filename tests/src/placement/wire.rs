@@ -25,7 +25,7 @@ pub struct Translation {
 type Place = (IpAddr, Home);
 
 impl Placement<'_> {
-    fn station(&self, home: Home) -> StationId {
+    pub(super) fn station(&self, home: Home) -> StationId {
         match home {
             Home::Slot { node, slot } => self.slot(node, slot).station,
             Home::Node(node) => self.lab.nodes[node].station,
@@ -51,13 +51,17 @@ impl Placement<'_> {
         if from == Home::Outside && to == Home::Outside {
             return Err(Unmapped::PassesNoNode);
         }
+        for (address, home) in [(source, from), (destination, to)] {
+            if home == Home::Outside && !self.homes.contains_key(&address) {
+                self.strangers.insert(address);
+            }
+        }
         let mut towards = destination;
         if let (Home::Slot { node, slot }, Home::Slot { node: far, slot: peer }) = (from, to) {
             let (near, peer_slot) = (self.slot(node, slot), self.slot(far, peer));
-            if from == to {
-                // What a pod sends to itself never leaves it.
-                self.locals.insert((node, slot, destination));
-            } else if node == far
+            // What a pod sends to itself never leaves it.
+            if from != to
+                && node == far
                 && near.wiring == Wiring::Bridged
                 && peer_slot.wiring == Wiring::Bridged
                 && !is_neighbour_discovery(flow)
@@ -76,7 +80,7 @@ impl Placement<'_> {
     }
 
     pub(super) fn bridged(
-        &mut self,
+        &self,
         flow: &Flow,
         (source, from): Place,
         (destination, to): Place,
@@ -142,7 +146,7 @@ impl Placement<'_> {
     }
 
     /// The pod sends to its own address by its gateway, and on a bridge a stranger does so directly.
-    pub(super) fn spoofed(&mut self, flow: &Flow, (pod, home): Place) -> Result<Trial, Unmapped> {
+    pub(super) fn spoofed(&self, flow: &Flow, (pod, home): Place) -> Result<Trial, Unmapped> {
         let Home::Slot { node, slot } = home else { return Err(Unmapped::PassesNoNode) };
         let slot_index = slot;
         let slot = self.slot(node, slot);

@@ -22,7 +22,7 @@ use policy_compiler::port::{PortName, PortRange, Protocol};
 use policy_compiler::selector::{Operator, Requirement, Selector};
 
 /// `splitmix64`: small, and the same on every machine.
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const KEYS: [&str; 2] = ["app", "tier"];
@@ -43,7 +43,7 @@ const BLOCKS: [(&str, &[&str]); 9] = [
 ];
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -82,7 +82,7 @@ fn labels(dice: &mut Dice) -> Labels {
 }
 
 /// A cluster on `nodes` nodes.
-pub fn cluster(dice: &mut Dice, nodes: usize) -> Snapshot {
+pub(crate) fn cluster(dice: &mut Dice, nodes: usize) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for name in NAMESPACES {
         let name = NamespaceName::new(name).unwrap();
@@ -122,7 +122,7 @@ fn pod(dice: &mut Dice, number: u8, nodes: usize) -> Pod {
         }),
     };
     let ports = dice.some(2, |dice| ContainerPort {
-        name: Some(PortName::new(dice.pick(&PORT_NAMES)).unwrap()),
+        name: Some(PortName::new(*dice.pick::<&str>(&PORT_NAMES)).unwrap()),
         protocol: *dice.pick(&Protocol::ALL),
         number: NonZeroU16::new(*dice.pick(&PORTS)).unwrap(),
     });
@@ -181,7 +181,7 @@ fn peer(dice: &mut Dice) -> Peer {
 fn port_match(dice: &mut Dice) -> PortMatch {
     let numbers = match dice.below(6) {
         0 => PortNumbers::Any,
-        1 | 2 => PortNumbers::Named(PortName::new(dice.pick(&PORT_NAMES)).unwrap()),
+        1 | 2 => PortNumbers::Named(PortName::new(*dice.pick::<&str>(&PORT_NAMES)).unwrap()),
         3 => {
             let last = NonZeroU16::new(*dice.pick(&PORTS)).unwrap();
             PortNumbers::Range(PortRange::new(NonZeroU16::new(53).unwrap(), last).unwrap())
@@ -208,7 +208,7 @@ fn policy(dice: &mut Dice, number: usize) -> Policy {
         if dice.one_in(4) { Vec::new() } else { dice.some(3, rule) }
     };
     Policy {
-        key: ObjectKey::new(dice.pick(&NAMESPACES), &format!("policy-{number}")).unwrap(),
+        key: ObjectKey::new(*dice.pick::<&str>(&NAMESPACES), &format!("policy-{number}")).unwrap(),
         pod_selector: selector(dice),
         isolates_ingress: types != 0,
         isolates_egress: types != 1,
@@ -220,7 +220,7 @@ fn policy(dice: &mut Dice, number: usize) -> Policy {
 }
 
 /// A flow that `snapshot` can be asked about.
-pub fn flow(dice: &mut Dice, snapshot: &Snapshot) -> Flow {
+pub(crate) fn flow(dice: &mut Dice, snapshot: &Snapshot) -> Flow {
     let family = *dice.pick(&Family::ALL);
     let pods: Vec<&Pod> =
         snapshot.pods.values().filter(|pod| pod.addresses.of(family).is_some()).collect();
