@@ -1,0 +1,156 @@
+//! Every case file, judged by real packets in every lab.
+//!
+//! A lab that cannot put a case to the test says so, and the list of what was said must be the one
+//! below: nothing is left out unseen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use policy_compiler::cluster::Snapshot;
+use policy_manifest::case::{self, Case};
+use policy_tests::enforcement::Backend;
+use policy_tests::lab::{Lab, Plan, Wiring};
+use policy_tests::privilege::kernel_test;
+use policy_tests::verdicts::{Question, Report, ask};
+
+/// More than any case needs.
+const SLOTS: usize = 12;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The case files, by the name that reports give them.
+fn files() -> BTreeMap<String, PathBuf> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(root().join("tests/cases")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), path);
+        }
+    }
+    for entry in fs::read_dir(root().join("examples")).unwrap() {
+        let folder = entry.unwrap().path();
+        let path = folder.join("test.yaml");
+        if path.is_file() {
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            files.insert(format!("examples/{name}"), path);
+        }
+    }
+    files
+}
+
+fn questions(file: &str, case: &Case) -> Vec<Question> {
+    let asked = format!("{file}: {}", case.name);
+    let lines = case.expectations.iter();
+    lines
+        .flat_map(|line| line.flows.iter().map(move |flow| (flow, line.decision)))
+        .map(|(flow, expected)| Question { asked: asked.clone(), flow: flow.clone(), expected })
+        .collect()
+}
+
+/// Cases of one file that speak of one cluster go together: its rules are loaded once.
+fn by_cluster(cases: &[Case]) -> Vec<(&Snapshot, Vec<&Case>)> {
+    let mut groups: Vec<(&Snapshot, Vec<&Case>)> = Vec::new();
+    for case in cases.iter().filter(|case| case.kernel) {
+        match groups.iter_mut().find(|(snapshot, _)| **snapshot == case.snapshot) {
+            Some((_, group)) => group.push(case),
+            None => groups.push((&case.snapshot, vec![case])),
+        }
+    }
+    groups
+}
+
+fn judge(backend: Backend, wiring: Wiring, nodes: usize) {
+    let lab = Lab::build(&Plan::uniform(nodes, SLOTS, wiring)).unwrap();
+    let mut all = Report::default();
+    for (name, path) in files() {
+        let file = case::load(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (snapshot, cases) in by_cluster(&file.cases) {
+            let questions: Vec<Question> =
+                cases.iter().flat_map(|case| questions(&name, case)).collect();
+            let said = ask(&lab, backend, snapshot, &questions).unwrap_or_else(|error| {
+                panic!("{name}: {}: {error:?}", cases[0].name);
+            });
+            all.merge(said);
+        }
+    }
+    println!("{} flows judged", all.judged);
+    let unmapped: BTreeSet<String> = all
+        .unmapped
+        .iter()
+        .flat_map(|(asked, reasons)| reasons.iter().map(move |reason| format!("{asked}: {reason}")))
+        .collect();
+    let expected: BTreeSet<String> = NOT_MAPPED
+        .iter()
+        .filter(|row| row.in_lab(wiring, nodes))
+        .map(|row| format!("{}: {}", row.case, row.reason))
+        .collect();
+    let surprises: Vec<&String> = unmapped.symmetric_difference(&expected).collect();
+    assert!(all.disagreements.is_empty(), "{}", all.disagreements.join("\n"));
+    assert!(surprises.is_empty(), "not mapped, or no longer so: {surprises:#?}");
+}
+
+/// A case of which some labs can put some flows not to the test.
+struct NotMapped {
+    case: &'static str,
+    reason: &'static str,
+    /// In which wiring, where in one alone.
+    wiring: Option<Wiring>,
+    /// With how many nodes, where with one number alone.
+    nodes: Option<usize>,
+}
+
+impl NotMapped {
+    fn in_lab(&self, wiring: Wiring, nodes: usize) -> bool {
+        self.wiring.is_none_or(|only| only == wiring) && self.nodes.is_none_or(|only| only == nodes)
+    }
+}
+
+/// One of the two nodes would have to be both the pod's own and another.
+const fn needs_two_nodes(case: &'static str) -> NotMapped {
+    let reason = "it is about nodes and needs 2 of them";
+    NotMapped { case, reason, wiring: None, nodes: Some(1) }
+}
+
+const fn needs_a_bridge(case: &'static str) -> NotMapped {
+    NotMapped { case, reason: "it needs a bridge", wiring: Some(Wiring::Routed), nodes: None }
+}
+
+const NOT_MAPPED: &[NotMapped] = &[
+    needs_two_nodes(
+        "known-bugs: 7. NotIn excludes each of its values, and a negative selector matches no address outside",
+    ),
+    needs_two_nodes("pods-and-nodes: a hostNetwork pod is no peer, and its address is its node's"),
+    needs_two_nodes("pods-and-nodes: a pod always reaches its own node"),
+    needs_two_nodes("pods-and-nodes: only an ipBlock covers a node"),
+    needs_two_nodes("pods-and-nodes: the own node is always let in"),
+    needs_a_bridge("wires: a bridge judges ordinary traffic like any wire"),
+    needs_a_bridge("wires: link-local, multicast and broadcast are no way around on a bridge"),
+    needs_a_bridge("wires: neighbour discovery and multicast listener reports pass on a bridge"),
+    needs_a_bridge("wires: router advertisements and redirects never come from a pod"),
+    needs_a_bridge("wires: while no pod of the node is isolated a bridge carries everything"),
+];
+
+macro_rules! labs {
+    ($($name:ident: $backend:ident, $wiring:ident, $nodes:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            kernel_test(concat!("cases::", stringify!($name)), || {
+                judge(Backend::$backend, Wiring::$wiring, $nodes);
+            });
+        })*
+    };
+}
+
+labs! {
+    packets_decide_every_case_on_one_node_with_nft_and_routed_pods: Nft, Routed, 1;
+    packets_decide_every_case_on_one_node_with_nft_and_bridged_pods: Nft, Bridged, 1;
+    packets_decide_every_case_on_two_nodes_with_nft_and_routed_pods: Nft, Routed, 2;
+    packets_decide_every_case_on_two_nodes_with_nft_and_bridged_pods: Nft, Bridged, 2;
+    packets_decide_every_case_on_one_node_with_legacy_and_routed_pods: Legacy, Routed, 1;
+    packets_decide_every_case_on_one_node_with_legacy_and_bridged_pods: Legacy, Bridged, 1;
+    packets_decide_every_case_on_two_nodes_with_legacy_and_routed_pods: Legacy, Routed, 2;
+    packets_decide_every_case_on_two_nodes_with_legacy_and_bridged_pods: Legacy, Bridged, 2;
+}
