@@ -186,13 +186,9 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
         for (number, members) in self.resolve(protocol, name, peers, family) {
             let mut digest = Digest::new("named port");
             feed_coverage(&mut digest, &coverage);
-            match *coverage {
-                Coverage::Everything => digest.number(0),
-                _ => {
-                    feed_definitions(&mut digest, &peers.pods);
-                    digest.number(1)
-                }
-            };
+            if *coverage != Coverage::Everything {
+                feed_definitions(&mut digest, &peers.pods);
+            }
             digest.number(protocol.number().into()).text(name.as_str());
             digest.number(number.get().into());
             match pod_set(digest, family, registry) {
@@ -231,11 +227,8 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
                 .filter(|port| port.protocol == protocol && port.name.as_ref() == Some(name));
             for port in declared {
                 let meant = pods.contains(&index)
-                    || match &*coverage {
-                        Coverage::Nothing => false,
-                        Coverage::Everything => true,
-                        entries => pod.addresses.of(family).is_some_and(|a| entries.contains(a)),
-                    };
+                    || *coverage == Coverage::Everything
+                    || pod.addresses.of(family).is_some_and(|a| coverage.contains(a));
                 if meant {
                     numbers.entry(port.number).or_default().extend(view.member(index, family));
                 }

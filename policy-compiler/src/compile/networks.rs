@@ -147,7 +147,7 @@ struct Subtree<'a> {
     spans: &'a [Span],
 }
 
-impl<'a> Subtree<'a> {
+impl Subtree<'_> {
     /// Its last address.
     fn last(self) -> u128 {
         self.first | ones(self.width - self.length)

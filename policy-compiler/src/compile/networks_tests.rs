@@ -116,7 +116,7 @@ proptest::proptest! {
             .collect();
         let found = coverage(Family::V4, &chosen);
         for i in 0..32_u32 {
-            let address = IpAddr::from(Ipv4Addr::from(i << 27 | 12345));
+            let address = IpAddr::from(Ipv4Addr::from(i << 27 | 0x1234));
             proptest::prop_assert_eq!(found.contains(address), universe >> i & 1 == 1);
         }
         let count = match &found {

@@ -6,8 +6,13 @@ use super::builders::*;
 use super::reading::chain_names;
 use crate::cidr::Family;
 use crate::cluster::Snapshot;
+use crate::compile::body::BodyMaker;
+use crate::compile::cluster_view::ClusterView;
 use crate::compile::compile;
-use crate::ruleset::{ChainName, SetName};
+use crate::compile::digest::{Collision, Registry};
+use crate::compile::grants::Grants;
+use crate::policy::{Direction, Policy};
+use crate::ruleset::{ChainName, Ruleset, SetName, SetRole};
 
 fn names(snapshot: &Snapshot) -> (Vec<SetName>, Vec<ChainName>) {
     let rules = compile(snapshot, &config()).ruleset.v4;
@@ -80,5 +85,40 @@ fn every_name_is_one_that_the_kernel_takes() {
         for name in compiled.ruleset.family(family).sets.keys() {
             assert!(name.to_string().len() <= 31, "{name}");
         }
+    }
+}
+
+#[test]
+fn a_rule_whose_set_has_no_name_of_its_own_is_left_out_and_the_others_stay() {
+    let rules = vec![
+        (listed(vec![pods("app=web")]), ports(&["80"])),
+        (listed(vec![block("10.0.0.0/8", &["10.1.0.0/16"])]), ports(&["81"])),
+        (listed(vec![pods("app=job")]), ports(&["82"])),
+    ];
+    let policy = ingress(policy("shop/a", ""), rules);
+    let snapshot = cluster([pod("shop/db", "app=db", 1)], [policy]);
+    let policies: Vec<&Policy> = snapshot.policies.values().collect();
+    let view = ClusterView::new(&snapshot);
+    let grants = Grants::of(Direction::Ingress, &policies, &BTreeSet::new());
+    let made = |registry: &mut Registry| {
+        let mut maker = BodyMaker::new(&view);
+        let mut ruleset = Ruleset::default();
+        let rules = maker.rules(&grants, Direction::Ingress, Family::V4, registry, &mut ruleset);
+        (rules, ruleset.v4.sets, maker.collisions)
+    };
+    let (all, sets, collisions) = made(&mut Registry::default());
+    assert_eq!((all.len(), sets.len(), collisions), (3, 3, vec![]));
+    for set in sets.keys() {
+        let (kind, hash) = match &set.role {
+            SetRole::Pods { hash, .. } => ("pods", hash),
+            SetRole::Networks { hash } => ("networks", hash),
+            SetRole::Isolated => panic!("a body has no {set}"),
+        };
+        let mut registry = Registry::default();
+        registry.take(kind, hash);
+        let (some, remaining, collisions) = made(&mut registry);
+        assert_eq!((some.len(), remaining.len()), (2, 2));
+        assert!(!remaining.contains_key(set));
+        assert_eq!(collisions, [Collision { name: hash.to_string() }]);
     }
 }

@@ -3,7 +3,7 @@
 use super::builders::*;
 use super::reading::{allows, chain_names};
 use crate::cidr::Family;
-use crate::cluster::{Namespace, Node, Phase, Pod, Snapshot};
+use crate::cluster::{Addresses, Namespace, Node, Phase, Pod, Snapshot};
 use crate::compile::compile;
 use crate::document::Location;
 use crate::name::{NamespaceName, NodeName};
@@ -48,7 +48,7 @@ fn whoever_is_not_there_is_no_peer_and_the_set_stands_empty() {
         ("finished", |pod| pod.phase = Phase::Finished),
         ("on the host's network", |pod| pod.host_network = true),
         ("a template", |pod| pod.template = true),
-        ("without an address", |pod| pod.addresses = Default::default()),
+        ("without an address", |pod| pod.addresses = Addresses::default()),
         ("in another namespace", |pod| pod.key = key("other/web")),
     ];
     for (what, change) in nobody {
