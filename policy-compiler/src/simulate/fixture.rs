@@ -67,7 +67,7 @@ pub(crate) fn goto(chain: &str) -> Target {
 pub(crate) const DROP: Target = Target::Deny(DenyAction::Drop);
 
 pub(crate) fn rule<const N: usize>(matches: [Match; N], target: Target) -> Rule {
-    Rule { matches: matches.to_vec(), comment: None, target }
+    Rule { matches: matches.into(), comment: None, target }
 }
 
 pub(crate) fn pods(hash: &str, generation: u32) -> SetName {

@@ -112,32 +112,33 @@ pub(super) fn fault(rules: &FamilyRules, family: Family, rule: &Rule) -> Option<
     }
 }
 
-/// Which options that a rule can have only once it has had so far.
+/// What the conditions of a rule have given so far.
 #[derive(Default)]
 struct Given {
-    interface: bool,
-    source: bool,
-    destination: bool,
-    protocol: bool,
-    ports_possible: bool,
+    /// The options that a rule can have only once.
+    once: Vec<&'static str>,
+    /// Whether a protocol that has ports is known.
+    ports: bool,
 }
 
 impl Given {
     fn take(&mut self, condition: &Match) -> Option<Fault> {
-        let (seen, option) = match condition {
-            Match::InInterface(_) => (&mut self.interface, "-i"),
-            Match::Source(_) => (&mut self.source, "-s"),
-            Match::Destination(_) => (&mut self.destination, "-d"),
+        let option = match condition {
+            Match::InInterface(_) => "-i",
+            Match::Source(_) => "-s",
+            Match::Destination(_) => "-d",
             Match::Protocol(_) | Match::Icmpv6Type(_) | Match::NotSyn => {
-                self.ports_possible |= matches!(condition, Match::Protocol(_));
-                (&mut self.protocol, "-p")
+                self.ports |= matches!(condition, Match::Protocol(_));
+                "-p"
             }
             Match::DestinationPort(_) | Match::DestinationPorts(_) => {
-                return (!self.ports_possible).then_some(Fault::PortWithoutProtocol);
+                return (!self.ports).then_some(Fault::PortWithoutProtocol);
             }
             _ => return None,
         };
-        std::mem::replace(seen, true).then_some(Fault::GivenTwice(option))
+        let twice = self.once.contains(&option);
+        self.once.push(option);
+        twice.then_some(Fault::GivenTwice(option))
     }
 }
 

@@ -14,7 +14,8 @@ fn meets<const N: usize>(conditions: [Match; N], packet: &Packet) -> bool {
         Match::Set { set, .. } => Some((set.clone(), AddressSet::default())),
         _ => None,
     });
-    meets_with(conditions.clone(), sets.collect(), packet)
+    let sets = sets.collect();
+    meets_with(conditions, sets, packet)
 }
 
 fn meets_with<const N: usize>(

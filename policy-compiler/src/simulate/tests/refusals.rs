@@ -11,17 +11,17 @@ use crate::ruleset::{
 /// The fault of an IPv4 rule that a packet comes by, which both ways of looking have to find.
 fn fault_of(rule: Rule) -> Fault {
     fault_in(
-        v4(table([("NPC-FORWARD", vec![rule])], [(pods("p", 0), &[])])),
+        &v4(table([("NPC-FORWARD", vec![rule])], [(pods("p", 0), &[])])),
         "10.0.0.1",
         "10.0.0.2",
     )
 }
 
-fn fault_in(ruleset: Ruleset, source: &str, destination: &str) -> Fault {
+fn fault_in(ruleset: &Ruleset, source: &str, destination: &str) -> Fault {
     let place = Place::Rule { chain: name("NPC-FORWARD"), number: 1 };
-    let checked = check(&ruleset).unwrap_err();
+    let checked = check(ruleset).unwrap_err();
     assert_eq!(checked.place, place);
-    let outcome = simulate(&ruleset, &syn(source, destination, 80)).outcome;
+    let outcome = simulate(ruleset, &syn(source, destination, 80)).outcome;
     assert_eq!(outcome, Outcome::Malformed { why: checked.clone() });
     checked.fault
 }
@@ -67,7 +67,7 @@ fn families_do_not_mix() {
     assert_eq!(fault_of(rule([Match::Icmpv6Type(135)], DROP)), Fault::NotInFamily("icmpv6"));
     let rules = table([("NPC-FORWARD", vec![rule([Match::ToBroadcast], DROP)])], []);
     let ipv6 = Ruleset { v4: FamilyRules::default(), v6: rules };
-    assert_eq!(fault_in(ipv6, "fd00::1", "fd00::2"), Fault::NotInFamily("BROADCAST"));
+    assert_eq!(fault_in(&ipv6, "fd00::1", "fd00::2"), Fault::NotInFamily("BROADCAST"));
     let mixed = simulate(&Ruleset::default(), &syn("10.0.0.1", "fd00::2", 80)).outcome;
     let why = Refusal { place: Place::Packet, fault: Fault::MixedFamilies };
     assert_eq!(mixed, Outcome::Malformed { why });
