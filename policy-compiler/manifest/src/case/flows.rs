@@ -114,8 +114,9 @@ impl<'s> Expansion<'s> {
             End::Address(_) => Ok(()),
             End::Pod(key) if self.snapshot.pods.contains_key(key) => Ok(()),
             End::Pod(key) => {
-                let known = self.snapshot.pods.keys().map(ToString::to_string).collect();
-                Err(unknown("pod", &key.to_string(), known))
+                let known: Vec<String> =
+                    self.snapshot.pods.keys().map(ToString::to_string).collect();
+                Err(unknown("pod", &key.to_string(), &known))
             }
             End::Node(name) => {
                 let declared = self.snapshot.nodes.keys();
@@ -124,8 +125,8 @@ impl<'s> Expansion<'s> {
                 if known.contains(name) {
                     return Ok(());
                 }
-                let known = known.iter().map(ToString::to_string).collect();
-                Err(unknown("node", name.as_str(), known))
+                let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+                Err(unknown("node", name.as_str(), &known))
             }
         }
     }
@@ -138,7 +139,7 @@ fn has_family<'a>(addresses: impl Iterator<Item = &'a IpAddr>, family: Family) -
     Some(addresses.any(|address| Family::of(*address) == family))
 }
 
-fn unknown(what: &'static str, name: &str, known: Vec<String>) -> ExpansionError {
+fn unknown(what: &'static str, name: &str, known: &[String]) -> ExpansionError {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let help = nearest(name, &known).map(|near| format!(" (did you mean `{near}`?)"));
     ExpansionError::Unknown { what, name: name.to_owned(), help: help.unwrap_or_default() }

@@ -72,9 +72,9 @@ pub(super) enum LineError {
 
 /// Takes a flow line apart.
 pub(super) fn line(text: &str) -> Result<Line, LineError> {
-    let parts: Vec<&str> = text.split("->").collect();
-    let [from, rest] = parts.as_slice() else {
-        return Err(LineError::Arrow { arrows: parts.len() - 1 });
+    let sides: Vec<&str> = text.split("->").collect();
+    let [from, rest] = sides.as_slice() else {
+        return Err(LineError::Arrow { arrows: sides.len() - 1 });
     };
     let (to, ports) = match split_on(rest) {
         Some((to, ports)) => (to, list(ports, "behind `on`")?),

@@ -69,7 +69,14 @@ fn the_shorthands_make_a_cluster() {
     let ports = &snapshot.pods.values().next().unwrap().ports;
     let ports: Vec<String> = ports
         .iter()
-        .map(|p| format!("{:?} {}/{}", p.name.as_ref().map(|n| n.as_str()), p.number, p.protocol))
+        .map(|p| {
+            format!(
+                "{:?} {}/{}",
+                p.name.as_ref().map(policy_compiler::port::PortName::as_str),
+                p.number,
+                p.protocol
+            )
+        })
         .collect();
     assert_eq!(ports, ["Some(\"http\") 8080/TCP", "Some(\"dns\") 53/UDP", "None 9090/TCP"]);
     assert_eq!(snapshot.nodes.values().map(|n| n.addresses.len()).collect::<Vec<_>>(), [2, 0]);

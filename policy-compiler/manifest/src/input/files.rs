@@ -153,7 +153,7 @@ fn read_all(path: &Path, reader: &mut dyn Read) -> Result<String, InputError> {
     String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
         let before = &bytes[..error.utf8_error().valid_up_to()];
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let line = before.split(|b| *b == b'\n').count();
         let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
         let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
         InputError::NotUtf8 {

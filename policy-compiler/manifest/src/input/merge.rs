@@ -81,23 +81,20 @@ fn fill<'a>(loaded: &mut Loaded, objects: impl Iterator<Item = &'a Object>) {
     let mut pods: Vec<&Pod> = Vec::new();
     let snapshot = &mut loaded.snapshot;
     for object in objects {
-        match object.clone() {
+        match object {
             Object::Policy(policy) => {
-                snapshot.policies.insert(policy.key.clone(), policy);
+                snapshot.policies.insert(policy.key.clone(), policy.clone());
             }
             Object::Namespace(namespace) => {
-                snapshot.namespaces.insert(namespace.name().clone(), namespace);
+                snapshot.namespaces.insert(namespace.name().clone(), namespace.clone());
             }
             Object::Node(node) => {
-                snapshot.nodes.insert(node.name.clone(), node);
+                snapshot.nodes.insert(node.name.clone(), node.clone());
             }
             Object::Service(service) => {
-                snapshot.services.insert(service.key.clone(), service);
+                snapshot.services.insert(service.key.clone(), service.clone());
             }
-            Object::Pod(_) => {}
-        }
-        if let Object::Pod(pod) = object {
-            pods.push(pod);
+            Object::Pod(pod) => pods.push(pod),
         }
     }
     place_pods(loaded, &pods);

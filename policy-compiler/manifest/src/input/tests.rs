@@ -205,6 +205,20 @@ fn what_cannot_be_read_is_told_and_the_rest_is_loaded() {
     assert!(messages(&loaded.diagnostics).iter().any(|m| m.contains("this directory has no")));
 }
 
+#[test]
+fn every_failure_to_read_says_which() {
+    let failure = |kind: std::io::ErrorKind| {
+        InputError::of_io(Path::new("d/a.yaml"), std::io::Error::from(kind))
+    };
+    assert!(matches!(failure(std::io::ErrorKind::NotFound), InputError::NotFound { .. }));
+    let denied = failure(std::io::ErrorKind::PermissionDenied);
+    assert_eq!(denied.to_string(), "d/a.yaml: permission denied");
+    assert_eq!(denied.location().to_string(), "d/a.yaml");
+    let other = failure(std::io::ErrorKind::IsADirectory);
+    assert!(other.to_string().starts_with("d/a.yaml: cannot be read: "), "{other}");
+    assert!(std::error::Error::source(&other).is_some());
+}
+
 #[cfg(unix)]
 #[test]
 fn links_are_followed_without_end_and_broken_ones_are_told() {

@@ -3,7 +3,7 @@
 //! Recursive, and bounded: every level counts against [`MAX_DEPTH`](super::MAX_DEPTH), those that
 //! come with an alias included, and every copy of an anchored node is paid from one budget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::document::{Entry, Node, Position, Value};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
@@ -150,12 +150,11 @@ impl<'t> Composer<'t> {
 
     fn mapping(&mut self, at: Position, depth: usize) -> Result<Value, Failure> {
         check_depth(depth, at)?;
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut merged: Vec<Node> = Vec::new();
+        let mut entries = Entries::default();
         loop {
             let (event, span) = self.inner(at)?;
             if event == Event::MappingEnd {
-                break;
+                return Ok(Value::Map(entries.into_vec()));
             }
             let key_at = position(span.start);
             let merges =
@@ -164,13 +163,11 @@ impl<'t> Composer<'t> {
             let (event, span) = self.inner(at)?;
             let node = self.node(event, span, depth)?;
             if merges {
-                merged.extend(merge_sources(node, key_at)?);
+                entries.merge(merge_sources(node, key_at)?);
             } else {
-                entries.push(Entry { key, position: Some(key_at), node });
+                entries.write(Entry { key, position: Some(key_at), node });
             }
         }
-        merge(&mut entries, merged);
-        Ok(Value::Map(entries))
     }
 
     /// The text of a key: what was written, whatever type it would have as a value.
@@ -226,14 +223,57 @@ fn merge_sources(node: Node, at: Position) -> Result<Vec<Node>, Failure> {
     }
 }
 
-/// Adds the keys of `sources` that nobody before them has: keys written out win over merged ones,
-/// earlier sources over later ones.
-fn merge(entries: &mut Vec<Entry>, sources: Vec<Node>) {
-    for source in sources {
-        if let Value::Map(more) = source.value {
-            let taken: std::collections::BTreeSet<String> =
-                entries.iter().map(|e| e.key.clone()).collect();
-            entries.extend(more.into_iter().filter(|e| !taken.contains(&e.key)));
+/// The entries of a mapping under way.
+#[derive(Default)]
+struct Entries {
+    /// In order; those that gave way to another are gone.
+    all: Vec<Option<Entry>>,
+    /// Where each key stands, and whether it came by a merge.
+    places: BTreeMap<String, (bool, Vec<usize>)>,
+}
+
+impl Entries {
+    /// Adds a key that stands in the mapping itself. One that was merged gives way; one that was
+    /// written stays beside it, for the decoder to judge.
+    fn write(&mut self, entry: Entry) {
+        if self.places.get(&entry.key).is_some_and(|(merged, _)| *merged) {
+            self.give_way(&entry.key);
         }
+        self.add(entry, false);
+    }
+
+    /// Adds the keys of `sources`, of which the earlier win. Keys that were written before the merge
+    /// give way, unlike those written after it: so go-yaml v2 does, and with it kubectl.
+    fn merge(&mut self, sources: Vec<Node>) {
+        let mut taken: BTreeSet<String> = BTreeSet::new();
+        for source in sources {
+            let Value::Map(entries) = source.value else { continue };
+            let keys: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+            for key in keys.iter().filter(|key| !taken.contains(*key)) {
+                self.give_way(key);
+            }
+            for entry in entries.into_iter().filter(|entry| !taken.contains(&entry.key)) {
+                self.add(entry, true);
+            }
+            taken.extend(keys);
+        }
+    }
+
+    fn add(&mut self, entry: Entry, merged: bool) {
+        let place = self.all.len();
+        self.places.entry(entry.key.clone()).or_insert((merged, Vec::new())).1.push(place);
+        self.all.push(Some(entry));
+    }
+
+    fn give_way(&mut self, key: &str) {
+        for place in self.places.remove(key).map(|(_, places)| places).unwrap_or_default() {
+            if let Some(entry) = self.all.get_mut(place) {
+                *entry = None;
+            }
+        }
+    }
+
+    fn into_vec(self) -> Vec<Entry> {
+        self.all.into_iter().flatten().collect()
     }
 }

@@ -29,9 +29,8 @@ pub(super) fn tagged(tag: &str, text: &str, dialect: Dialect) -> Option<Value> {
     match (tag, plain(text, dialect)) {
         ("null", Value::Null) => Some(Value::Null),
         ("bool", Value::Bool(b)) => Some(Value::Bool(b)),
-        ("int", Value::Int(i)) => Some(Value::Int(i)),
+        ("int" | "float", Value::Int(i)) => Some(Value::Int(i)),
         ("float", Value::Float(x)) => Some(Value::Float(x)),
-        ("float", Value::Int(i)) => Some(Value::Int(i)),
         ("null" | "bool" | "int" | "float", _) => None,
         _ => Some(Value::String(text.to_owned())),
     }
