@@ -21,7 +21,7 @@ pub struct Cli {
     #[arg(long, global = true, env = "POLICYD_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter such as
-    /// `info,policyd::dataplane=debug`. RUST_LOG is taken where this is not given.
+    /// `info,policyd::dataplane=debug`. `RUST_LOG` is taken where this is not given.
     #[arg(long, global = true, env = "POLICYD_LOG_LEVEL", value_name = "FILTER")]
     pub log_level: Option<String>,
 }
@@ -145,7 +145,7 @@ pub enum BackendArg {
     /// What kubelet and the other rules of the node use.
     #[default]
     Auto,
-    /// iptables over nf_tables.
+    /// iptables over `nf_tables`.
     Nft,
     /// iptables-legacy.
     Legacy,

@@ -70,6 +70,7 @@ fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
     let mut sync = Sync::new(args.settings(), open(args)?);
     if let Some(listing) = source.scan() {
         sync.take(listing);
+        sync.settle();
     }
     Ok(if sync.is_ready() { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
 }

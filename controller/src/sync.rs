@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use policy_compiler::config::{DenyAction, Hairpin, InterfaceName, NodeConfig};
@@ -253,6 +254,15 @@ impl Sync {
         self.update_health();
     }
 
+    /// Waits for the kernel to let go of sets that were given up, for a second at most. A loop that
+    /// goes on need not wait; one that ends would leave them behind.
+    pub fn settle(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while self.dataplane.tidy() > 0 && Instant::now() < deadline {
+            thread::sleep(TIDY.0);
+        }
+    }
+
     fn tidy_up(&mut self) {
         if self.dataplane.tidy() > 0 {
             self.tidy.put_off();
@@ -290,7 +300,7 @@ impl Sync {
     fn report_problems(&mut self, problems: Vec<Problem>) {
         let now: BTreeSet<Problem> = problems.into_iter().collect();
         for problem in now.difference(&self.problems) {
-            error!(input = &*problem.input, "{problem}");
+            error!(input = &*problem.input, reason = %problem, "cannot read");
         }
         self.problems = now;
     }
@@ -301,9 +311,9 @@ impl Sync {
             self.listed.iter().chain(self.engine.diagnostics()).cloned().collect();
         for diagnostic in now.difference(&self.diagnosed) {
             match diagnostic.severity {
-                Severity::Error => error!("{diagnostic}"),
-                Severity::Warning => warn!("{diagnostic}"),
-                Severity::Note => debug!("{diagnostic}"),
+                Severity::Error => error!(%diagnostic, "invalid, taken in the way that denies"),
+                Severity::Warning => warn!(%diagnostic, "questionable"),
+                Severity::Note => debug!(%diagnostic, "note"),
             }
         }
         self.diagnosed = now;
@@ -314,6 +324,7 @@ impl Sync {
         let mut reasons: BTreeSet<String> =
             inputs.into_iter().map(|input| format!("{input} cannot be read")).collect();
         reasons.extend(self.failures.iter().cloned());
+        reasons.extend(self.dataplane.refused());
         let snapshot = self.engine.snapshot();
         let local = |node: &Option<NodeName>| node.as_ref() == Some(&self.settings.node);
         let rules = self.engine.ruleset();

@@ -1,4 +1,4 @@
-//! Which iptables the node uses: the one over nf_tables, or legacy.
+//! Which iptables the node uses: the one over `nf_tables`, or legacy.
 //!
 //! Both may be installed, and rules written through one are invisible to the other though the
 //! kernel carries out both; so ours must be where the rest of the node's are. kubelet marks its
@@ -18,9 +18,9 @@ use super::command::{CommandError, Program, Runner};
 /// An implementation of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Backend {
-    /// `iptables-nft`: rules in nf_tables.
+    /// `iptables-nft`: rules in `nf_tables`.
     Nft,
-    /// `iptables-legacy`: rules in x_tables.
+    /// `iptables-legacy`: rules in `x_tables`.
     Legacy,
 }
 

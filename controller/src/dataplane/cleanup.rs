@@ -14,6 +14,7 @@ use tracing::warn;
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
 use super::family::removal;
+use super::ipset::FoundSets;
 use super::sessions::{Sessions, SetError};
 use super::{
     NET_ADMIN, OpenError, PROGRAM_LIMIT, error_chain, hooks, ipset, iptables, require_capability,
@@ -73,7 +74,7 @@ pub fn cleanup() -> Result<Report, OpenError> {
     let sessions = Sessions::open().map_err(OpenError::Sets)?;
     match ipset::read(&runner) {
         Ok(found) => {
-            let names = found.into_iter().flat_map(|sets| sets.into_keys()).collect();
+            let names = found.into_iter().flat_map(FoundSets::into_keys).collect();
             clean_sets(&sessions, names, &mut report);
         }
         Err(CommandError::Missing { .. }) => {}

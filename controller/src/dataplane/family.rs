@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::{AddressSet, FamilyRules, Hook, Member, Rule, SetName, Target};
 use policy_compiler::update::{ChainsUpdate, Step, Update};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::backend::has_ipv6;
 use super::hooks;
 use super::ipset::{self, FoundSets};
 use super::iptables::{self, FoundTable, Transaction, words_of};
+use super::refusal::Refused;
 use super::renew::{Sets, Shift};
 use super::sessions::SetError;
 use super::{Changes, Kernel, Outcome, START, WriteError, error_chain};
@@ -28,6 +29,8 @@ pub(super) struct FamilyPlane {
     hooked: BTreeMap<Hook, Rule>,
     /// Sets that nobody wants and that the kernel has not let go of.
     given_up: BTreeSet<String>,
+    /// What the kernel refuses and is left out.
+    refused: Refused,
     /// Whether the other backend still has to be searched for what we left there.
     other_backend: bool,
 }
@@ -40,6 +43,7 @@ impl FamilyPlane {
             shift: Shift::default(),
             hooked: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            refused: Refused::default(),
             other_backend: true,
         }
     }
@@ -60,7 +64,12 @@ impl FamilyPlane {
                 return Outcome::Unchanged;
             }
             match self.carry_out(kernel, &steps) {
-                Ok(changes) => return Outcome::Written(changes),
+                Ok(changes) => {
+                    if !self.refused.is_empty() {
+                        self.refused.retain_wanted(&self.shift.rules(desired).chains);
+                    }
+                    return Outcome::Written(changes);
+                }
                 Err(error) => {
                     self.in_step = false;
                     warn!(family = %self.family, error = %error_chain(&error), "write failed, starting over");
@@ -135,7 +144,7 @@ impl FamilyPlane {
         changes: &mut Changes,
     ) -> Result<(), WriteError> {
         let mut transaction = Transaction {
-            replace: update.replace.clone(),
+            replace: self.refused.without(&update.replace),
             delete: update.delete.clone(),
             ..Transaction::default()
         };
@@ -202,7 +211,7 @@ impl FamilyPlane {
             changes.members_added += add(kernel, name, members)?;
         }
         let (transaction, first) = replacement(&desired, &table);
-        self.commit(kernel, &transaction, &first, &mut changes)?;
+        self.commit_what_is_taken(kernel, transaction, &first, &mut changes)?;
         self.hooked.clone_from(&desired.hooks);
         for (name, members) in &plan.remove {
             changes.members_removed += remove(kernel, name, members)?;
@@ -211,6 +220,40 @@ impl FamilyPlane {
         self.give_up_strays(&desired, &sets, &mut changes);
         self.tidy(kernel);
         Ok(changes)
+    }
+
+    /// Commits, leaving out the rules that the kernel refuses.
+    fn commit_what_is_taken(
+        &mut self,
+        kernel: &Kernel,
+        mut transaction: Transaction,
+        first: &BTreeMap<Hook, Rule>,
+        changes: &mut Changes,
+    ) -> Result<(), WriteError> {
+        self.refused = Refused::default();
+        let refusal = match self.commit(kernel, &transaction, first, changes) {
+            Err(WriteError::Chains(error)) => error,
+            other => return other,
+        };
+        let refused = Refused::find(kernel, self.family, &transaction.replace, &refusal);
+        if refused.is_empty() {
+            return Err(WriteError::Chains(refusal));
+        }
+        transaction.replace = refused.without(&transaction.replace);
+        self.commit(kernel, &transaction, first, changes)?;
+        for rule in refused.words() {
+            error!(
+                family = %self.family, rule, error = %error_chain(&refusal),
+                "the kernel refuses a rule, and what it would allow stays denied"
+            );
+        }
+        self.refused = refused;
+        Ok(())
+    }
+
+    /// The rules that are left out because the kernel refuses them, in the words of iptables.
+    pub(super) fn refused(&self) -> Vec<String> {
+        self.refused.words()
     }
 
     fn read(&self, kernel: &Kernel) -> Result<(FoundTable, FoundSets), WriteError> {

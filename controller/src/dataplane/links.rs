@@ -2,7 +2,7 @@
 //!
 //! A bridge carries a pod where the pod's address is routed to it with no gateway between. Asked
 //! over netlink, in the network namespace of the caller; `/sys` shows the namespace in which it was
-//! mounted. Where br_netfilter is not loaded there is nothing to find: bridged packets then never
+//! mounted. Where `br_netfilter` is not loaded there is nothing to find: bridged packets then never
 //! meet iptables, and a rule that asks about them would load it for every bridge of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub enum LinkError {
     Answer(String),
 }
 
-/// The bridges that the addresses are routed to; none where br_netfilter is not loaded.
+/// The bridges that the addresses are routed to; none where `br_netfilter` is not loaded.
 ///
 /// # Errors
 /// Where the kernel cannot be asked. An address without a route is no error.

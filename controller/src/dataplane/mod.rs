@@ -22,6 +22,7 @@ pub mod hooks;
 pub mod ipset;
 pub mod iptables;
 pub mod links;
+mod refusal;
 pub mod renew;
 pub mod sessions;
 
@@ -44,7 +45,7 @@ use self::sessions::{Sessions, SetError};
 pub const START: Generation = Generation(0);
 
 /// How long one program may take. A first load of tens of thousands of rules takes seconds.
-pub const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
+pub const PROGRAM_LIMIT: Duration = Duration::from_mins(1);
 
 /// Why the kernel's tables cannot be worked on at all.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +224,17 @@ impl Dataplane {
             v4: self.v4.verify(&self.kernel, &desired.v4),
             v6: self.v6.verify(&self.kernel, &desired.v6),
         }
+    }
+
+    /// The rules that the kernel refuses and that are left out, so that what they would allow stays
+    /// denied: a line each, which begins with the family.
+    #[must_use]
+    pub fn refused(&self) -> Vec<String> {
+        let lines = |family: Family, plane: &FamilyPlane| {
+            let rules = plane.refused().into_iter();
+            rules.map(move |rule| format!("{family}: the kernel refuses `{rule}`"))
+        };
+        lines(Family::V4, &self.v4).chain(lines(Family::V6, &self.v6)).collect()
     }
 
     /// Tries again to destroy sets that were in use when they were given up, and says how many

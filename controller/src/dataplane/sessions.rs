@@ -188,7 +188,7 @@ fn serve(inbox: &mpsc::Receiver<Request>) {
                 let _ = reply.send(kept.edit("add to", &set, &members, |s, ip| s.add(ip, &[])));
             }
             Request::Remove { set, members, reply } => {
-                let _ = reply.send(kept.edit("remove from", &set, &members, |s, ip| s.del(ip)));
+                let _ = reply.send(kept.edit("remove from", &set, &members, Session::del));
             }
             Request::Destroy { set, reply } => {
                 let _ = reply.send(kept.destroy(&set));

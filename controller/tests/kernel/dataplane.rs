@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use policy_compiler::config::{DenyAction, Hairpin};
 use policy_compiler::name::NodeName;
 use policy_tests::privilege::kernel_test;
 use policyd::dataplane::backend::{Backend, BackendChoice};
@@ -17,8 +18,8 @@ fn settings() -> Settings {
     Settings {
         node: NodeName::new("n1").unwrap(),
         ipvs: Ipvs::Off,
-        hairpin: Default::default(),
-        deny: Default::default(),
+        hairpin: Hairpin::default(),
+        deny: DenyAction::default(),
         keep_established: false,
     }
 }

@@ -1,5 +1,7 @@
 //! policyd against the kernel, in network namespaces of its own, under both iptables backends.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
+
 mod dataplane;
 mod node;
 mod program;

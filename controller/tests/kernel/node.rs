@@ -104,7 +104,7 @@ impl Node {
 
     pub(crate) fn table(&self, family: &str, backend: &str) -> String {
         let save = self.tool(&[&format!("{family}-{backend}-save"), "-t", "filter"], "");
-        save.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect()
+        save.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect()
     }
 
     /// All sets with their members.

@@ -30,6 +30,7 @@ under_both_backends!(
     a_restart_takes_over_old_rules_without_a_gap,
     a_file_that_breaks_keeps_what_it_held_and_one_broken_from_the_start_stops_the_start,
     a_failure_in_one_family_does_not_stop_the_other_and_is_made_good,
+    a_rule_that_the_kernel_refuses_stops_no_other_and_denies,
 );
 
 fn an_edit_is_applied_and_cleanup_leaves_only_what_others_wrote(backend: &'static str) {
@@ -155,6 +156,36 @@ fn a_failure_in_one_family_does_not_stop_the_other_and_is_made_good(backend: &'s
     std::fs::remove_file(broken).unwrap();
     policyd.await_lines("INFO ready ", 1);
     assert!(node.table("ip6tables", backend).contains("--dport 443 "));
+}
+
+fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static str) {
+    let mut node = Node::new(backend);
+    // A kernel without SCTP, which says no more than that it will not commit.
+    let program = format!("iptables-{backend}-restore");
+    let script = format!(
+        "input=$(cat); case \"$input\" in *'-p sctp'*) \
+         echo \"iptables-restore: line $(echo \"$input\" | wc -l) failed\" >&2; exit 1;; esac; \
+         printf '%s\\n' \"$input\" | exec /usr/sbin/{program} \"$@\""
+    );
+    node.impersonate(&program, &script);
+    let sctp = allow("sctp", "a", "b", 9).replace("port: 9", "protocol: SCTP, port: 9");
+    node.write("pods.yaml", PODS).write("web.yaml", &allow("web", "a", "b", 80));
+    node.write("sctp.yaml", &sctp);
+
+    let mut policyd = node.start();
+    policyd.await_lines("not ready", 1);
+    assert!(policyd.log().contains("the kernel refuses `-p sctp"), "{}", policyd.log());
+    let v4 = node.table("iptables", backend);
+    assert!(v4.contains("--dport 80 "), "{v4}");
+    assert!(!v4.contains("sctp") && !v4.contains("NPC-TRY"), "{v4}");
+    assert!(node.table("ip6tables", backend).contains("-p sctp"));
+
+    node.write("web.yaml", &allow("web", "a", "b", 443));
+    policyd.await_lines("INFO applied ", 2);
+    assert!(node.table("iptables", backend).contains("--dport 443 "));
+
+    std::fs::remove_file(node.source().join("sctp.yaml")).unwrap();
+    policyd.await_lines("INFO ready ", 1);
 }
 
 #[test]
