@@ -6,8 +6,10 @@
 //!
 //! [`Engine`] is the single writer of its state. Its law: after any events and a flush, its ruleset is
 //! that which `compile` makes of the same objects, but for the generations of sets; and carrying out
-//! the steps of all updates in order on an empty ruleset makes that ruleset. [`plan`] says what holds
-//! in between. Nothing here fails: what cannot be compiled denies and is in the diagnostics.
+//! the steps of all updates in order on an empty ruleset makes that ruleset. After every step on the
+//! way each half of every verdict is what it was before the update, or what it is after it.
+//!
+//! Nothing here fails: what cannot be compiled denies and is in the diagnostics.
 
 mod plan;
 mod program;
