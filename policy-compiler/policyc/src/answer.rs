@@ -116,13 +116,22 @@ pub struct Warning {
     /// Where.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Whether standard error has it already.
+    #[serde(skip)]
+    pub reported: bool,
 }
 
 impl Warning {
     /// A warning at a place.
     #[must_use]
     pub fn new(message: String, location: &Location) -> Self {
-        Self { severity: "warning", message, help: None, place: Place::of(location) }
+        Self {
+            severity: "warning",
+            message,
+            help: None,
+            place: Place::of(location),
+            reported: false,
+        }
     }
 
     /// This warning with advice.
@@ -147,6 +156,7 @@ impl From<&Diagnostic> for Warning {
             message: format!("{object}{field}{colon}{}", diagnostic.message),
             help: diagnostic.help.clone(),
             place: Place::of(&diagnostic.location),
+            reported: true,
         }
     }
 }

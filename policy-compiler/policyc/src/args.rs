@@ -55,6 +55,8 @@ pub enum Command {
     Can(Can),
     /// The iptables and ipset rules of a node, or of one pod.
     Render(Render),
+    /// Run files of expected verdicts.
+    Test(Test),
     /// Print the JSON schema of an output kind, or list the kinds.
     #[command(after_help = "Example:\n  policyc schema PodExplanation")]
     Schema {
@@ -202,4 +204,37 @@ pub enum RenderFormat {
     Text,
     /// For programs.
     Json,
+}
+
+/// `policyc test`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc test examples/shop/test.yaml\n  \
+    policyc test examples/*/test.yaml --junit report.xml")]
+pub struct Test {
+    /// Files of cases: flows and the verdicts expected of them. Of a directory, its `test.yaml`.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Where to write a `JUnit` report besides.
+    #[arg(long, value_name = "FILE", help = "Also write a JUnit report to this file")]
+    pub junit: Option<PathBuf>,
+    /// The form of the report on standard output.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: TestFormat,
+}
+
+/// The forms of a test report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// For people.
+    Text,
+    /// For programs; see `policyc schema TestReport`.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// `JUnit` XML.
+    #[value(help = "JUnit XML")]
+    Junit,
+    /// Test Anything Protocol, version 14.
+    Tap,
 }

@@ -25,5 +25,6 @@ pub mod schema;
 pub mod status;
 pub mod subject;
 pub mod suggest;
+pub mod test;
 pub mod text;
 pub mod yaml;

@@ -228,7 +228,7 @@ pub fn number(number: u16, protocol: Protocol, pod: Option<&Pod>) -> String {
         .into_iter()
         .flat_map(|pod| &pod.ports)
         .filter(|port| port.number.get() == number && port.protocol == protocol)
-        .filter_map(|port| port.name.as_ref().map(|name| name.as_str()))
+        .filter_map(|port| port.name.as_ref().map(policy_compiler::port::PortName::as_str))
         .collect();
     let names: Vec<&str> = names.into_iter().collect();
     match names.as_slice() {

@@ -1,6 +1,7 @@
 //! `policyc render`: the rules of a node, as the kernel is given them.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::cluster::Snapshot;
@@ -88,17 +89,18 @@ fn alone(snapshot: &Snapshot, key: &ObjectKey) -> Snapshot {
 /// comment that says what it is for.
 #[must_use]
 pub fn text(rendered: &[Rendered], families: &[Family]) -> String {
+    // Writing to a String does not fail.
     let mut out = String::new();
     for one in rendered {
         for family in families {
             let rules = one.ruleset.family(*family);
             let node = &one.node;
             if !rules.sets.is_empty() {
-                out.push_str(&format!("# node {node}, {family}: for `ipset restore`\n"));
+                let _ = writeln!(out, "# node {node}, {family}: for `ipset restore`");
                 out.push_str(&render::ipset_restore(&rules.sets));
             }
             let program = program(*family);
-            out.push_str(&format!("# node {node}, {family}: for `{program} --noflush`\n"));
+            let _ = writeln!(out, "# node {node}, {family}: for `{program} --noflush`");
             out.push_str(&render::ruleset(&one.ruleset, *family));
         }
     }

@@ -59,7 +59,7 @@ pub fn input_error(error: &InputError, sources: &Sources) -> String {
                 Some(line) => quote_line(&error.location(), style, line),
                 None => quote(&error.location(), style, sources),
             };
-            entry(Severity::Error, &format!("not YAML: {}", yaml.kind), place.as_deref(), None)
+            entry(Severity::Error, &yaml.kind.to_string(), place.as_deref(), None)
         }
         InputError::NotAnObject { diagnostic: found } => diagnostic(found, sources),
         other => entry(Severity::Error, &other.to_string(), None, None),

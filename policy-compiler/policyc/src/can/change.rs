@@ -196,8 +196,18 @@ fn ports_fit(rule: &RuleTrace) -> bool {
 
 fn cost(rule: &RuleTrace) -> Cost {
     let parts = usize::from(!peers_fit(rule)) + usize::from(!ports_fit(rule));
-    let labels = rule.peers.iter().filter_map(|peer| missed(&peer.outcome)).map(|m| m.len()).min();
-    (parts, if peers_fit(rule) { 1 } else { labels.unwrap_or(usize::MAX) })
+    let distance = rule.peers.iter().map(|peer| distance(&peer.outcome)).min();
+    (parts, if peers_fit(rule) { 1 } else { distance.unwrap_or(usize::MAX) })
+}
+
+/// How unlike the other end is to a peer: labels missed, or a weight where it is no matter of labels.
+fn distance(outcome: &PeerOutcome) -> usize {
+    match outcome {
+        PeerOutcome::Excepted { .. } | PeerOutcome::OtherNamespace { .. } => 2,
+        PeerOutcome::OutsideBlock { .. } => 5,
+        PeerOutcome::NotAPod | PeerOutcome::OtherFamily { .. } => 9,
+        other => missed(other).map_or(0, |missed| missed.len()),
+    }
 }
 
 /// The labels that a peer misses; `None` where labels would not help.

@@ -108,11 +108,12 @@ impl Port {
                 format!("the containers of {to} name {}", text::join(names, "and"))
             }
         };
-        CommandError::NotFound {
-            what: "a port",
-            name: format!("{} of {to}", self.text()),
-            nearest,
-            help: Some(help),
+        CommandError::Usage {
+            message: format!("`{to}` declares no port called `{}`", self.text()),
+            help: match nearest.first() {
+                Some(near) => Some(format!("did you mean `{near}`?")),
+                None => Some(help),
+            },
         }
     }
 }

@@ -48,7 +48,8 @@ fn answers(out: &mut String, alike: &[&Answer], connection: &Connection, layout:
         wrap(out, &line, 0, 4, layout.width);
     }
     if alike.len() > NAMED {
-        out.push_str(&format!("and {} more pairs alike\n", alike.len() - NAMED));
+        let more = alike.len() - NAMED;
+        wrap(out, &Line::plain(format!("and {more} more pairs alike")), 0, 4, layout.width);
     }
     let same = |end: fn(&Answer) -> &String| alike.iter().all(|a| end(a) == end(first));
     let from = if same(|a| &a.from) { &first.from } else { &connection.from };
@@ -71,7 +72,9 @@ pub fn half(out: &mut String, title: &str, end: &str, half: &HalfAnswer, layout:
     wrap(out, &line, 0, 4, layout.width);
     let columns = vec![Column::fixed(""), Column::wrapping(""), Column::wrapping("")];
     let mut table = Table::new(columns);
-    for policy in &half.policies {
+    // Where something else decides, what the policies would say is beside the point.
+    let policed = matches!(half.because, "ruleAllows" | "noRuleAllows" | "ruleMayAllow");
+    for policy in half.policies.iter().filter(|_| policed) {
         policy_rows(&mut table, policy, layout);
     }
     table.write(out, 2, layout.width);
@@ -193,13 +196,19 @@ fn word(decision: Outcome) -> Line {
     }
 }
 
+/// Reasons that count whatever the policies say.
+const OVERRULES: [&str; 3] = ["ownNode", "itself", "neighbourDiscovery"];
+
 /// By whom, in a few words.
 fn said(answer: &Answer, (from, to): (&str, &str)) -> String {
     let halves = [("egress", from, &answer.egress), ("ingress", to, &answer.ingress)];
     match answer.decision {
         Outcome::Allowed => match allowing(&answer.ingress).or_else(|| allowing(&answer.egress)) {
             Some(rule) => format!(" by {rule}"),
-            None => ": no policy is in the way".to_owned(),
+            None => match halves.iter().find(|(.., half)| OVERRULES.contains(&half.because)) {
+                Some((.., half)) => format!(": {}", half.summary),
+                None => ": no policy is in the way".to_owned(),
+            },
         },
         decision => {
             let deciding: Vec<String> = halves

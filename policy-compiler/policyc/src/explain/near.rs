@@ -110,7 +110,7 @@ fn nearest_of(findings: &Findings<'_>, direction: Direction, other: &Pod) -> Opt
             }
             for (_, _, trace) in findings.traces(direction, &other.key, (p, r)) {
                 for peer in &trace.peers {
-                    if peer.outcome.decision() != Decision::Denied {
+                    if peer.outcome.decision() == Decision::Allowed {
                         return None;
                     }
                     let at = ((p, r), peer.index);
@@ -210,7 +210,9 @@ fn ports(findings: &Findings<'_>, direction: Direction) -> Vec<NearMiss> {
         let Some(policy) = findings.policy(trace) else { continue };
         for (r, rule) in policy.rules(direction).iter().enumerate() {
             let listed = phrase::listed_ports(&rule.grant);
-            if listed.is_empty() {
+            let resolves = |(i, port)| findings.resolved(direction, (p, r), i, port).is_some();
+            // A name that resolves nowhere is warned of as that.
+            if !listed.iter().enumerate().any(resolves) {
                 continue;
             }
             let destinations = destinations(findings, direction, (p, r), &rule.grant);

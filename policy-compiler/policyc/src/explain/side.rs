@@ -236,13 +236,14 @@ impl<'q> Findings<'q> {
         peers.iter().enumerate().map(grant).collect()
     }
 
-    /// The one family that a block is of, where the pod speaks both.
+    /// The one family that a block is of, where the pod speaks others.
     fn only(&self, selects: &PeerSelects) -> Option<String> {
         match selects {
-            PeerSelects::Block(block) if self.families.len() > 1 => {
-                Some(Family::of_net(&block.cidr()).to_string())
+            PeerSelects::Block(block) => {
+                let family = Family::of_net(&block.cidr());
+                (self.families != [family]).then(|| family.to_string())
             }
-            _ => None,
+            PeerSelects::Pods { .. } => None,
         }
     }
 

@@ -55,7 +55,7 @@ fn header(pod: &PodSummary, layout: &Layout) -> String {
         Some(name) => format!("{name}={}/{}", port.port, port.protocol),
         None => format!("{}/{}", port.port, port.protocol),
     });
-    let parts = [
+    let facts = [
         pod.addresses.join(" "),
         pod.node.clone().unwrap_or_default(),
         if pod.template { String::new() } else { pod.phase.to_owned() },
@@ -64,7 +64,7 @@ fn header(pod: &PodSummary, layout: &Layout) -> String {
     ];
     let mut out = String::new();
     let mut line = first;
-    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+    for part in facts.into_iter().filter(|part| !part.is_empty()) {
         let part = Line::plain(format!("   {part}"));
         if line.width() + part.width() > layout.width {
             wrap(&mut out, &std::mem::take(&mut line), 0, 4, layout.width);
@@ -120,24 +120,38 @@ fn policies(out: &mut String, side: &Side, layout: &Layout) {
 }
 
 fn allowances(out: &mut String, peers: &'static str, side: &Side, layout: &Layout) {
+    let beside = allowance_table(peers, side, layout, true);
+    let fits = beside.natural_width() + 2 <= layout.width;
+    let table = if fits { beside } else { allowance_table(peers, side, layout, false) };
+    table.write(out, 2, layout.width);
+}
+
+/// The table of what is allowed, with notes in a column of their own or below what they are about.
+fn allowance_table(peers: &'static str, side: &Side, layout: &Layout, notes_beside: bool) -> Table {
     let mut table = Table::new(vec![
         Column::wrapping(peers),
         Column::wrapping("PORT"),
         Column::wrapping("BECAUSE"),
-        Column::wrapping(""),
-        Column::wrapping(""),
+        Column::fixed(""),
+        Column::fixed(""),
     ]);
     for allowance in &side.allowed {
-        let (who, notes) = allowance.peers.iter().map(peer).fold(
-            (Vec::new(), Vec::new()),
-            |(mut who, mut notes), (mut lines, note)| {
+        let (mut who, mut notes) = (Vec::new(), Vec::new());
+        for (lines, note) in allowance.peers.iter().map(peer) {
+            if notes_beside {
                 notes.resize(who.len(), Line::default());
-                who.append(&mut lines);
                 notes.push(note);
-                (who, notes)
-            },
-        );
-        let notes = if notes.iter().all(Line::is_empty) { Vec::new() } else { notes };
+                who.extend(lines);
+            } else {
+                who.extend(lines);
+                if !note.is_empty() {
+                    let mut below = Line::plain("  (");
+                    below.append(note);
+                    below.push(PLAIN, ")");
+                    who.push(below);
+                }
+            }
+        }
         table.row(vec![
             who,
             allowance.ports.iter().map(|port| Line::plain(&port.text)).collect(),
@@ -146,7 +160,7 @@ fn allowances(out: &mut String, peers: &'static str, side: &Side, layout: &Layou
             notes,
         ]);
     }
-    table.write(out, 2, layout.width);
+    table
 }
 
 fn because(allowance: &Allowance) -> Line {
@@ -230,9 +244,11 @@ fn notes(out: &mut String, explanation: &PodExplanation, layout: &Layout) {
             wrap(out, &line, 0, 2, layout.width);
         }
     }
-    if !explanation.warnings.is_empty() {
+    // Standard error has shown the others with their source lines.
+    let own: Vec<&Warning> = explanation.warnings.iter().filter(|w| !w.reported).collect();
+    if !own.is_empty() {
         out.push('\n');
-        for warning in &explanation.warnings {
+        for warning in own {
             warn(out, warning, layout);
         }
     }

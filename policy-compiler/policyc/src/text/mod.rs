@@ -47,15 +47,30 @@ impl Layout {
     pub fn place(&self, place: Option<&Place>) -> Line {
         place.map_or_else(Line::default, |place| {
             let file = place.file.strip_prefix(&self.directory).unwrap_or(&place.file);
+            let file = straight(file);
             Line::of(
                 DIM,
                 match place.line {
                     Some(line) => format!("{file}:{line}"),
-                    None => file.to_owned(),
+                    None => file,
                 },
             )
         })
     }
+}
+
+/// A path without detours: `cases/../shop/a.yaml` is `shop/a.yaml`.
+fn straight(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match (part, parts.last()) {
+            ("..", Some(last)) if !matches!(*last, "" | "." | "..") => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// The width of the terminal that standard output is, or [`DEFAULT_WIDTH`].

@@ -51,6 +51,14 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// How wide it is where nothing is wrapped.
+    #[must_use]
+    pub fn natural_width(&self) -> usize {
+        let widths = (0..self.columns.len()).map(|i| self.natural(i)).filter(|w| *w > 0);
+        let (columns, all) = widths.fold((0_usize, 0), |(n, sum), w| (n + 1, sum + w));
+        all + columns.saturating_sub(1) * GAP
+    }
+
     /// Appends the table to `out`, behind `margin` spaces and no wider than `width`, if it can be.
     pub fn write(&self, out: &mut String, margin: usize, width: usize) {
         let widths = self.widths(width.saturating_sub(margin));

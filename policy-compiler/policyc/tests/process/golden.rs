@@ -1,0 +1,74 @@
+//! What each command says, byte for byte: `golden/NAME.txt` holds the command line, standard output,
+//! standard error and the exit status. `BLESS=1` writes them anew; read the difference before
+//! committing it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::run::policyc;
+
+fn check(name: &str, line: &str) {
+    let run = policyc(line);
+    let mut shown = format!("$ policyc {line}\n{}", run.stdout);
+    if !run.stderr.is_empty() {
+        shown.push_str("--- standard error\n");
+        shown.push_str(&run.stderr);
+    }
+    let _ = writeln!(shown, "--- exit status {}", run.status);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &shown).expect("golden files can be written");
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(shown, golden, "{name} differs from {}", path.display());
+}
+
+macro_rules! golden {
+    ($($name:ident: $line:literal;)*) => {
+        $(#[test] fn $name() { check(stringify!($name), $line); })*
+    };
+}
+
+golden! {
+    explain_a_pod: "explain pod shop/cart-0 -f shop";
+    explain_a_pod_in_one_family: "explain pod shop/cart-0 -f shop -6";
+    explain_a_pod_with_open_ingress_and_a_wrong_port: "explain pod deploy/web -n shop -f shop";
+    explain_a_pod_that_nothing_selects: "explain pod obs/shell -f shop";
+    explain_a_pod_of_the_host_network: "explain pod obs/agent -f shop";
+    explain_a_finished_pod: "explain pod shop/migrate-x1 -f shop";
+    explain_pods_by_labels: "explain pod -l app -n obs -f shop";
+    explain_a_template: "explain pod shop/sts/db -f templates";
+    explain_as_json: "explain pod shop/cart-0 -f shop -o json";
+    explain_as_yaml: "explain pod sts/db -n shop -f templates -o yaml";
+    explain_under_an_invalid_policy: "explain pod shop/web -f invalid";
+    can_allowed_by_name: "can obs/shell deploy/web http -n shop -f shop";
+    can_denied_by_a_label: "can shop/api-0 shop/cart-0 8080 -f shop";
+    can_denied_by_both_halves: "can shop/web-5d9c7-h7x2p shop/cart-0 9090/udp -f shop";
+    can_from_an_excepted_address: "can 203.0.113.70 shop/cart-0 8080 -f shop";
+    can_from_an_address: "can 203.0.113.7 shop/cart-0 8080 -f shop";
+    can_from_the_own_node: "can node/node-a shop/cart-0 22 -f shop";
+    can_ping: "can shop/web-5d9c7-h7x2p shop/cart-0 icmp -f shop";
+    can_of_a_template_to_a_block: "can deploy/web sts/db 5432 -n shop -f templates";
+    can_as_json: "can shop/api-0 shop/cart-0 8080 -f shop -o json";
+    render_a_node: "render --node node-a -f shop";
+    render_a_pod: "render --pod shop/cart-0 -4 -f shop";
+    render_as_json: "render --pod shop/cart-0 -4 -f shop -o json";
+    can_denied_for_both_replicas: "can deploy/web shop/cart-0 http -n shop -f shop";
+    test_that_passes: "test cases/good.yaml";
+    test_that_fails: "test cases/good.yaml cases/wrong.yaml";
+    test_that_cannot_be_read: "test cases/misspelt.yaml cases/nowhere.yaml cases/good.yaml";
+    test_as_junit: "test cases/good.yaml cases/wrong.yaml cases/misspelt.yaml -o junit";
+    test_as_tap: "test cases/good.yaml cases/wrong.yaml cases/misspelt.yaml -o tap";
+    no_input: "explain pod shop/cart-0";
+    a_missing_file: "explain pod shop/cart-0 -f nowhere.yaml shop";
+    a_file_that_is_not_yaml: "explain pod shop/cart-0 -f broken shop";
+    a_misspelt_pod: "explain pod shop/cart-O -f shop";
+    a_pod_without_its_namespace: "explain pod cart-0 -f shop";
+    a_misspelt_port: "can obs/shell shop/cart-0 metric -f shop";
+    a_misspelt_node: "render --node node-q -f shop";
+    a_service_as_an_end: "can obs/shell svc/shop/cart 80 -f shop";
+    a_misspelt_schema: "schema PodExplanatoin";
+    the_kinds_of_schema: "schema";
+    what_was_passed_over: "can obs/shell shop/web-5d9c7-h7x2p 80 -f shop -v -4";
+}

@@ -1,0 +1,142 @@
+//! The exit statuses and the manners of the process.
+
+use std::fs;
+
+use crate::run::{fixtures, policyc, policyc_with};
+
+#[test]
+fn exit_statuses_are_as_documented() {
+    for (why, line, status) in [
+        ("allowed", "can obs/shell deploy/web http -n shop -f shop", 0),
+        ("printed", "explain pod shop/cart-0 -f shop", 0),
+        ("printed", "render -f shop", 0),
+        ("printed", "schema PodExplanation", 0),
+        ("denied", "can shop/api-0 shop/cart-0 8080 -f shop", 1),
+        ("some replicas are denied", "can sts/cart deploy/half 80 -n shop -f shop half.yaml", 1),
+        ("one of two families is denied", "can obs/shell shop/half-6 80 -f shop half.yaml", 1),
+        (
+            "-4 chooses the one that is allowed",
+            "can obs/shell shop/half-6 80 -4 -f shop half.yaml",
+            0,
+        ),
+        (
+            "-6 chooses the one that is denied",
+            "can obs/shell shop/half-6 80 -6 -f shop half.yaml",
+            1,
+        ),
+        ("cannot tell", "can deploy/web sts/db 5432 -n shop -f templates", 3),
+        ("usage", "can shop/api-0", 2),
+        ("usage", "frobnicate", 2),
+        ("usage", "can obs/shell shop/cart-0 0 -f shop", 2),
+        ("usage", "explain pod shop/cart-0 -4 -6 -f shop", 2),
+        ("no input", "can obs/shell shop/cart-0 80", 2),
+        ("no such file", "explain pod shop/cart-0 -f nowhere.yaml", 2),
+        ("no such file besides others", "explain pod shop/cart-0 -f shop nowhere.yaml", 2),
+        ("not YAML", "can obs/shell shop/cart-0 80 -f shop broken/bad.yaml", 2),
+        ("no Kubernetes object", "explain pod shop/cart-0 -f shop no-object.yaml", 2),
+        ("a pod that is not there", "explain pod shop/nobody -f shop", 2),
+        ("a workload that is not there", "explain pod deploy/cart -n shop -f shop", 2),
+        ("labels that nobody has", "explain pod -l app=nobody -n shop -f shop", 2),
+        ("a node that is not there", "can node/nowhere shop/cart-0 80 -f shop", 2),
+        ("a port name that is not there", "can obs/shell shop/cart-0 nothing -f shop", 2),
+        ("an invalid policy selects the pod", "explain pod shop/web -f invalid", 2),
+        ("an invalid policy selects an end", "can shop/cart shop/web 8080 -f invalid", 2),
+        ("an invalid policy selects the source", "can shop/web shop/cart 8080 -f invalid", 2),
+        ("an invalid policy selects another pod", "explain pod shop/cart -f invalid", 0),
+        ("render takes an invalid policy as the node does", "render -f invalid node.yaml", 0),
+        ("cases passed", "test cases/good.yaml", 0),
+        ("a case failed", "test cases/good.yaml cases/wrong.yaml", 1),
+        ("a case file that is not there", "test cases/good.yaml cases/nowhere.yaml", 2),
+        ("a case file that breaks the format", "test cases/wrong.yaml cases/misspelt.yaml", 2),
+        ("2 before 3", "can deploy/web sts/db 5432 -n shop -f templates nowhere.yaml", 2),
+        ("2 before 1", "can shop/api-0 shop/cart-0 8080 -f shop nowhere.yaml", 2),
+        ("3 before 1", "can deploy/web -n shop sts/db 5432 -f templates denied.yaml", 3),
+    ] {
+        let run = policyc(line);
+        assert_eq!(run.status, status, "{why}: {line}\n{}{}", run.stdout, run.stderr);
+    }
+}
+
+#[test]
+fn an_invalid_policy_is_reported_and_the_answer_printed_all_the_same() {
+    let run = policyc("can shop/cart shop/web 8080 -f invalid");
+    assert!(run.stdout.contains("ALLOWED by shop/web ingress[1]"), "{}", run.stdout);
+    assert!(run.stderr.contains("policy.yaml:17:5"), "{}", run.stderr);
+    assert!(run.stderr.contains("did you mean `from`"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_read_is_answered_beside_what_is_not() {
+    let run = policyc("explain pod shop/cart-0 -f shop nowhere.yaml");
+    assert!(run.stdout.starts_with("Pod shop/cart-0"), "{}", run.stdout);
+    assert!(run.stderr.starts_with("error: nowhere.yaml: no such file"), "{}", run.stderr);
+}
+
+#[test]
+fn standard_input_is_a_file_too() {
+    let text = fs::read_to_string(fixtures().join("invalid/policy.yaml")).expect("the fixture");
+    let run = policyc_with("explain pod shop/cart -f -", &text, &[]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(run.stdout.starts_with("Pod shop/cart   10.0.0.2"), "{}", run.stdout);
+}
+
+#[test]
+fn a_junit_report_goes_to_a_file_beside_the_text() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("report.xml");
+    let run = policyc(&format!("test cases/wrong.yaml --junit {}", path.display()));
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert_eq!(run.stdout, policyc("test cases/wrong.yaml").stdout);
+    let written = fs::read_to_string(path).expect("the report");
+    assert_eq!(written, policyc("test cases/wrong.yaml -o junit").stdout);
+    let run = policyc("test cases/good.yaml --junit nowhere/report.xml");
+    assert_eq!(run.status, 2);
+    assert!(run.stderr.starts_with("error: cannot write the JUnit report nowhere/report.xml: "));
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask() {
+    let escape = |line: &str, environment: &[(&str, &str)]| {
+        policyc_with(line, "", environment).stdout.contains('\u{1b}')
+    };
+    let line = "explain pod shop/cart-0 -f shop";
+    assert!(!escape(line, &[]), "a pipe is no terminal");
+    assert!(escape(&format!("{line} --color always"), &[]), "asked for");
+    assert!(!escape(&format!("{line} --color never"), &[("CLICOLOR_FORCE", "1")]), "refused");
+    assert!(!escape(line, &[("NO_COLOR", "1")]), "NO_COLOR");
+}
+
+#[test]
+fn no_line_is_wider_than_the_page() {
+    for line in [
+        "explain pod shop/cart-0 -f shop",
+        "explain pod deploy/web -n shop -f shop",
+        "explain pod sts/db -n shop -f templates",
+        "can shop/web-5d9c7-h7x2p shop/cart-0 9090/udp -f shop",
+    ] {
+        for row in policyc(line).stdout.lines() {
+            assert!(row.chars().count() <= 100, "{line}: {row}");
+        }
+    }
+}
+
+#[test]
+fn the_order_of_the_input_changes_nothing() {
+    let one = policyc("explain pod shop/cart-0 -f shop/cluster.yaml shop/policies.yaml");
+    let other = policyc("explain pod shop/cart-0 -f shop/policies.yaml -f shop/cluster.yaml");
+    assert_eq!(one.stdout, other.stdout);
+}
+
+#[test]
+fn every_command_has_an_example_and_every_shell_a_completion() {
+    for command in ["explain pod", "can", "render", "test", "schema", "completions"] {
+        let help = policyc(&format!("{command} --help"));
+        assert_eq!(help.status, 0);
+        assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = policyc(&format!("completions {shell}"));
+        assert_eq!(script.status, 0);
+        assert!(script.stdout.contains("explain"), "{shell}");
+    }
+}
