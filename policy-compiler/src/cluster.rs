@@ -232,7 +232,7 @@ pub struct Service {
 /// Everything that verdicts are computed from, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The declared namespaces. One that is only mentioned exists too: see [`Snapshot::namespace`].
+    /// The declared namespaces. One that is only mentioned exists too: see [`Snapshot::namespace_labels`].
     pub namespaces: BTreeMap<NamespaceName, Namespace>,
     /// The pods.
     pub pods: BTreeMap<ObjectKey, Pod>,

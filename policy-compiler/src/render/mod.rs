@@ -1,6 +1,6 @@
 //! Writes rulesets in the syntax of iptables-restore and ipset restore, which nothing else knows.
 //!
-//! Output is deterministic and ends in a newline. Nothing here can fail: what a [`Rule`] can hold
+//! Output is deterministic and ends in a newline. Nothing here can fail: what a [`Rule`](crate::ruleset::Rule) can hold
 //! can be written, and no name or comment needs more than quoting.
 
 mod ipset;

@@ -7,7 +7,7 @@
 //!
 //! A ruleset that the kernel or `iptables-restore` would refuse has no behaviour; the packet then
 //! ends in [`Outcome::Malformed`] at the first rule found so, and nothing here panics. Only rules that
-//! the packet comes by are looked at: [`check`] looks at all of them.
+//! the packet comes by are looked at: [`check()`] looks at all of them.
 //!
 //! ```text
 //! Flow ── journey ──> Hop (node, Packet) ── simulate(Ruleset of that node) ──> Fate
