@@ -31,6 +31,7 @@ under_both_backends!(
     a_file_that_breaks_keeps_what_it_held_and_one_broken_from_the_start_stops_the_start,
     a_failure_in_one_family_does_not_stop_the_other_and_is_made_good,
     a_rule_that_the_kernel_refuses_stops_no_other_and_denies,
+    policies_that_go_and_come_back_at_once_are_in_force,
 );
 
 fn an_edit_is_applied_and_cleanup_leaves_only_what_others_wrote(backend: &'static str) {
@@ -156,6 +157,28 @@ fn a_failure_in_one_family_does_not_stop_the_other_and_is_made_good(backend: &'s
     std::fs::remove_file(broken).unwrap();
     policyd.await_lines("INFO ready ", 1);
     assert!(node.table("ip6tables", backend).contains("--dport 443 "));
+}
+
+fn policies_that_go_and_come_back_at_once_are_in_force(backend: &'static str) {
+    let node = Node::new(backend);
+    let policy = allow("web", "a", "b", 80);
+    node.write("pods.yaml", PODS).write("policy.yaml", &policy);
+    let mut policyd = node.start();
+    policyd.await_lines("INFO ready ", 1);
+    let tables = node.table("iptables", backend);
+    for round in 1..=3 {
+        std::fs::remove_file(node.source().join("policy.yaml")).unwrap();
+        policyd.await_lines("INFO applied ", 2 * round);
+        assert!(!node.tables().contains("10.244.1.10"), "{}", node.tables());
+        // The kernel may still hold the sets that were given up a moment ago.
+        node.write("policy.yaml", &policy);
+        policyd.await_lines("INFO applied ", 2 * round + 1);
+        let again = node.table("iptables", backend);
+        assert_eq!(again.lines().count(), tables.lines().count(), "{again}");
+        assert!(node.sets().contains("add npc4-iso 10.244.1.10\n"), "{}", node.sets());
+        assert!(!node.sets().contains("swap"), "{}", node.sets());
+    }
+    assert!(!policyd.log().contains("failed"), "{}", policyd.log());
 }
 
 fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static str) {
