@@ -61,7 +61,7 @@ pub(crate) const NUMBERS: [u16; 8] = [1, 53, 80, 81, 443, 8080, 9090, 65535];
 
 const APPS: [&str; 3] = ["a", "b", "c"];
 const TIERS: [&str; 2] = ["fe", "be"];
-const PORT_NAMES: [&str; 3] = ["http", "dns", "metrics"];
+const PORT_NAMES: [&str; 4] = ["http", "http", "dns", "metrics"];
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -130,7 +130,7 @@ fn selector(
     prop_oneof![
         2 => Just(Selector::everything()),
         4 => requirement(keys).prop_map(|one| Selector::new([one])),
-        1 => vec(requirement(keys), 2).prop_map(Selector::new),
+        3 => vec(requirement(keys), 2).prop_map(Selector::new),
     ]
 }
 
@@ -145,7 +145,7 @@ fn container_port() -> impl Strategy<Value = ContainerPort> {
 }
 
 pub(crate) fn protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![3 => Just(Protocol::Tcp), 2 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
+    prop_oneof![6 => Just(Protocol::Tcp), 2 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
 }
 
 fn number() -> impl Strategy<Value = NonZeroU16> {
@@ -205,8 +205,9 @@ pub(crate) fn pod() -> impl Strategy<Value = Pod> {
 
 fn net() -> impl Strategy<Value = IpNet> {
     let length = prop_oneof![
-        3 => 0..=100_u8,
-        1 => select(&[0_u8, 1, 99, 100]),
+        2 => 0..=100_u8,
+        2 => 0..=40_u8,
+        1 => select(&[0_u8, 4, 97, 99, 100]),
     ];
     (select(known_addresses()), length).prop_map(|(address, percent)| {
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -241,7 +242,7 @@ fn port() -> impl Strategy<Value = PortMatch> {
         2 => (number(), number()).prop_map(|(a, b)| {
             PortNumbers::Range(PortRange::new(a.min(b), a.max(b)).unwrap())
         }),
-        3 => select(&PORT_NAMES).prop_map(|name| PortNumbers::Named(PortName::new(name).unwrap())),
+        5 => select(&PORT_NAMES).prop_map(|name| PortNumbers::Named(PortName::new(name).unwrap())),
     ];
     (protocol(), numbers).prop_map(|(protocol, numbers)| PortMatch {
         protocol,

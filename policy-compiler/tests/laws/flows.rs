@@ -135,15 +135,16 @@ pub(crate) fn sketch() -> impl Strategy<Value = Sketch> {
 pub(crate) fn ports_spoken_of(snapshot: &Snapshot) -> Vec<Traffic> {
     let mut ports = BTreeSet::new();
     let declared: Vec<&ContainerPort> = snapshot.pods.values().flat_map(|pod| &pod.ports).collect();
-    let rules = snapshot.policies.values().flat_map(|p| p.ingress.iter().chain(&p.egress));
+    let rules =
+        snapshot.policies.values().flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
     for rule in rules {
-        let Grant::Traffic { ports: Ports::Listed(list), .. } = &rule.grant else { continue };
-        for port in list {
-            let numbers = match &port.numbers {
+        let Grant::Traffic { ports: Ports::Listed(items), .. } = &rule.grant else { continue };
+        for item in items {
+            let numbers = match &item.numbers {
                 PortNumbers::Any => vec![80],
                 PortNumbers::Range(range) => {
-                    let (first, last) = (range.first().get(), range.last().get());
-                    vec![first, last, last.saturating_add(1)]
+                    let last = range.last().get();
+                    vec![range.first().get(), last, last.saturating_add(1)]
                 }
                 PortNumbers::Named(name) => declared
                     .iter()
@@ -152,7 +153,7 @@ pub(crate) fn ports_spoken_of(snapshot: &Snapshot) -> Vec<Traffic> {
                     .collect(),
             };
             ports.extend(
-                numbers.into_iter().map(|n| Traffic::Port { protocol: port.protocol, port: n }),
+                numbers.into_iter().map(|n| Traffic::Port { protocol: item.protocol, port: n }),
             );
         }
     }

@@ -32,7 +32,7 @@ fn flows(snapshot: &Snapshot, options: &Options, sketches: &[Sketch]) -> Vec<Flo
 }
 
 proptest! {
-    #![proptest_config(config("law"))]
+    #![proptest_config(config("law", 6_000))]
 
     #[test]
     fn the_simulated_rulesets_decide_every_flow_as_evaluate_does(

@@ -1,10 +1,12 @@
 //! Names keep apart what is apart, and every ruleset is one that the kernel takes.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use policy_compiler::cidr::Family;
+use ipnet::IpNet;
+use policy_compiler::cidr::{Family, IpBlock};
 use policy_compiler::cluster::{Addresses, Age, Phase, Pod, Snapshot};
 use policy_compiler::compile::compile;
 use policy_compiler::config::NodeConfig;
@@ -21,7 +23,7 @@ use policy_compiler::port::Protocol;
 use policy_compiler::ruleset::{
     ChainName, FamilyRules, Match, Rule as ChainRule, Ruleset, SetRole, Target,
 };
-use policy_compiler::selector::Selector;
+use policy_compiler::selector::{Operator, Requirement, Selector};
 use policy_compiler::simulate::{Outcome, simulate_half};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -73,10 +75,9 @@ fn pod(key: &ObjectKey, number: u16) -> Pod {
     let [high, low] = number.to_be_bytes();
     let mut addresses = Addresses::default();
     addresses.offer(IpAddr::V4(Ipv4Addr::new(10, 9, high, low)));
-    let name = &key.name.as_str()[..key.name.as_str().len().min(60)];
     Pod {
         key: key.clone(),
-        labels: Labels::from_iter([("pod", name)]),
+        labels: Labels::from_iter([("number", number.to_string().as_str())]),
         node: Some(node_name("n1")),
         host_network: false,
         phase: Phase::Running,
@@ -90,37 +91,51 @@ fn pod(key: &ObjectKey, number: u16) -> Pod {
     }
 }
 
-/// Lets the pods of its namespace in on one port alone, and out on the same.
-fn policy(key: &ObjectKey, number: u16) -> Policy {
-    let peer = Peer {
-        selects: PeerSelects::Pods {
-            namespaces: NamespaceScope::Own,
-            pods: Selector::everything(),
-        },
-        location: Location::default(),
-    };
-    let port = PortMatch {
-        protocol: Protocol::Tcp,
-        numbers: PortNumbers::single(NonZeroU16::new(number).unwrap()),
-        location: Location::default(),
-    };
-    let rule = Rule {
+fn grant(selects: PeerSelects, protocol: Protocol, number: u16) -> Rule {
+    let location = Location::default;
+    let numbers = PortNumbers::single(NonZeroU16::new(number).unwrap());
+    Rule {
         grant: Grant::Traffic {
-            peers: Peers::Listed(vec![peer]),
-            ports: Ports::Listed(vec![port]),
+            peers: Peers::Listed(vec![Peer { selects, location: location() }]),
+            ports: Ports::Listed(vec![PortMatch { protocol, numbers, location: location() }]),
         },
-        location: Location::default(),
+        location: location(),
+    }
+}
+
+/// Lets the pods of its namespace into the pod of that number on the port of that number alone, and
+/// out on the same; with enough besides, the same for all, that the body is one that pods share.
+fn policy(key: &ObjectKey, number: u16) -> Policy {
+    let own = PeerSelects::Pods { namespaces: NamespaceScope::Own, pods: Selector::everything() };
+    let besides = (1..=4).map(|last| {
+        let net = IpNet::from(IpAddr::from([203, 0, 113, last]));
+        let block = IpBlock::new(net, Vec::new()).unwrap();
+        grant(PeerSelects::Block(block), Protocol::Udp, last.into())
+    });
+    let rules: Vec<Rule> =
+        std::iter::once(grant(own, Protocol::Tcp, number)).chain(besides).collect();
+    let the_number = Requirement {
+        key: Arc::from("number"),
+        operator: Operator::In([Arc::from(number.to_string())].into()),
     };
     Policy {
         key: key.clone(),
-        pod_selector: Selector::everything(),
+        pod_selector: Selector::new([the_number]),
         isolates_ingress: true,
         isolates_egress: true,
-        ingress: vec![rule.clone()],
-        egress: vec![rule],
+        ingress: rules.clone(),
+        egress: rules,
         flawed: false,
         location: Location::default(),
     }
+}
+
+/// The address with each bit of `bits` three places from the next, which makes a tree of strides of
+/// three as deep as there are bits.
+fn stretched(bits: u32) -> Ipv6Addr {
+    let spread =
+        |bits: u32| (0..32).fold(0_u128, |sum, i| sum | u128::from(bits >> i & 1) << (3 * i));
+    Ipv6Addr::from(0xfd << 120 | spread(bits))
 }
 
 /// How many chains of one kind there are: a pod's, a body, an inner one of a tree.
@@ -192,7 +207,7 @@ fn assert_loadable(ruleset: &Ruleset) {
 }
 
 proptest! {
-    #![proptest_config(config("names"))]
+    #![proptest_config(config("names", 2_000))]
 
     #[test]
     fn pods_and_definitions_never_share_a_name(keys in keys()) {
@@ -219,7 +234,7 @@ proptest! {
                         continue;
                     }
                     let packet = Packet::opening(address(from), address(to), Traffic::tcp(*port));
-                    let granted = from.namespace == to.namespace && of.namespace == to.namespace;
+                    let granted = from.namespace == to.namespace && of == to;
                     let outcome = simulate_half(&compiled.ruleset, Direction::Ingress, &packet);
                     prop_assert_eq!(outcome == Outcome::Passes, granted, "{} -> {} on {}", from, to, port);
                 }
@@ -234,36 +249,36 @@ proptest! {
 
     #[test]
     fn a_tree_over_many_addresses_is_never_nested_too_deep(
-        seeds in vec((any::<u32>(), 0..32_u8), 1..120),
+        base in any::<u32>(),
+        branches in vec((0..32_u8, any::<u32>()), 1..120),
     ) {
-        // Addresses that share prefixes of every length, which makes trees as deep as they get.
-        let mut before = 0_u32;
-        let mut addresses = BTreeSet::new();
-        for (bits, shared) in seeds {
-            let mask = u32::MAX >> shared;
-            before = before & !mask | bits & mask;
-            addresses.insert(Ipv4Addr::from(before));
-        }
+        // Addresses that leave the way to one of them at every depth.
+        let all: BTreeSet<u32> = branches
+            .into_iter()
+            .map(|(at, below)| base ^ 1 << at ^ below & ((1 << at) - 1))
+            .collect();
         let mut snapshot = Snapshot::default();
-        for (number, address) in (1..).zip(&addresses) {
+        for (number, bits) in (1..).zip(&all) {
             let key = ObjectKey::new("x", &format!("p{number}")).unwrap();
-            let mut pod = pod(&key, number);
-            pod.addresses = Addresses { v4: Some(*address), v6: Some(address.to_ipv6_mapped()) };
-            snapshot.pods.insert(key, pod);
+            let addresses =
+                Addresses { v4: Some(Ipv4Addr::from(*bits)), v6: Some(stretched(*bits)) };
+            snapshot.pods.insert(key.clone(), Pod { addresses, ..pod(&key, number) });
         }
-        let deny = Policy { egress: Vec::new(), ingress: Vec::new(), ..policy(&ObjectKey::new("x", "deny").unwrap(), 1) };
+        let deny = Policy {
+            pod_selector: Selector::everything(),
+            ingress: Vec::new(),
+            egress: Vec::new(),
+            ..policy(&ObjectKey::new("x", "deny").unwrap(), 1)
+        };
         snapshot.policies.insert(deny.key.clone(), deny);
         let ruleset = compile(&snapshot, &NodeConfig::new(node_name("n1"))).ruleset;
         assert_loadable(&ruleset);
-        let outside = Ipv4Addr::new(203, 0, 113, 7);
-        for address in addresses {
+        let outside = base ^ u32::MAX;
+        for bits in all.into_iter().filter(|bits| *bits != outside) {
             for (source, destination) in [
-                (IpAddr::V4(address), IpAddr::V4(outside)),
-                (IpAddr::V6(address.to_ipv6_mapped()), IpAddr::V6(outside.to_ipv6_mapped())),
+                (IpAddr::from(Ipv4Addr::from(bits)), IpAddr::from(Ipv4Addr::from(outside))),
+                (IpAddr::from(stretched(bits)), IpAddr::from(stretched(outside))),
             ] {
-                if source == destination {
-                    continue;
-                }
                 let out = Packet::opening(source, destination, Traffic::tcp(80));
                 let back = Packet::opening(destination, source, Traffic::tcp(80));
                 let denied = |direction, packet| {

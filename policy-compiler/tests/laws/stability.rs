@@ -16,14 +16,11 @@ use crate::flows::options;
 
 /// The ruleset as text, both families.
 fn text(ruleset: &Ruleset) -> String {
-    Family::ALL
-        .into_iter()
-        .map(|family| {
-            let rules = render::ruleset(ruleset, family);
-            let sets = render::ipset_restore(&ruleset.family(family).sets);
-            format!("{rules}\n{sets}\n")
-        })
-        .collect()
+    let texts = Family::ALL.map(|family| {
+        let sets = render::ipset_restore(&ruleset.family(family).sets);
+        [render::ruleset(ruleset, family), sets].concat()
+    });
+    texts.concat()
 }
 
 fn events(snapshot: &Snapshot) -> Vec<Event> {
@@ -67,7 +64,7 @@ fn shuffle_policy(policy: &mut Policy, keys: &[u32]) {
 }
 
 proptest! {
-    #![proptest_config(config("stability"))]
+    #![proptest_config(config("stability", 2_000))]
 
     #[test]
     fn the_order_of_objects_and_of_what_they_list_does_not_show(

@@ -17,12 +17,13 @@ use policy_compiler::ruleset::{FamilyRules, Generation, Match, Ruleset, SetName,
 use policy_compiler::simulate::{self, DEFAULT_BRIDGE, Outcome, simulate_half};
 use policy_compiler::update::{Event, Step};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::cluster::{cluster, known_addresses, namespace, node, pod, pod_labels, policy, rule};
 use crate::config;
-use crate::flows::{Options, family, options, traffic};
+use crate::flows::{Options, family, options, ports_spoken_of, traffic};
 
 /// Something that happens, before the objects that it happens to are known.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn nth<'m, K, V>(map: &'m BTreeMap<K, V>, index: &Index) -> Option<(&'m K, &'m V)> {
+fn nth<K, V>(map: &BTreeMap<K, V>, index: Index) -> Option<(&K, &V)> {
     map.iter().nth(index.index(map.len().max(1)))
 }
 
@@ -77,12 +78,12 @@ impl Change {
         let found: Option<Vec<Event>> = match self {
             Change::Pod(pod) => Some(vec![applied(pod.clone())]),
             Change::PodGone(index) => {
-                nth(&now.pods, index).map(|(key, _)| vec![Event::PodDeleted(key.clone())])
+                nth(&now.pods, *index).map(|(key, _)| vec![Event::PodDeleted(key.clone())])
             }
-            Change::Relabelled(index, labels) => nth(&now.pods, index)
+            Change::Relabelled(index, labels) => nth(&now.pods, *index)
                 .map(|(_, pod)| vec![applied(Pod { labels: labels.clone(), ..pod.clone() })]),
             Change::Inherits(from, to, ends) => {
-                nth(&now.pods, from).zip(nth(&now.pods, to)).map(|((key, from), (_, to))| {
+                nth(&now.pods, *from).zip(nth(&now.pods, *to)).map(|((key, from), (_, to))| {
                     let leaves = if *ends {
                         applied(Pod { phase: Phase::Finished, ..from.clone() })
                     } else {
@@ -98,10 +99,10 @@ impl Change {
             }
             Change::Policy(policy) => Some(vec![Event::PolicyApplied(Box::new(policy.clone()))]),
             Change::PolicyGone(index) => {
-                nth(&now.policies, index).map(|(key, _)| vec![Event::PolicyDeleted(key.clone())])
+                nth(&now.policies, *index).map(|(key, _)| vec![Event::PolicyDeleted(key.clone())])
             }
             Change::RuleEdited(index, place, rule) => {
-                nth(&now.policies, index).map(|(_, policy)| {
+                nth(&now.policies, *index).map(|(_, policy)| {
                     let mut policy = policy.clone();
                     for rules in [&mut policy.ingress, &mut policy.egress] {
                         if !rules.is_empty() {
@@ -112,18 +113,18 @@ impl Change {
                     vec![Event::PolicyApplied(Box::new(policy))]
                 })
             }
-            Change::SelectorTaken(to, from) => {
-                nth(&now.policies, to).zip(nth(&now.policies, from)).map(|((_, to), (_, from))| {
+            Change::SelectorTaken(to, from) => nth(&now.policies, *to)
+                .zip(nth(&now.policies, *from))
+                .map(|((_, to), (_, from))| {
                     let pod_selector = from.pod_selector.clone();
                     vec![Event::PolicyApplied(Box::new(Policy { pod_selector, ..to.clone() }))]
-                })
-            }
+                }),
             Change::Namespace(namespace) => Some(vec![Event::NamespaceApplied(namespace.clone())]),
-            Change::NamespaceGone(index) => nth(&now.namespaces, index)
+            Change::NamespaceGone(index) => nth(&now.namespaces, *index)
                 .map(|(name, _)| vec![Event::NamespaceDeleted(name.clone())]),
             Change::Node(node) => Some(vec![Event::NodeApplied(node.clone())]),
             Change::NodeGone(index) => {
-                nth(&now.nodes, index).map(|(name, _)| vec![Event::NodeDeleted(name.clone())])
+                nth(&now.nodes, *index).map(|(name, _)| vec![Event::NodeDeleted(name.clone())])
             }
             Change::Relisted(snapshot) => Some(vec![Event::Relisted(Box::new(snapshot.clone()))]),
         };
@@ -139,6 +140,8 @@ struct Probe {
     anywhere: u8,
     family: Family,
     traffic: Traffic,
+    /// Which of the ports that rules speak of to ask for instead.
+    spoken_of: Option<Index>,
     syn: bool,
     bridged: bool,
     state: ConnState,
@@ -151,13 +154,16 @@ fn probe() -> impl Strategy<Value = Probe> {
         1 => Just(ConnState::Established),
     ];
     let how = (0..10_u8, prop::bool::weighted(0.9), any::<bool>());
-    (any::<Index>(), any::<Index>(), how, family(), traffic(), state).prop_map(
-        |(from, to, (anywhere, syn, bridged), family, traffic, state)| Probe {
+    let ends = (any::<Index>(), any::<Index>());
+    let spoken_of = option::weighted(0.7, any::<Index>());
+    (ends, how, family(), traffic(), spoken_of, state).prop_map(
+        |((from, to), (anywhere, syn, bridged), family, traffic, spoken_of, state)| Probe {
             from,
             to,
             anywhere,
             family,
             traffic,
+            spoken_of,
             syn,
             bridged,
             state,
@@ -167,7 +173,7 @@ fn probe() -> impl Strategy<Value = Probe> {
 
 impl Probe {
     /// The packet, mostly between addresses that some pod has.
-    fn packet(&self, in_use: &BTreeSet<IpAddr>) -> Packet {
+    fn packet(&self, in_use: &BTreeSet<IpAddr>, ports: &[Traffic]) -> Packet {
         let known: Vec<IpAddr> = known_addresses();
         let pick = |index: &Index, anywhere: bool| {
             let pool: Vec<IpAddr> = if anywhere {
@@ -183,12 +189,16 @@ impl Probe {
         };
         let source = pick(&self.from, self.anywhere == 0);
         let destination = pick(&self.to, self.anywhere == 1);
+        let traffic = match self.spoken_of {
+            Some(index) if !ports.is_empty() => *index.get(ports),
+            _ => self.traffic,
+        };
         let bridge = InterfaceName::new(DEFAULT_BRIDGE).unwrap();
         Packet {
             syn: self.syn,
             state: self.state,
             path: Path::Forwarded { from: self.bridged.then_some(bridge), bridged: self.bridged },
-            ..Packet::opening(source, destination, self.traffic)
+            ..Packet::opening(source, destination, traffic)
         }
     }
 }
@@ -245,6 +255,17 @@ fn referred(ruleset: &Ruleset) -> BTreeSet<&SetName> {
             _ => None,
         })
         .collect()
+}
+
+/// Where a step stands in an update: what is needed first, what is no longer needed last.
+fn place(step: &Step) -> u8 {
+    match step {
+        Step::CreateSets(_) => 0,
+        Step::AddMembers(_) => 1,
+        Step::ReplaceChains(_) => 2,
+        Step::RemoveMembers(_) => 3,
+        Step::DestroySets(_) => 4,
+    }
 }
 
 /// The step as the kernel may do it: sets one after another.
@@ -320,14 +341,17 @@ impl Node1 {
                 pods.any(|pod| pod.addresses.iter().any(|own| own == *address))
             })
             .collect();
+        let ports = ports_spoken_of(self.engine.snapshot());
         let packets: Vec<(Packet, [bool; 2], [bool; 2])> = probes
             .iter()
-            .map(|probe| probe.packet(&in_use))
+            .map(|probe| probe.packet(&in_use, &ports))
             .map(|packet| {
                 let (old, new) = (halves(&before, &packet), halves(&after, &packet));
                 (packet, old, new)
             })
             .collect();
+        let order: Vec<u8> = update.steps.iter().map(place).collect();
+        assert!(order.is_sorted(), "steps out of order: {order:?}");
         for step in update.steps.iter().flat_map(pieces) {
             assert_possible(&self.kernel, &step, self.started);
             self.kernel.carry_out(&step);
@@ -375,7 +399,7 @@ fn elsewhere(generation: u32) -> Generation {
 }
 
 proptest! {
-    #![proptest_config(config("steps"))]
+    #![proptest_config(config("steps", 3_000))]
 
     #[test]
     fn every_step_leaves_each_half_as_it_was_or_as_it_will_be(
@@ -384,7 +408,7 @@ proptest! {
         again in vec(change(), 0..4),
         options in options(),
         generation in 0..=Generation::LIMIT,
-        probes in vec(probe(), 64),
+        probes in vec(probe(), 96),
     ) {
         let mut node = Node1::over(Ruleset::default(), &options, Generation(generation));
         node.engine.apply(Event::Relisted(Box::new(first)));
@@ -404,7 +428,9 @@ proptest! {
             let events = change.events(&snapshot);
             let mut world = Engine::new(options.on("n1"), Generation(0));
             world.apply(Event::Relisted(Box::new(snapshot)));
-            events.into_iter().for_each(|event| world.apply(event));
+            for event in events {
+                world.apply(event);
+            }
             snapshot = world.snapshot().clone();
         }
         next.engine.apply(Event::Relisted(Box::new(snapshot)));
