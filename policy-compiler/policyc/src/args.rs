@@ -22,8 +22,14 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Colour: on a terminal (unless `NO_COLOR` is set), always, or never.
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// When to colour: auto (on a terminal, unless `NO_COLOR` is set), always, never.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub color: Color,
     /// Say more: which kinds of objects were passed over, and how many.
     #[arg(short, long, global = true)]
@@ -118,7 +124,7 @@ pub enum Format {
     Text,
     /// For programs; see `policyc schema`.
     Json,
-    /// The same as YAML.
+    /// As JSON, in YAML.
     Yaml,
 }
 
@@ -126,7 +132,7 @@ pub enum Format {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     policyc explain pod shop/cart-0 -f examples/shop\n  \
-    policyc explain pod deploy/web -n shop -f base.yaml policies/\n  \
+    policyc explain pod deploy/web -n shop -f examples/shop\n  \
     kubectl get pods,ns,netpol,nodes -A -o yaml | policyc explain pod -l app=web -n shop -f -")]
 pub struct ExplainPod {
     /// NAMESPACE/NAME or NAME of a pod, or a workload: deploy/NAME, sts/, ds/, rs/, job/, cronjob/
@@ -150,10 +156,10 @@ pub struct ExplainPod {
 /// `policyc can`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-    policyc can shop/web-0 shop/cart-0 8080 -f examples/shop\n  \
-    policyc can deploy/web sts/cart http/TCP -n shop -f base.yaml\n  \
+    policyc can shop/web shop/cart-0 8080 -f examples/shop\n  \
+    policyc can deploy/api sts/db pg/TCP -n shop -f examples/shop\n  \
     policyc can shop/cart-0 203.0.113.7 443/TCP -f examples/shop\n  \
-    policyc can node/node-b shop/cart-0 icmp -f examples/shop")]
+    policyc can node/node-a shop/cart-0 icmp -f examples/shop")]
 pub struct Can {
     /// Who opens the connection: a pod, a workload, an address, or node/NAME.
     pub from: String,
@@ -230,7 +236,7 @@ pub enum TestFormat {
     Text,
     /// For programs; see `policyc schema TestReport`.
     Json,
-    /// The same as YAML.
+    /// As JSON, in YAML.
     Yaml,
     /// `JUnit` XML.
     #[value(help = "JUnit XML")]

@@ -1,6 +1,6 @@
 //! How policies, peers, ports and misses are put into words, the same in every command.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::cluster::{METADATA_NAME_LABEL, Pod, Snapshot};
 use policy_compiler::name::{NamespaceName, ObjectKey};
@@ -301,29 +301,31 @@ pub fn workload_of(pod: &Pod) -> (String, String, String) {
 /// `pods` folded by workload, in the order of their names.
 #[must_use]
 pub fn groups(pods: &BTreeSet<ObjectKey>, snapshot: &Snapshot) -> Vec<Group> {
-    let mut members: std::collections::BTreeMap<_, Vec<&Pod>> = std::collections::BTreeMap::new();
+    let mut members: BTreeMap<_, (Vec<&Pod>, Vec<&Pod>)> = BTreeMap::new();
     for pod in pods.iter().filter_map(|key| snapshot.pods.get(key)) {
-        members.entry(workload_of(pod)).or_default().push(pod);
+        members.entry(workload_of(pod)).or_default().0.push(pod);
     }
-    members
-        .into_iter()
-        .map(|(workload, pods)| {
-            let all = snapshot.pods.values().filter(|p| p.is_live() && workload_of(p) == workload);
-            let of = replicas(all);
-            let (namespace, name, kind) = workload;
+    for pod in snapshot.pods.values().filter(|pod| pod.is_live()) {
+        if let Some((_, all)) = members.get_mut(&workload_of(pod)) {
+            all.push(pod);
+        }
+    }
+    let group =
+        |((namespace, name, kind), (pods, all)): ((String, String, String), (Vec<&Pod>, _))| {
+            let named = pods.iter().filter(|pod| !pod.template);
             Group {
                 name: format!("{namespace}/{name}"),
                 kind,
-                count: replicas(pods.iter().copied()),
-                of,
-                pods: pods.iter().filter(|p| !p.template).map(|p| p.key.to_string()).collect(),
+                pods: named.map(|pod| pod.key.to_string()).collect(),
+                count: replicas(pods),
+                of: replicas(all),
             }
-        })
-        .collect()
+        };
+    members.into_iter().map(group).collect()
 }
 
 /// How many pods these are: the ones that exist, or as many as a template is to make.
-fn replicas<'a>(pods: impl Iterator<Item = &'a Pod>) -> u32 {
+fn replicas(pods: Vec<&Pod>) -> u32 {
     let (mut existing, mut templated) = (0, 0);
     for pod in pods {
         if pod.template {

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy_compiler::cluster::Pod;
 use policy_compiler::flow::{End, Traffic};
 use policy_compiler::name::ObjectKey;
-use policy_compiler::policy::{Direction, Grant, Peer, PeerSelects, Peers, Policy};
+use policy_compiler::policy::{
+    Direction, Grant, Peer, PeerSelects, Peers, Policy, PortMatch, PortNumbers,
+};
 use policy_compiler::selector::{Operator, Selector};
 use policy_compiler::verdict::{Decision, LabelMiss, PeerOutcome, PortOutcome};
 use serde::Serialize;
@@ -211,6 +213,15 @@ fn ports(findings: &Findings<'_>, direction: Direction) -> Vec<NearMiss> {
         for (r, rule) in policy.rules(direction).iter().enumerate() {
             let listed = phrase::listed_ports(&rule.grant);
             let resolves = |(i, port)| findings.resolved(direction, (p, r), i, port).is_some();
+            let single = |port: &PortMatch| match &port.numbers {
+                PortNumbers::Range(range) => range.first() == range.last(),
+                PortNumbers::Named(_) => true,
+                PortNumbers::Any => false,
+            };
+            // Ranges are for ports that pods do not declare, such as those of passive FTP.
+            if !listed.iter().all(single) {
+                continue;
+            }
             // A name that resolves nowhere is warned of as that.
             if !listed.iter().enumerate().any(resolves) {
                 continue;

@@ -6,7 +6,9 @@ use policy_compiler::cidr::Family;
 use policy_compiler::cluster::Pod;
 use policy_compiler::flow::End;
 use policy_compiler::name::ObjectKey;
-use policy_compiler::policy::{Direction, Grant, PeerSelects, Peers, Policy, PortMatch, Ports};
+use policy_compiler::policy::{
+    Direction, Grant, PeerSelects, Peers, Policy, PortMatch, PortNumbers, Ports,
+};
 use policy_compiler::port::Protocol;
 use policy_compiler::verdict::{PeerOutcome, PolicyTrace, PortOutcome, RuleTrace, Ruling, Verdict};
 
@@ -52,20 +54,39 @@ impl<'q> Findings<'q> {
     fn ask(&self, direction: Direction) -> Asked {
         let subject = End::Pod(self.pod.key.clone());
         let mut asked = Asked::default();
+        let protocols = self.telling(direction);
         for &family in &self.families {
+            let ask = |other: &End, protocol| {
+                self.questions.between(direction, &subject, other, family, no_port(protocol))
+            };
             let stranger = self.questions.stranger(family);
             for protocol in Protocol::ALL {
-                let ask = |other: &End| {
-                    self.questions.between(direction, &subject, other, family, no_port(protocol))
-                };
-                asked.stranger.insert((family, protocol), ask(&stranger));
-                for other in self.others().filter(|other| spoken(other).contains(&family)) {
-                    let verdict = ask(&End::Pod(other.key.clone()));
+                asked.stranger.insert((family, protocol), ask(&stranger, protocol));
+            }
+            for other in self.others().filter(|other| spoken(other).contains(&family)) {
+                for &protocol in &protocols {
+                    let verdict = ask(&End::Pod(other.key.clone()), protocol);
                     asked.pods.insert((other.key.clone(), family, protocol), verdict);
                 }
             }
         }
         asked
+    }
+
+    /// The protocols that have to be asked of other pods: one shows which peers mean them, and what
+    /// a name means at them is shown by its own.
+    fn telling(&self, direction: Direction) -> BTreeSet<Protocol> {
+        let snapshot = self.questions.snapshot;
+        let policies = self.questions.isolating(self.pod, direction);
+        let rules = policies
+            .iter()
+            .filter_map(|key| snapshot.policies.get(key))
+            .flat_map(|policy| policy.rules(direction));
+        let named = rules
+            .flat_map(|rule| phrase::listed_ports(&rule.grant))
+            .filter(|port| matches!(port.numbers, PortNumbers::Named(_)))
+            .map(|port| port.protocol);
+        named.chain([Protocol::Tcp]).collect()
     }
 
     /// Every pod that can be a peer of this one.
@@ -213,7 +234,7 @@ impl<'q> Findings<'q> {
             return vec![PeerGrant {
                 kind: "everyone",
                 peer: None,
-                means: "everybody, in the cluster and out".to_owned(),
+                means: "everybody (any address)".to_owned(),
                 pods: Vec::new(),
                 only: None,
             }];
@@ -269,7 +290,7 @@ impl<'q> Findings<'q> {
         port: usize,
         written: &PortMatch,
     ) -> Option<Vec<u16>> {
-        if !matches!(written.numbers, policy_compiler::policy::PortNumbers::Named(_)) {
+        if !matches!(written.numbers, PortNumbers::Named(_)) {
             return Some(Vec::new());
         }
         let mut numbers: BTreeSet<u16> = BTreeSet::new();
@@ -308,7 +329,6 @@ impl<'q> Findings<'q> {
     }
 
     fn port_grant(&self, direction: Direction, port: &PortMatch, numbers: Vec<u16>) -> PortGrant {
-        use policy_compiler::policy::PortNumbers;
         let text = match (&port.numbers, numbers.as_slice()) {
             (PortNumbers::Named(name), numbers) if !numbers.is_empty() => {
                 let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();

@@ -195,7 +195,8 @@ fn peer(peer: &PeerGrant) -> (Vec<Line>, Line) {
         ("ipBlock", groups) if !groups.is_empty() => {
             let inside: Vec<String> = groups.iter().take(2).map(Group::short).collect();
             let more = if groups.len() > 2 { " and more" } else { "" };
-            let note = format!("{} lies inside{more}", join(&inside, "and"));
+            let joint = if more.is_empty() { "and" } else { "," };
+            let note = format!("includes {}{more}", join(&inside, joint).replace(" ,", ","));
             (vec![Line::plain(&peer.means)], Line::of(DIM, note))
         }
         _ => (vec![Line::plain(&peer.means)], family),

@@ -1,6 +1,6 @@
 //! Running the built binary on the fixtures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What a run of `policyc` left.
@@ -22,10 +22,20 @@ pub(crate) fn policyc(line: &str) -> Run {
 
 /// The same with something on standard input and in the environment.
 pub(crate) fn policyc_with(line: &str, stdin: &str, environment: &[(&str, &str)]) -> Run {
+    policyc_in(&fixtures(), line, stdin, environment)
+}
+
+/// The same in another directory.
+pub(crate) fn policyc_in(
+    directory: &Path,
+    line: &str,
+    stdin: &str,
+    environment: &[(&str, &str)],
+) -> Run {
     use std::io::Write as _;
     let mut child = Command::new(env!("CARGO_BIN_EXE_policyc"))
         .args(line.split_whitespace())
-        .current_dir(fixtures())
+        .current_dir(directory)
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
         .envs(environment.iter().copied())

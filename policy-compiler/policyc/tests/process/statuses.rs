@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::run::{fixtures, policyc, policyc_with};
+use crate::run::{fixtures, policyc, policyc_in, policyc_with};
 
 #[test]
 fn exit_statuses_are_as_documented() {
@@ -139,4 +139,20 @@ fn every_command_has_an_example_and_every_shell_a_completion() {
         assert_eq!(script.status, 0);
         assert!(script.stdout.contains("explain"), "{shell}");
     }
+}
+
+#[test]
+fn the_examples_of_the_help_work() {
+    let root = fixtures().join("../../../..");
+    let mut tried = 0;
+    for command in ["explain pod", "can", "render", "test", "schema"] {
+        let help = policyc(&format!("{command} --help")).stdout;
+        let examples = help.lines().filter_map(|line| line.trim().strip_prefix("policyc "));
+        for line in examples.filter(|line| !line.contains(['*', '>'])) {
+            let run = policyc_in(&root, line, "", &[]);
+            assert!(run.status < 2, "{line}\n{}", run.stderr);
+            tried += 1;
+        }
+    }
+    assert!(tried >= 8, "only {tried} examples");
 }
