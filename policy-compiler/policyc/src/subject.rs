@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::cluster::{Pod, Service, Snapshot};
 use policy_compiler::flow::End;
 use policy_compiler::name::{NodeName, ObjectKey};
 use policy_compiler::selector::{Operator, Requirement, Selector};
@@ -248,6 +248,9 @@ pub struct NamedEnd {
 /// Where the input has no such thing, or where it is one that this version cannot ask about.
 pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd, CommandError> {
     if let Ok(address) = text.parse::<IpAddr>() {
+        if let Some(service) = service_with(address, snapshot) {
+            return Err(service_address(address, service, snapshot));
+        }
         return Ok(NamedEnd { text: text.to_owned(), ends: vec![End::Address(address)] });
     }
     match text.split_once('/') {
@@ -271,6 +274,37 @@ pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd,
     }
     let named = pods(text, snapshot, namespace)?;
     Ok(NamedEnd { text: named.text, ends: named.pods.into_iter().map(End::Pod).collect() })
+}
+
+/// The Service that is reached at `address`, unless a pod or node is.
+fn service_with(address: IpAddr, snapshot: &Snapshot) -> Option<&Service> {
+    let of_pod = snapshot.pods.values().any(|pod| pod.addresses.iter().any(|own| own == address));
+    let of_node = snapshot.nodes.values().any(|node| node.addresses.contains(&address));
+    let mut services = snapshot.services.values();
+    services.find(|service| service.addresses.contains(&address)).filter(|_| !of_pod && !of_node)
+}
+
+/// Policies never see the address of a Service: traffic is judged after its translation.
+fn service_address(address: IpAddr, service: &Service, snapshot: &Snapshot) -> CommandError {
+    let behind: Vec<String> = snapshot
+        .pods
+        .values()
+        .filter(|pod| pod.key.namespace == service.key.namespace && !pod.host_network)
+        .filter(|pod| service.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)))
+        .map(|pod| pod.key.to_string())
+        .take(4)
+        .collect();
+    let help = if behind.is_empty() {
+        "name the address that it leads to, and the port there".to_owned()
+    } else {
+        format!("name a pod behind it ({}), and the port there", behind.join(", "))
+    };
+    let message = format!(
+        "{address} is the address of Service {}, which policies never see, and this version cannot \
+         ask about Services",
+        service.key
+    );
+    CommandError::usage(message, help)
 }
 
 /// Every node that the input mentions.

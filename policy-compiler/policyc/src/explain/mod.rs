@@ -200,15 +200,16 @@ pub fn explain(
     diagnostics: &[Diagnostic],
 ) -> Option<PodExplanation> {
     let pod = questions.snapshot.pods.get(key)?;
+    let asked = families;
     let families: Vec<Family> =
-        families.iter().copied().filter(|family| spoken(pod).contains(family)).collect();
+        asked.iter().copied().filter(|family| spoken(pod).contains(family)).collect();
     let findings = side::Findings::of(questions, pod, &families);
     let ingress = findings.side(Direction::Ingress);
     let egress = findings.side(Direction::Egress);
     let rulings = findings.rulings();
     Some(PodExplanation {
         pod: summary(pod),
-        exempt: exempt(pod),
+        exempt: exempt(pod).or_else(|| mute(asked, &families)),
         families: families.iter().map(ToString::to_string).collect(),
         ingress,
         egress,
@@ -229,6 +230,12 @@ fn exempt(pod: &Pod) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Why nothing can be said where the pod speaks no family that is asked.
+fn mute(asked: &[Family], spoken: &[Family]) -> Option<String> {
+    let family = asked.first().filter(|_| spoken.is_empty())?;
+    Some(format!("has no {family} address: over {family} nothing reaches it or comes from it"))
 }
 
 fn summary(pod: &Pod) -> PodSummary {

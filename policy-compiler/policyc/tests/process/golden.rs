@@ -68,6 +68,8 @@ golden! {
     a_misspelt_port: "can obs/shell shop/cart-0 metric -f shop";
     a_misspelt_node: "render --node node-q -f shop";
     a_service_as_an_end: "can obs/shell svc/shop/cart 80 -f shop";
+    a_service_address_as_an_end: "can obs/shell 10.96.0.80 80 -f shop service.yaml";
+    explain_a_pod_without_the_family: "explain pod shop/api-0 -6 -f shop";
     a_misspelt_schema: "schema PodExplanatoin";
     the_kinds_of_schema: "schema";
     what_was_passed_over: "can obs/shell shop/web-5d9c7-h7x2p 80 -f shop -v -4";
