@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use policy_compiler::cidr::Family;
-use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::cluster::{Addresses, Pod, Snapshot};
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::name::ObjectKey;
@@ -30,6 +30,18 @@ pub fn spoken(pod: &Pod) -> Vec<Family> {
         .into_iter()
         .filter(|family| pod.addresses.is_empty() || pod.addresses.of(*family).is_some())
         .collect()
+}
+
+/// `snapshot` as it would be if hostNetwork pods had networks of their own, without addresses: shows
+/// which peers would mean them.
+#[must_use]
+pub fn without_host_networks(snapshot: &Snapshot) -> Snapshot {
+    let mut snapshot = snapshot.clone();
+    for pod in snapshot.pods.values_mut().filter(|pod| pod.host_network) {
+        pod.host_network = false;
+        pod.addresses = Addresses::default();
+    }
+    snapshot
 }
 
 /// A port of `protocol` that no rule can name: what it meets shows what the rules want.

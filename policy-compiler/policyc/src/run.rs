@@ -44,11 +44,13 @@ fn explain_pod(args: &ExplainPod, verbose: bool, output: Output) -> Result<Statu
         }
     };
     let questions = Questions::new(input.snapshot());
+    let unbound = question::without_host_networks(input.snapshot());
+    let unbound = Questions::new(&unbound);
     let families = question::asked(args.families);
     let explanations: Vec<PodExplanation> = named
         .pods
         .iter()
-        .filter_map(|key| explain::explain(&questions, key, &families, input.findings()))
+        .filter_map(|key| explain::explain(&questions, &unbound, key, &families, input.findings()))
         .collect();
     let text = match args.output {
         Format::Text => explain::text(&explanations, &layout(&input, output)),

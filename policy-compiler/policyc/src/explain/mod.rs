@@ -172,6 +172,9 @@ pub struct PeerGrant {
     pub means: String,
     /// The pods that it means today, by workload.
     pub pods: Vec<Group>,
+    /// Pods with the labels that it does not mean, since they use their node's network.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_host_network: Vec<Group>,
     /// Which families it matters for, where that is not all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
@@ -192,9 +195,11 @@ pub struct PortGrant {
 }
 
 /// Explains `key`, which must be a pod of the snapshot asked about; `None` where it is not.
+/// `unbound` asks about the same without host networks, see [`crate::question::without_host_networks`].
 #[must_use]
 pub fn explain(
     questions: &Questions<'_>,
+    unbound: &Questions<'_>,
     key: &ObjectKey,
     families: &[Family],
     diagnostics: &[Diagnostic],
@@ -203,7 +208,7 @@ pub fn explain(
     let asked = families;
     let families: Vec<Family> =
         asked.iter().copied().filter(|family| spoken(pod).contains(family)).collect();
-    let findings = side::Findings::of(questions, pod, &families);
+    let findings = side::Findings::of(questions, unbound, pod, &families);
     let ingress = findings.side(Direction::Ingress);
     let egress = findings.side(Direction::Egress);
     let rulings = findings.rulings();

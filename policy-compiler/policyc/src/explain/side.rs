@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::cidr::Family;
-use policy_compiler::cluster::Pod;
+use policy_compiler::cluster::{Phase, Pod};
 use policy_compiler::flow::End;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::{
@@ -13,7 +13,7 @@ use policy_compiler::port::Protocol;
 use policy_compiler::verdict::{PeerOutcome, PolicyTrace, PortOutcome, RuleTrace, Ruling, Verdict};
 
 use crate::answer::{self, Place, RulingNote};
-use crate::phrase;
+use crate::phrase::{self, Group};
 use crate::question::{Questions, no_port, spoken};
 use crate::text::count;
 
@@ -22,6 +22,7 @@ use super::{Allowance, PeerGrant, PolicySummary, PortGrant, Side, near};
 /// What `evaluate` said about flows between one pod and everybody.
 pub(super) struct Findings<'q> {
     pub(super) questions: &'q Questions<'q>,
+    unbound: &'q Questions<'q>,
     pub(super) pod: &'q Pod,
     families: Vec<Family>,
     asked: BTreeMap<Direction, Asked>,
@@ -41,9 +42,14 @@ pub(super) type RuleId = (usize, usize);
 
 impl<'q> Findings<'q> {
     /// Asks about every pair.
-    pub(super) fn of(questions: &'q Questions<'q>, pod: &'q Pod, families: &[Family]) -> Self {
+    pub(super) fn of(
+        questions: &'q Questions<'q>,
+        unbound: &'q Questions<'q>,
+        pod: &'q Pod,
+        families: &[Family],
+    ) -> Self {
         let mut findings =
-            Self { questions, pod, families: families.to_vec(), asked: BTreeMap::new() };
+            Self { questions, unbound, pod, families: families.to_vec(), asked: BTreeMap::new() };
         for direction in Direction::ALL {
             let asked = findings.ask(direction);
             findings.asked.insert(direction, asked);
@@ -236,6 +242,7 @@ impl<'q> Findings<'q> {
                 peer: None,
                 means: "everybody (any address)".to_owned(),
                 pods: Vec::new(),
+                on_host_network: Vec::new(),
                 only: None,
             }];
         };
@@ -251,10 +258,33 @@ impl<'q> Findings<'q> {
                 peer: Some(format!("{field}[{i}]")),
                 means: phrase::peer(&peer.selects, &policy.key.namespace),
                 pods: phrase::groups(&keys, self.questions.snapshot),
+                on_host_network: self.on_host_network(direction, rule, i),
                 only: self.only(&peer.selects),
             }
         };
         peers.iter().enumerate().map(grant).collect()
+    }
+
+    /// The pods that a peer would mean if they did not use their node's network.
+    fn on_host_network(&self, direction: Direction, rule: RuleId, peer: usize) -> Vec<Group> {
+        let subject = End::Pod(self.pod.key.clone());
+        let bound = self.questions.snapshot.pods.values();
+        let bound = bound.filter(|pod| pod.host_network && pod.phase != Phase::Finished);
+        let keys = bound.map(|pod| pod.key.clone()).filter(|key| *key != self.pod.key);
+        let meant: BTreeSet<ObjectKey> = keys
+            .filter(|key| {
+                let other = End::Pod(key.clone());
+                self.families.iter().any(|&family| {
+                    let traffic = no_port(Protocol::Tcp);
+                    let verdict =
+                        self.unbound.between(direction, &subject, &other, family, traffic);
+                    let trace = verdict.half(direction).policies.get(rule.0);
+                    let trace = trace.and_then(|trace| trace.rules.get(rule.1)?.peers.get(peer));
+                    matches!(trace.map(|t| &t.outcome), Some(PeerOutcome::MatchedPod { .. }))
+                })
+            })
+            .collect();
+        phrase::groups(&meant, self.unbound.snapshot)
     }
 
     /// The one family that a block is of, where the pod speaks others.
@@ -365,6 +395,7 @@ fn own_node() -> Allowance {
             peer: None,
             means: "the node it runs on".to_owned(),
             pods: Vec::new(),
+            on_host_network: Vec::new(),
             only: None,
         }],
         ports: vec![PortGrant { means: "any".into(), numbers: Vec::new(), text: "any".into() }],

@@ -184,6 +184,11 @@ fn peer(peer: &PeerGrant) -> (Vec<Line>, Line) {
         None => Line::default(),
     };
     match (peer.kind, peer.pods.as_slice()) {
+        ("pods", []) if !peer.on_host_network.is_empty() => {
+            let bound: Vec<String> = peer.on_host_network.iter().map(Group::short).collect();
+            let note = format!("{} does not count: hostNetwork", join(&bound, "and"));
+            (vec![Line::plain(&peer.means)], Line::of(DOUBT, note))
+        }
         ("pods", []) => (vec![Line::plain(&peer.means)], Line::of(DOUBT, "no such pod today")),
         ("pods", groups) if groups.len() <= NAMED && !peer.means.starts_with("every pod") => {
             (groups.iter().map(|group| Line::plain(group.text())).collect(), family)
