@@ -36,7 +36,7 @@ pub struct Table {
 /// What stands between two columns.
 const GAP: usize = 3;
 /// No column is squeezed below this.
-const NARROWEST: usize = 16;
+const NARROWEST: usize = 12;
 
 impl Table {
     /// A table without rows. Where every title is empty, no line of titles is written.
