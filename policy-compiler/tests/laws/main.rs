@@ -9,6 +9,7 @@
 
 mod cluster;
 mod flows;
+mod history;
 mod law;
 mod names;
 mod stability;

@@ -1,136 +1,29 @@
 //! The engine: after every flush it holds what `compile` makes of the same objects, and on the way
 //! there no step lets a packet through, or stops one, that neither the old nor the new state would.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::cluster::{Namespace, Node, Phase, Pod, Snapshot};
+use policy_compiler::cluster::Snapshot;
 use policy_compiler::compile::compile;
 use policy_compiler::config::InterfaceName;
 use policy_compiler::engine::Engine;
 use policy_compiler::flow::Traffic;
-use policy_compiler::labels::Labels;
 use policy_compiler::packet::{ConnState, Packet, Path};
-use policy_compiler::policy::{Direction, Policy, Rule};
+use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::{FamilyRules, Generation, Match, Ruleset, SetName, SetRole};
 use policy_compiler::simulate::{self, DEFAULT_BRIDGE, Outcome, simulate_half};
-use policy_compiler::update::{Event, Step};
+use policy_compiler::update::{Event, Step, Update};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::cluster::{cluster, known_addresses, namespace, node, pod, pod_labels, policy, rule};
+use crate::cluster::{cluster, known_addresses, node_name};
 use crate::config;
 use crate::flows::{Options, family, options, ports_spoken_of, traffic};
-
-/// Something that happens, before the objects that it happens to are known.
-#[derive(Clone, Debug)]
-enum Change {
-    Pod(Pod),
-    PodGone(Index),
-    Relabelled(Index, Labels),
-    /// The first pod ends, or vanishes, and the second has its addresses.
-    Inherits(Index, Index, bool),
-    Policy(Policy),
-    PolicyGone(Index),
-    /// A rule of a policy is another now.
-    RuleEdited(Index, Index, Rule),
-    /// A policy selects what another one selects.
-    SelectorTaken(Index, Index),
-    Namespace(Namespace),
-    NamespaceGone(Index),
-    Node(Node),
-    NodeGone(Index),
-    Relisted(Snapshot),
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    let index = any::<Index>;
-    prop_oneof![
-        4 => pod().prop_map(Change::Pod),
-        3 => index().prop_map(Change::PodGone),
-        6 => (index(), pod_labels()).prop_map(|(pod, labels)| Change::Relabelled(pod, labels)),
-        3 => (index(), index(), any::<bool>())
-            .prop_map(|(from, to, ends)| Change::Inherits(from, to, ends)),
-        3 => policy().prop_map(Change::Policy),
-        2 => index().prop_map(Change::PolicyGone),
-        4 => (index(), index(), rule())
-            .prop_map(|(policy, place, rule)| Change::RuleEdited(policy, place, rule)),
-        2 => (index(), index()).prop_map(|(to, from)| Change::SelectorTaken(to, from)),
-        2 => namespace().prop_map(Change::Namespace),
-        1 => index().prop_map(Change::NamespaceGone),
-        1 => node().prop_map(Change::Node),
-        1 => index().prop_map(Change::NodeGone),
-        1 => cluster().prop_map(Change::Relisted),
-    ]
-}
-
-fn nth<K, V>(map: &BTreeMap<K, V>, index: Index) -> Option<(&K, &V)> {
-    map.iter().nth(index.index(map.len().max(1)))
-}
-
-impl Change {
-    /// The events that it is, given what there is.
-    fn events(&self, now: &Snapshot) -> Vec<Event> {
-        let applied = |pod: Pod| Event::PodApplied(Box::new(pod));
-        let found: Option<Vec<Event>> = match self {
-            Change::Pod(pod) => Some(vec![applied(pod.clone())]),
-            Change::PodGone(index) => {
-                nth(&now.pods, *index).map(|(key, _)| vec![Event::PodDeleted(key.clone())])
-            }
-            Change::Relabelled(index, labels) => nth(&now.pods, *index)
-                .map(|(_, pod)| vec![applied(Pod { labels: labels.clone(), ..pod.clone() })]),
-            Change::Inherits(from, to, ends) => {
-                nth(&now.pods, *from).zip(nth(&now.pods, *to)).map(|((key, from), (_, to))| {
-                    let leaves = if *ends {
-                        applied(Pod { phase: Phase::Finished, ..from.clone() })
-                    } else {
-                        Event::PodDeleted(key.clone())
-                    };
-                    let heir = Pod { addresses: from.addresses, ..to.clone() };
-                    if from.key == to.key || from.host_network || to.host_network {
-                        Vec::new()
-                    } else {
-                        vec![leaves, applied(heir)]
-                    }
-                })
-            }
-            Change::Policy(policy) => Some(vec![Event::PolicyApplied(Box::new(policy.clone()))]),
-            Change::PolicyGone(index) => {
-                nth(&now.policies, *index).map(|(key, _)| vec![Event::PolicyDeleted(key.clone())])
-            }
-            Change::RuleEdited(index, place, rule) => {
-                nth(&now.policies, *index).map(|(_, policy)| {
-                    let mut policy = policy.clone();
-                    for rules in [&mut policy.ingress, &mut policy.egress] {
-                        if !rules.is_empty() {
-                            let at = place.index(rules.len());
-                            rules[at] = rule.clone();
-                        }
-                    }
-                    vec![Event::PolicyApplied(Box::new(policy))]
-                })
-            }
-            Change::SelectorTaken(to, from) => nth(&now.policies, *to)
-                .zip(nth(&now.policies, *from))
-                .map(|((_, to), (_, from))| {
-                    let pod_selector = from.pod_selector.clone();
-                    vec![Event::PolicyApplied(Box::new(Policy { pod_selector, ..to.clone() }))]
-                }),
-            Change::Namespace(namespace) => Some(vec![Event::NamespaceApplied(namespace.clone())]),
-            Change::NamespaceGone(index) => nth(&now.namespaces, *index)
-                .map(|(name, _)| vec![Event::NamespaceDeleted(name.clone())]),
-            Change::Node(node) => Some(vec![Event::NodeApplied(node.clone())]),
-            Change::NodeGone(index) => {
-                nth(&now.nodes, *index).map(|(name, _)| vec![Event::NodeDeleted(name.clone())])
-            }
-            Change::Relisted(snapshot) => Some(vec![Event::Relisted(Box::new(snapshot.clone()))]),
-        };
-        found.unwrap_or_default()
-    }
-}
+use crate::history::{change, happen};
 
 /// A packet before it is known which addresses are in use.
 #[derive(Clone, Debug)]
@@ -315,11 +208,29 @@ fn assert_possible(kernel: &Ruleset, step: &Step, started: bool) {
     }
 }
 
+/// About how many packets go between local pods and edited members in one update.
+const AIMED: usize = 200;
+
+/// The addresses that come into live sets or leave them.
+fn edited(update: &Update) -> BTreeSet<IpAddr> {
+    let mut addresses = BTreeSet::new();
+    for step in &update.steps {
+        if let Step::AddMembers(sets) | Step::RemoveMembers(sets) = step {
+            addresses.extend(sets.values().flatten().map(|member| member.net.addr()));
+        }
+    }
+    addresses
+}
+
 /// An engine and the kernel that it writes to.
 struct Node1 {
     engine: Engine,
     kernel: Ruleset,
     options: Options,
+    /// The objects as they are.
+    objects: Snapshot,
+    /// The objects at the last flush.
+    former: Snapshot,
     started: bool,
 }
 
@@ -327,24 +238,22 @@ impl Node1 {
     /// A start over whatever `kernel` holds.
     fn over(kernel: Ruleset, options: &Options, start: Generation) -> Self {
         let engine = Engine::new(options.on("n1"), start);
-        Self { engine, kernel, options: options.clone(), started: false }
+        let (objects, former) = (Snapshot::default(), Snapshot::default());
+        Self { engine, kernel, options: options.clone(), objects, former, started: false }
+    }
+
+    fn apply(&mut self, event: Event) {
+        happen(&mut self.objects, event.clone());
+        self.engine.apply(event);
     }
 
     fn flush(&mut self, probes: &[Probe]) {
         let before = self.kernel.clone();
         let update = self.engine.flush();
         let after = self.engine.ruleset().clone();
-        let in_use: BTreeSet<IpAddr> = known_addresses()
+        let packets: Vec<(Packet, [bool; 2], [bool; 2])> = self
+            .packets(probes, &update)
             .into_iter()
-            .filter(|address| {
-                let mut pods = self.engine.snapshot().pods.values();
-                pods.any(|pod| pod.addresses.iter().any(|own| own == *address))
-            })
-            .collect();
-        let ports = ports_spoken_of(self.engine.snapshot());
-        let packets: Vec<(Packet, [bool; 2], [bool; 2])> = probes
-            .iter()
-            .map(|probe| probe.packet(&in_use, &ports))
             .map(|packet| {
                 let (old, new) = (halves(&before, &packet), halves(&after, &packet));
                 (packet, old, new)
@@ -374,11 +283,39 @@ impl Node1 {
             self.sweep();
         }
         self.started = true;
+        self.former = self.objects.clone();
         assert_eq!(self.kernel, after, "the steps end elsewhere");
-        let fresh = compile(self.engine.snapshot(), &self.options.on("n1"));
+        assert_eq!(self.engine.snapshot(), &self.objects);
+        let fresh = compile(&self.objects, &self.options.on("n1"));
         assert_eq!(canonical(&after), canonical(&fresh.ruleset));
         assert_eq!(self.engine.diagnostics(), &fresh.diagnostics[..]);
         assert_eq!(self.engine.flush().steps, vec![], "a flush without a change");
+    }
+
+    /// What to send: the probes, and everything between local pods and the addresses whose membership
+    /// in a live set changes, on every port that a rule speaks of, as far as that is bearable.
+    fn packets(&self, probes: &[Probe], update: &Update) -> Vec<Packet> {
+        let snapshots = [&self.former, &self.objects];
+        let pods = || snapshots.into_iter().flat_map(|snapshot| snapshot.pods.values());
+        let in_use: BTreeSet<IpAddr> = pods().flat_map(|pod| pod.addresses.iter()).collect();
+        let local: BTreeSet<IpAddr> = pods()
+            .filter(|pod| pod.node == Some(node_name("n1")))
+            .flat_map(|pod| pod.addresses.iter())
+            .collect();
+        let ports: Vec<Traffic> = snapshots.into_iter().flat_map(ports_spoken_of).collect();
+        let mut aimed = Vec::new();
+        for edited in edited(update) {
+            for own in local.iter().filter(|own| Family::of(**own) == Family::of(edited)) {
+                for port in &ports {
+                    aimed.push(Packet::opening(*own, edited, *port));
+                    aimed.push(Packet::opening(edited, *own, *port));
+                }
+            }
+        }
+        // Odd, so that both directions are met.
+        let every = (aimed.len() / AIMED + 1) | 1;
+        let drawn = probes.iter().map(|probe| probe.packet(&in_use, &ports));
+        drawn.chain(aimed.into_iter().step_by(every)).collect()
     }
 
     /// What a start finds and does not want goes once the new rules stand.
@@ -408,32 +345,28 @@ proptest! {
         again in vec(change(), 0..4),
         options in options(),
         generation in 0..=Generation::LIMIT,
-        probes in vec(probe(), 96),
+        probes in vec(probe(), 64),
     ) {
         let mut node = Node1::over(Ruleset::default(), &options, Generation(generation));
-        node.engine.apply(Event::Relisted(Box::new(first)));
+        node.apply(Event::Relisted(Box::new(first)));
         node.flush(&probes);
         for round in &rounds {
             for change in round {
-                for event in change.events(&node.engine.snapshot().clone()) {
-                    node.engine.apply(event);
+                for event in change.events(&node.objects) {
+                    node.apply(event);
                 }
             }
             node.flush(&probes);
         }
         // The next run finds what this one has left, and a cluster that has gone on meanwhile.
-        let mut snapshot = node.engine.snapshot().clone();
         let mut next = Node1::over(node.kernel, &options, elsewhere(generation));
+        let mut objects = node.objects;
         for change in &again {
-            let events = change.events(&snapshot);
-            let mut world = Engine::new(options.on("n1"), Generation(0));
-            world.apply(Event::Relisted(Box::new(snapshot)));
-            for event in events {
-                world.apply(event);
+            for event in change.events(&objects) {
+                happen(&mut objects, event);
             }
-            snapshot = world.snapshot().clone();
         }
-        next.engine.apply(Event::Relisted(Box::new(snapshot)));
+        next.apply(Event::Relisted(Box::new(objects)));
         next.flush(&probes);
     }
 }
