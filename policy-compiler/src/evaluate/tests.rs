@@ -47,7 +47,9 @@ fn not_app(value: &str) -> Selector {
 fn pod(name: &str, addresses: &[&str]) -> Pod {
     let key = key(name);
     let mut own = Addresses::default();
-    addresses.iter().for_each(|address| own.offer(ip(address)));
+    for address in addresses {
+        own.offer(ip(address));
+    }
     Pod {
         labels: [("app", key.name.as_str())].into_iter().collect::<Labels>(),
         key,
