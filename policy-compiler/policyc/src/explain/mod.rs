@@ -2,7 +2,7 @@
 //!
 //! [`side`] asks `evaluate` about every pod of the input and about strangers, and turns the traces
 //! around: from "what says each rule to this flow" to "which flows does each rule allow". [`near`]
-//! looks through the same traces for peers that a rule misses narrowly. [`text`] writes the result.
+//! looks through the same traces for peers that a rule misses narrowly. [`text()`] writes the result.
 //!
 //! Nothing fails once the pod is found. A pod that policy does not touch (hostNetwork, finished) is
 //! explained as that.

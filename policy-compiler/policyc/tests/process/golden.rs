@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::run::policyc;
 
-fn check(name: &str, line: &str) {
+pub(crate) fn check(name: &str, line: &str) {
     let run = policyc(line);
     let mut shown = format!("$ policyc {line}\n{}", run.stdout);
     if !run.stderr.is_empty() {

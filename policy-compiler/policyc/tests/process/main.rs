@@ -2,7 +2,9 @@
 
 #![cfg(test)]
 
+mod examples;
 mod golden;
+mod readme;
 mod run;
 mod schema;
 mod statuses;
