@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use policy_compiler::cidr::Family;
@@ -23,15 +22,9 @@ pub enum Backend {
     Legacy,
 }
 
-/// The lock file of legacy iptables, for this process alone: the usual one is for one at a time on
-/// the whole machine, and only root may have it.
-static LOCK_FILE: LazyLock<String> = LazyLock::new(|| {
-    let name = format!("policy-tests-xtables-{}.lock", std::process::id());
-    std::env::temp_dir().join(name).to_string_lossy().into_owned()
-});
-
-/// The variable that names the lock file to iptables.
-const LOCK_VARIABLE: &str = "XTABLES_LOCKFILE";
+/// The variable that names the lock file to legacy iptables. The lab has it lock the namespace
+/// itself: the usual file is one for the whole machine, and only root may have it.
+pub const LOCK_FILE: &str = "XTABLES_LOCKFILE";
 
 impl Backend {
     /// Both.
@@ -61,7 +54,7 @@ impl Backend {
     /// Where it is refused.
     pub fn restore(self, node: &Namespace, family: Family, text: &str) -> Result<(), LabError> {
         let mut command = Command::new(self.program(family, "-restore"));
-        command.args(["--noflush", "-w"]).env(LOCK_VARIABLE, &*LOCK_FILE);
+        command.args(["--noflush", "-w"]).env(LOCK_FILE, node.path());
         node.run(&mut command, text).map(drop)
     }
 
@@ -71,7 +64,7 @@ impl Backend {
     /// Where they cannot be read.
     pub fn save(self, node: &Namespace, family: Family, table: &str) -> Result<String, LabError> {
         let mut command = Command::new(self.program(family, "-save"));
-        node.run(command.args(["-t", table]).env(LOCK_VARIABLE, &*LOCK_FILE), "")
+        node.run(command.args(["-t", table]).env(LOCK_FILE, node.path()), "")
     }
 }
 
@@ -209,7 +202,7 @@ pub fn empty(backend: Backend, node: &Namespace) -> Result<(), LabError> {
     for family in Family::ALL {
         for action in ["-F", "-X"] {
             let mut command = Command::new(backend.iptables(family));
-            node.run(command.args(["-w", action]).env(LOCK_VARIABLE, &*LOCK_FILE), "")?;
+            node.run(command.args(["-w", action]).env(LOCK_FILE, node.path()), "")?;
         }
     }
     let start = Instant::now();

@@ -40,6 +40,12 @@ pub enum LabError {
         /// Why.
         source: io::Error,
     },
+    /// A program of this project has not been built.
+    #[error("`{program}` is not built: `cargo build --package {program}`")]
+    NotBuilt {
+        /// Which.
+        program: String,
+    },
     /// A program refused what it was given.
     #[error("`{command}` failed ({status}): {stderr}{input}")]
     Refused {

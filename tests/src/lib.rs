@@ -16,6 +16,8 @@
 //! namespace that the process was started in is never touched.
 
 pub mod conntrack;
+pub mod daemon;
+pub mod demo;
 pub mod enforcement;
 pub mod error;
 pub mod lab;

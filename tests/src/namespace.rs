@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::SigSet;
 
 use crate::error::LabError;
 
@@ -139,12 +140,17 @@ impl Namespace {
     /// Where it cannot be run.
     pub fn spawn(&self, command: &mut Command) -> Result<Child, LabError> {
         let program = command.get_program().to_string_lossy().into_owned();
-        self.enter(|| command.spawn())?.map_err(|source| LabError::Program { program, source })
+        self.enter(|| {
+            hear_signals()?;
+            command.spawn()
+        })?
+        .map_err(|source| LabError::Program { program, source })
     }
 }
 
 /// Runs a command whose streams are pipes; a reader that ends early is no error of the writer.
 fn feed(command: &mut Command, input: &str) -> io::Result<Output> {
+    hear_signals()?;
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
     thread::scope(|scope| {
@@ -158,6 +164,12 @@ fn feed(command: &mut Command, input: &str) -> io::Result<Output> {
             _ => Ok(output),
         }
     })
+}
+
+/// A program inherits the signals that the thread which starts it has blocked, and the demonstration
+/// blocks those that end it.
+fn hear_signals() -> io::Result<()> {
+    SigSet::empty().thread_set_mask().map_err(io::Error::from)
 }
 
 /// The command as a person would type it.

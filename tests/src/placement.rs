@@ -17,7 +17,7 @@ use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Wire};
 use policy_compiler::name::NodeName;
 
-use crate::lab::{Lab, Slot};
+use crate::lab::{Lab, Slot, StationId};
 use crate::probe::Probe;
 
 pub use wire::Translation;
@@ -201,6 +201,26 @@ impl<'l> Placement<'l> {
 
     fn home(&self, address: IpAddr) -> Home {
         self.homes.get(&address).copied().unwrap_or(Home::Outside)
+    }
+
+    /// The station of an address.
+    #[must_use]
+    pub fn station_of(&self, address: IpAddr) -> StationId {
+        self.station(self.home(address))
+    }
+
+    /// The slot of an address, if it is a pod's.
+    #[must_use]
+    pub fn slot_of(&self, address: IpAddr) -> Option<&Slot> {
+        match self.home(address) {
+            Home::Slot { node, slot } => Some(self.slot(node, slot)),
+            Home::Node(_) | Home::Outside => None,
+        }
+    }
+
+    /// Gives the world outside an address, besides those of the trials.
+    pub fn invite(&mut self, stranger: IpAddr) {
+        self.strangers.insert(stranger);
     }
 
     fn slot(&self, node: usize, slot: usize) -> &'l Slot {

@@ -54,6 +54,8 @@ pub struct Slot {
     pub wiring: Wiring,
     /// The node's device towards it: its veth, or the bridge.
     pub device: String,
+    /// The hardware address of the pod's end.
+    pub mac: String,
     /// Its own IPv4 address.
     pub v4: Ipv4Addr,
     /// Its own IPv6 address.

@@ -165,8 +165,8 @@ fn build_node(
         };
         neighbour(&mut four, &mut six, net, number, false, &device);
         let station = StationId(usize::MAX);
-        let slot =
-            Slot { station, wiring: *wiring, device, v4: v4(net, number), v6: v6(net, number) };
+        let (v4, v6) = (v4(net, number), v6(net, number));
+        let slot = Slot { station, wiring: *wiring, device, mac: far, v4, v6 };
         slots.push((slot, pod));
     }
     node.ip(&four)?;
