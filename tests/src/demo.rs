@@ -133,8 +133,8 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
     let right = stage.compare(&snapshot, &clients, &services, &after);
     writeln!(out, "{}", paint.verdict(&right))?;
     explain(options, &paint)?;
-    *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = None;
     daemon.stop(Signal::SIGTERM)?;
+    *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = None;
     writeln!(out, "\npolicyd is stopped, and the namespaces are gone with all of their rules.")?;
     Ok(right.is_empty())
 }
@@ -174,7 +174,21 @@ fn start_policyd(
     let end = daemon.await_line(" ready ", 0, READY)?;
     let mut log: Vec<String> = daemon.lines().into_iter().take(end).collect();
     log.push(format!("in force after {} ms", start.elapsed().as_millis()));
-    Ok((daemon, log.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")))
+    let log: Vec<String> = log.iter().map(|line| format!("  {}", shortened(line))).collect();
+    Ok((daemon, log.join("\n")))
+}
+
+/// A log line without its date, as far as a terminal is wide.
+fn shortened(line: &str) -> String {
+    const WIDTH: usize = 116;
+    let line = match line.split_once("  INFO ") {
+        Some((_, rest)) => rest,
+        None => line,
+    };
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 1).chain(['…']).collect()
 }
 
 fn explain(options: &Options, paint: &Paint) -> Result<(), DemoError> {
