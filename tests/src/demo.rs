@@ -22,7 +22,7 @@ use policy_compiler::verdict::Decision;
 use policy_manifest::input;
 
 use crate::daemon::{Daemon, built_program};
-use crate::enforcement::{Backend, LOCK_FILE};
+use crate::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
 use crate::error::LabError;
 use crate::lab::{Lab, Plan, Wiring};
 use crate::placement::{Placement, Unmapped};
@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
     let stage = Stage::new(&snapshot, &options.example)?;
     let lab = Lab::build(&Plan { nodes: vec![stage.wirings.clone()] })?;
     let mut placement = Placement::new(&lab, &snapshot, &[])?;
-    for address in stage.strangers() {
+    for address in VISITOR {
         placement.invite(address);
     }
     placement.lay(Backend::Nft)?;
@@ -130,7 +130,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
     let columns: Vec<String> = services.iter().map(|service| service.label.clone()).collect();
     let drawn = Matrix { rows: &rows, columns: &columns, before: &before, after: &after };
     writeln!(out, "{}", drawn.draw(&paint))?;
-    let right = stage.compare(&snapshot, &clients, &services, &after);
+    let right = compare(&snapshot, &clients, &services, &after);
     writeln!(out, "{}", paint.verdict(&right))?;
     explain(options, &paint)?;
     daemon.stop(Signal::SIGTERM)?;
@@ -167,7 +167,7 @@ fn start_policyd(
         .arg(&options.example)
         .args(["--node", node.as_str()])
         .env("NO_COLOR", "1")
-        .env(LOCK_FILE, namespace.path());
+        .env(LOCK_FILE, OWN_NAMESPACE);
     let start = Instant::now();
     let daemon = Daemon::start(namespace, &mut command)?;
     *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = daemon.id();
@@ -237,10 +237,6 @@ impl Stage {
         Ok(Self { node, pods, wirings })
     }
 
-    fn strangers(&self) -> [IpAddr; 2] {
-        VISITOR
-    }
-
     fn clients(&self, lab: &Lab, placement: &Placement<'_>) -> Vec<Client> {
         let mut clients: Vec<Client> = self
             .pods
@@ -299,41 +295,39 @@ impl Stage {
         }
         services
     }
+}
 
-    /// The connections that were not as `evaluate` says; none where all is well.
-    fn compare(
-        &self,
-        snapshot: &Snapshot,
-        clients: &[Client],
-        services: &[Service],
-        seen: &[Vec<Cell>],
-    ) -> Vec<String> {
-        let evaluator = Evaluator::new(snapshot);
-        let mut wrong = Vec::new();
-        for (client, row) in clients.iter().zip(seen) {
-            for (service, cell) in services.iter().zip(row) {
-                if *cell == Cell::Itself {
-                    continue;
-                }
-                let expected = Cell::of(client.addresses.iter().filter_map(|address| {
-                    let family = Family::of(*address);
-                    let from = match &client.end {
-                        End::Address(_) => End::Address(*address),
-                        end => end.clone(),
-                    };
-                    service.addresses.iter().any(|a| Family::of(*a) == family).then(|| {
-                        let traffic =
-                            Traffic::Port { protocol: service.protocol, port: service.port };
-                        let to = End::Pod(service.pod.clone());
-                        let flow = Flow { from, to, family, traffic, wire: Wire::Routed };
-                        evaluator.verdict(&flow).decision == Decision::Allowed
-                    })
-                }));
-                if expected != *cell {
-                    wrong.push(format!("{} to {}", client.name, service.label));
-                }
+/// The connections that were not as `evaluate` says; none where all is well.
+fn compare(
+    snapshot: &Snapshot,
+    clients: &[Client],
+    services: &[Service],
+    seen: &[Vec<Cell>],
+) -> Vec<String> {
+    let evaluator = Evaluator::new(snapshot);
+    let mut wrong = Vec::new();
+    for (client, row) in clients.iter().zip(seen) {
+        for (service, cell) in services.iter().zip(row) {
+            if *cell == Cell::Itself {
+                continue;
+            }
+            let expected = Cell::of(client.addresses.iter().filter_map(|address| {
+                let family = Family::of(*address);
+                let from = match &client.end {
+                    End::Address(_) => End::Address(*address),
+                    end => end.clone(),
+                };
+                service.addresses.iter().any(|a| Family::of(*a) == family).then(|| {
+                    let traffic = Traffic::Port { protocol: service.protocol, port: service.port };
+                    let to = End::Pod(service.pod.clone());
+                    let flow = Flow { from, to, family, traffic, wire: Wire::Routed };
+                    evaluator.verdict(&flow).decision == Decision::Allowed
+                })
+            }));
+            if expected != *cell {
+                wrong.push(format!("{} to {}", client.name, service.label));
             }
         }
-        wrong
     }
+    wrong
 }

@@ -8,7 +8,9 @@ use policy_compiler::cidr::Family;
 use policy_compiler::config::DenyAction;
 use policy_compiler::render;
 use policy_compiler::ruleset::{ChainName, FamilyRules, Ruleset, Target};
-use policy_compiler::update::ChainsUpdate;
+use policy_compiler::update::{ChainsUpdate, Update};
+use policyd::dataplane::cleanup::cleanup;
+use policyd::dataplane::{Dataplane, backend};
 
 use crate::error::LabError;
 use crate::namespace::Namespace;
@@ -25,6 +27,9 @@ pub enum Backend {
 /// The variable that names the lock file to legacy iptables. The lab has it lock the namespace
 /// itself: the usual file is one for the whole machine, and only root may have it.
 pub const LOCK_FILE: &str = "XTABLES_LOCKFILE";
+
+/// What [`LOCK_FILE`] is set to: for each program the namespace that it runs in.
+pub const OWN_NAMESPACE: &str = "/proc/self/ns/net";
 
 impl Backend {
     /// Both.
@@ -54,7 +59,7 @@ impl Backend {
     /// Where it is refused.
     pub fn restore(self, node: &Namespace, family: Family, text: &str) -> Result<(), LabError> {
         let mut command = Command::new(self.program(family, "-restore"));
-        command.args(["--noflush", "-w"]).env(LOCK_FILE, node.path());
+        command.args(["--noflush", "-w"]).env(LOCK_FILE, OWN_NAMESPACE);
         node.run(&mut command, text).map(drop)
     }
 
@@ -64,8 +69,76 @@ impl Backend {
     /// Where they cannot be read.
     pub fn save(self, node: &Namespace, family: Family, table: &str) -> Result<String, LabError> {
         let mut command = Command::new(self.program(family, "-save"));
-        node.run(command.args(["-t", table]).env(LOCK_FILE, node.path()), "")
+        node.run(command.args(["-t", table]).env(LOCK_FILE, OWN_NAMESPACE), "")
     }
+}
+
+/// By what way rules get into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loader {
+    /// The text of `render`, given to the programs as it is.
+    Text,
+    /// policyd's dataplane, which also takes them away again.
+    Policyd,
+}
+
+impl Loader {
+    /// Loads a ruleset into a node that has nothing of ours.
+    ///
+    /// # Errors
+    /// Where something of it is refused.
+    pub fn load(
+        self,
+        backend: Backend,
+        node: &Namespace,
+        ruleset: &Ruleset,
+    ) -> Result<(), LabError> {
+        match self {
+            Loader::Text => load(backend, node, ruleset),
+            Loader::Policyd => load_by_policyd(backend, node, ruleset),
+        }
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// Where something of it stays.
+    pub fn unload(self, backend: Backend, node: &Namespace) -> Result<(), LabError> {
+        match self {
+            Loader::Text => empty(backend, node),
+            Loader::Policyd => {
+                let report = node.enter(cleanup)?.map_err(|error| policyd("clean up", &error))?;
+                if !report.remaining.is_empty() {
+                    return Err(policyd("clean up", &report.remaining.join("; ")));
+                }
+                check_counts(backend, node, &Ruleset::default())
+            }
+        }
+    }
+}
+
+fn policyd(operation: &'static str, reason: &impl ToString) -> LabError {
+    LabError::Policyd { operation, reason: reason.to_string() }
+}
+
+/// The dataplane works on the namespace of the thread that opens it.
+fn load_by_policyd(backend: Backend, node: &Namespace, ruleset: &Ruleset) -> Result<(), LabError> {
+    let backend = match backend {
+        Backend::Nft => backend::Backend::Nft,
+        Backend::Legacy => backend::Backend::Legacy,
+    };
+    node.enter(|| {
+        let mut dataplane = Dataplane::open(backend::BackendChoice::Forced(backend))
+            .map_err(|error| policyd("open its dataplane", &error))?;
+        let written = dataplane.write(&Update::default(), ruleset);
+        if !written.is_in_step() {
+            return Err(policyd("write", &format!("{written:?}")));
+        }
+        match dataplane.refused() {
+            refused if refused.is_empty() => Ok(()),
+            refused => Err(policyd("write", &refused.join("; "))),
+        }
+    })?
 }
 
 /// Loads a ruleset into a node that has nothing of ours: sets, then chains and hooks.
@@ -202,7 +275,7 @@ pub fn empty(backend: Backend, node: &Namespace) -> Result<(), LabError> {
     for family in Family::ALL {
         for action in ["-F", "-X"] {
             let mut command = Command::new(backend.iptables(family));
-            node.run(command.args(["-w", action]).env(LOCK_FILE, node.path()), "")?;
+            node.run(command.args(["-w", action]).env(LOCK_FILE, OWN_NAMESPACE), "")?;
         }
     }
     let start = Instant::now();

@@ -58,6 +58,14 @@ pub enum LabError {
         /// What it was given.
         input: String,
     },
+    /// policyd's library could not do its part.
+    #[error("policyd could not {operation}: {reason}")]
+    Policyd {
+        /// What it should do.
+        operation: &'static str,
+        /// What it says.
+        reason: String,
+    },
     /// A marker did not come through, so nothing can be said about silence.
     #[error("markers from {from} did not arrive: the silence of a receiver proves nothing")]
     MarkerLost {

@@ -251,7 +251,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
     !u16::try_from(sum).unwrap_or(0)
 }
 
-/// CRC32c (Castagnoli), as SCTP has it: RFC 9260, appendix A.
+/// `CRC32c` (Castagnoli), as SCTP has it: RFC 9260, appendix A.
 fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {

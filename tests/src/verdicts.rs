@@ -14,7 +14,7 @@ use policy_compiler::flow::{Flow, Traffic};
 use policy_compiler::ruleset::Ruleset;
 use policy_compiler::verdict::Decision;
 
-use crate::enforcement::{self, Backend};
+use crate::enforcement::{self, Backend, Loader};
 use crate::error::LabError;
 use crate::lab::{BRIDGE, Lab, Wiring};
 use crate::placement::{Placement, Trial, Unmapped};
@@ -49,6 +49,7 @@ pub struct Report {
 pub fn ask(
     lab: &Lab,
     backend: Backend,
+    loader: Loader,
     snapshot: &Snapshot,
     questions: &[Question],
 ) -> Result<Report, LabError> {
@@ -78,14 +79,14 @@ pub fn ask(
         return Ok(report);
     }
     placement.lay(backend)?;
-    let rulesets = enforce(lab, backend, &placement)?;
+    let rulesets = enforce(lab, backend, loader, &placement)?;
     for round in rounds(trials) {
         lab.forget_connections()?;
         judge(lab, &round, &mut report)?;
     }
     for (node, ruleset) in lab.nodes.iter().zip(&rulesets) {
         enforcement::check_counts(backend, lab.namespace(node), ruleset)?;
-        enforcement::empty(backend, lab.namespace(node))?;
+        loader.unload(backend, lab.namespace(node))?;
     }
     placement.lift(backend)?;
     Ok(report)
@@ -95,6 +96,7 @@ pub fn ask(
 fn enforce(
     lab: &Lab,
     backend: Backend,
+    loader: Loader,
     placement: &Placement<'_>,
 ) -> Result<Vec<Ruleset>, LabError> {
     let mut rulesets = Vec::new();
@@ -104,7 +106,7 @@ fn enforce(
             config.bridges.extend(InterfaceName::new(BRIDGE));
         }
         let ruleset = compile(&placement.snapshot, &config).ruleset;
-        enforcement::load(backend, lab.namespace(node), &ruleset)?;
+        loader.load(backend, lab.namespace(node), &ruleset)?;
         rulesets.push(ruleset);
     }
     Ok(rulesets)
@@ -112,9 +114,15 @@ fn enforce(
 
 type Asked<'q> = (&'q Question, Trial);
 
+/// Source, destination and protocol: what conntrack knows a flow without ports by.
+type Tuple = (IpAddr, IpAddr, u8);
+
+/// The flows without ports of a round, and all of its trials.
+type Round<'q> = (BTreeSet<Tuple>, Vec<Asked<'q>>);
+
 /// Sorts trials into rounds, none of which has a flow that is another's mirror image.
 fn rounds(trials: Vec<Asked<'_>>) -> Vec<Vec<Asked<'_>>> {
-    let mut rounds: Vec<(BTreeSet<(IpAddr, IpAddr, u8)>, Vec<Asked<'_>>)> = Vec::new();
+    let mut rounds: Vec<Round<'_>> = Vec::new();
     for (question, trial) in trials {
         let flow = &question.flow;
         let protocol = flow.traffic.ip_protocol(flow.family);
@@ -123,13 +131,13 @@ fn rounds(trials: Vec<Asked<'_>>) -> Vec<Vec<Asked<'_>>> {
             Traffic::Icmp { .. } => flow.traffic != Traffic::ping(flow.family),
             Traffic::Other { .. } => true,
         };
-        let tuples: Vec<(IpAddr, IpAddr, u8)> = trial
+        let tuples: Vec<Tuple> = trial
             .probes
             .iter()
             .filter(|_| portless)
             .map(|probe| (probe.outline.source, probe.outline.destination, protocol))
             .collect();
-        let clash = |seen: &BTreeSet<(IpAddr, IpAddr, u8)>| {
+        let clash = |seen: &BTreeSet<Tuple>| {
             tuples.iter().any(|(a, b, protocol)| a != b && seen.contains(&(*b, *a, *protocol)))
         };
         let place = rounds.iter().position(|(seen, _)| !clash(seen)).unwrap_or_else(|| {

@@ -100,8 +100,10 @@ impl Matrix<'_> {
             paint.bold(&format!("{:width$}", " BEFORE: nobody polices")),
             paint.bold(" AFTER: policyd does")
         );
-        let numbers: String =
-            (1..=self.columns.len()).map(|number| format!("{number:>CELL$}")).collect();
+        let numbers = (1..=self.columns.len()).fold(String::new(), |mut line, number| {
+            let _ = write!(line, "{number:>CELL$}");
+            line
+        });
         let _ = writeln!(
             text,
             "{}  {}   {}",
@@ -111,7 +113,7 @@ impl Matrix<'_> {
         );
         for ((row, before), after) in self.rows.iter().zip(self.before).zip(self.after) {
             let cells = |cells: &[Cell]| -> String {
-                cells.iter().map(|cell| format!("{:>2}{}", "", paint.cell(*cell))).collect()
+                cells.iter().map(|cell| ["  ", &paint.cell(*cell)].concat()).collect()
             };
             let _ = writeln!(text, "{row:>label$}  {}   {}", cells(before), cells(after));
         }
@@ -158,16 +160,17 @@ mod tests {
             vec![Cell::Open, Cell::Open, Cell::Open],
         ];
         let drawn = Matrix { rows: &rows, columns: &columns, before: &before, after: &after };
-        let expected = "\
-           BEFORE: nobody polices    AFTER: policyd does
-from \\ to    1  2  3     1  2  3
-     x/a    ·  ✓  ✓     ·  ✗  ½
-the node    ✓  ✓  ✓     ✓  ✓  ✓
-
-   1 x/a 80/TCP    3 x/b 80/TCP
-   2 x/b 53/UDP
-   ✓ connected   ✗ not connected   ½ over one of IPv4 and IPv6   · itself
-";
-        assert_eq!(drawn.draw(&Paint { colour: false }), expected);
+        let expected = [
+            "           BEFORE: nobody polices    AFTER: policyd does",
+            "from \\ to    1  2  3     1  2  3",
+            "     x/a    ·  ✓  ✓     ·  ✗  ½",
+            "the node    ✓  ✓  ✓     ✓  ✓  ✓",
+            "",
+            "   1 x/a 80/TCP    3 x/b 80/TCP",
+            "   2 x/b 53/UDP",
+            "   ✓ connected   ✗ not connected   ½ over one of IPv4 and IPv6   · itself",
+            "",
+        ];
+        assert_eq!(drawn.draw(&Paint { colour: false }), expected.join("\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! Building a lab: nodes, pod slots and the world outside, with everything that does not depend on
 //! a case.
 //!
-//! Slots and nodes have addresses of the lab's own (198.18.0.0/15, fd5e::/16) that never change.
+//! Slots and nodes have addresses of the lab's own (`198.18.0.0/15`, `fd5e::/16`) that never change.
 //! The addresses of a case are further addresses of a slot, and routes on the nodes that lead to
 //! its own, so laying a case onto the lab costs two processes a node.
 //! All neighbours are known from the start: no verdict waits for ARP or neighbour discovery.

@@ -8,7 +8,7 @@ use std::process::Command;
 use policy_compiler::cidr::Family;
 
 use super::{Home, Placement};
-use crate::enforcement::{Backend, LOCK_FILE};
+use crate::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
 use crate::error::LabError;
 use crate::lab::{Slot, Wiring};
 
@@ -35,7 +35,7 @@ impl Placement<'_> {
             for family in Family::ALL {
                 let mut flush = Command::new(backend.iptables(family));
                 let node = self.lab.namespace(node);
-                flush.args(["-w", "-t", "nat", "-F"]).env(LOCK_FILE, node.path());
+                flush.args(["-w", "-t", "nat", "-F"]).env(LOCK_FILE, OWN_NAMESPACE);
                 node.run(&mut flush, "")?;
             }
         }

@@ -85,9 +85,8 @@ impl Placement<'_> {
         (source, from): Place,
         (destination, to): Place,
     ) -> Result<Trial, Unmapped> {
-        let node = match (from, to) {
-            (Home::Slot { node, .. }, _) | (_, Home::Slot { node, .. }) => node,
-            _ => return Err(Unmapped::PassesNoNode),
+        let ((Home::Slot { node, .. }, _) | (_, Home::Slot { node, .. })) = (from, to) else {
+            return Err(Unmapped::PassesNoNode);
         };
         let taken = |home| match home {
             Home::Slot { slot, .. } => Some(slot),

@@ -11,9 +11,7 @@ use policy_compiler::name::NodeName;
 use policy_manifest::case;
 use policy_tests::enforcement::{Backend, load};
 use policy_tests::lab::{BRIDGE, Lab, Plan, Slot, Wiring};
-use policy_tests::packet::{Outline, Segment};
 use policy_tests::privilege::kernel_test;
-use policy_tests::probe::{Probe, send_all};
 
 /// Both slots are pods by the lab's own addresses; a may talk to b, nobody else to anybody.
 fn isolate(lab: &Lab, backend: Backend) {
@@ -76,32 +74,6 @@ fn neighbours_are_found(backend: Backend) {
     }
 }
 
-/// A segment that claims to belong to a connection which conntrack does not know opens none.
-fn midstream_segments_are_dropped(backend: Backend) {
-    let lab = Lab::build(&Plan::uniform(1, 3, Wiring::Routed)).unwrap();
-    isolate(&lab, backend);
-    let slots = &lab.nodes[0].slots;
-    let segment = |from: &Slot, to: &Slot, segment: Segment| {
-        let (source, destination) = (IpAddr::V4(from.v4), IpAddr::V4(to.v4));
-        let traffic = policy_compiler::flow::Traffic::tcp(80);
-        let outline = Outline::opening(source, destination, traffic, lab.next_port());
-        Probe {
-            sender: from.station,
-            towards: destination,
-            outline: Outline { segment, ..outline },
-            receivers: vec![to.station],
-        }
-    };
-    let probes = [
-        segment(&slots[0], &slots[1], Segment::Opening),
-        segment(&slots[0], &slots[1], Segment::Midstream),
-        segment(&slots[1], &slots[0], Segment::Midstream),
-    ];
-    let arrived: Vec<bool> =
-        send_all(&lab, &probes).unwrap().iter().map(|fate| fate.arrived).collect();
-    assert_eq!(arrived, [true, false, false]);
-}
-
 #[test]
 fn isolated_pods_find_their_neighbours_with_nft() {
     kernel_test("bridge::isolated_pods_find_their_neighbours_with_nft", || {
@@ -113,19 +85,5 @@ fn isolated_pods_find_their_neighbours_with_nft() {
 fn isolated_pods_find_their_neighbours_with_legacy() {
     kernel_test("bridge::isolated_pods_find_their_neighbours_with_legacy", || {
         neighbours_are_found(Backend::Legacy);
-    });
-}
-
-#[test]
-fn midstream_segments_open_no_connection_with_nft() {
-    kernel_test("bridge::midstream_segments_open_no_connection_with_nft", || {
-        midstream_segments_are_dropped(Backend::Nft);
-    });
-}
-
-#[test]
-fn midstream_segments_open_no_connection_with_legacy() {
-    kernel_test("bridge::midstream_segments_open_no_connection_with_legacy", || {
-        midstream_segments_are_dropped(Backend::Legacy);
     });
 }

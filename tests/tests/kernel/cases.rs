@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use policy_compiler::cluster::Snapshot;
 use policy_manifest::case::{self, Case};
-use policy_tests::enforcement::Backend;
+use policy_tests::enforcement::{Backend, Loader};
 use policy_tests::lab::{Lab, Plan, Wiring};
 use policy_tests::privilege::kernel_test;
 use policy_tests::verdicts::{Question, Report, ask};
@@ -70,9 +70,10 @@ fn judge(backend: Backend, wiring: Wiring, nodes: usize) {
         for (snapshot, cases) in by_cluster(&file.cases) {
             let questions: Vec<Question> =
                 cases.iter().flat_map(|case| questions(&name, case)).collect();
-            let said = ask(&lab, backend, snapshot, &questions).unwrap_or_else(|error| {
-                panic!("{name}: {}: {error:?}", cases[0].name);
-            });
+            let said =
+                ask(&lab, backend, Loader::Policyd, snapshot, &questions).unwrap_or_else(|error| {
+                    panic!("{name}: {}: {error:?}", cases[0].name);
+                });
             all.merge(said);
         }
     }

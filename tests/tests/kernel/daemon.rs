@@ -13,7 +13,7 @@ use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_manifest::input;
 use policy_tests::daemon::{Daemon, built_program};
-use policy_tests::enforcement::{Backend, LOCK_FILE};
+use policy_tests::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
 use policy_tests::lab::{Lab, Plan, Wiring};
 use policy_tests::namespace::Namespace;
 use policy_tests::packet::Outline;
@@ -55,6 +55,12 @@ fn policy(client: &str) -> String {
     )
 }
 
+fn policyd(words: &[&str]) -> Command {
+    let mut command = Command::new(built_program("policyd").unwrap());
+    command.args(words).env("NO_COLOR", "1").env(LOCK_FILE, OWN_NAMESPACE);
+    command
+}
+
 /// A lab of one node with the pods above, and a directory for policyd.
 struct Scene {
     lab: Lab,
@@ -74,7 +80,7 @@ impl Scene {
         let placement = Placement::new(&lab, &snapshot, &[]).unwrap();
         placement.lay(backend).unwrap();
         let (good, other) = (probes(&lab, &placement, "10"), probes(&lab, &placement, "11"));
-        let scene = Self { backend, directory, good, other, lab };
+        let scene = Self { lab, backend, directory, good, other };
         scene.write("policy.yaml", &policy("good"));
         scene
     }
@@ -91,12 +97,6 @@ impl Scene {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn policyd(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(built_program("policyd").unwrap());
-        command.args(words).env("NO_COLOR", "1").env(LOCK_FILE, self.node().path());
-        command
-    }
-
     fn start_over(&self, directory: &Path) -> Daemon {
         let backend = match self.backend {
             Backend::Nft => "nft",
@@ -104,7 +104,7 @@ impl Scene {
         };
         let source = directory.to_string_lossy();
         let words = ["run", "--source", &source, "--node", "n1", "--iptables-backend", backend];
-        Daemon::start(self.node(), &mut self.policyd(&words)).unwrap()
+        Daemon::start(self.node(), &mut policyd(&words)).unwrap()
     }
 
     fn start(&self) -> Daemon {
@@ -149,13 +149,13 @@ impl Scene {
         for family in ["iptables", "ip6tables"] {
             for backend in ["nft", "legacy"] {
                 let mut command = Command::new(format!("{family}-{backend}-save"));
-                command.env(LOCK_FILE, self.node().path());
+                command.env(LOCK_FILE, OWN_NAMESPACE);
                 all.push_str(&self.node().run(&mut command, "").unwrap());
             }
         }
         all.push_str(&self.node().run(Command::new("ipset").arg("save"), "").unwrap());
         let lines = all.lines().filter(|line| !line.starts_with('#'));
-        lines.map(|line| format!("{}\n", line.split(" [").next().unwrap())).collect()
+        lines.map(|line| line.split(" [").next().unwrap()).collect::<Vec<_>>().join("\n")
     }
 
     /// Rules and sets of somebody else.
@@ -307,7 +307,7 @@ fn rules_outlive_policyd_and_cleanup_leaves_only_what_others_wrote(backend: Back
     assert!(daemon.stop(Signal::SIGTERM).unwrap().success());
     assert_eq!(scene.everything(), in_force, "rules stay");
     assert_eq!(scene.let_in(), (true, false), "and enforce");
-    let done = scene.node().output(&mut scene.policyd(&["cleanup"]), "").unwrap();
+    let done = scene.node().output(&mut policyd(&["cleanup"]), "").unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(scene.everything(), before);
     assert_eq!(scene.let_in(), (true, true));

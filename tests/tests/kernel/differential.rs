@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use policy_compiler::evaluate::evaluate;
-use policy_tests::enforcement::Backend;
+use policy_tests::enforcement::{Backend, Loader};
 use policy_tests::lab::{Lab, Plan, Wiring};
 use policy_tests::privilege::kernel_test;
 use policy_tests::verdicts::{Question, Report, ask};
@@ -40,7 +40,7 @@ fn differ(backend: Backend, wiring: Wiring, nodes: usize) {
                 flow,
             })
             .collect();
-        all.merge(ask(&lab, backend, &snapshot, &questions).unwrap());
+        all.merge(ask(&lab, backend, Loader::Text, &snapshot, &questions).unwrap());
     }
     println!("{} flows judged, not mapped: {:?}", all.judged, all.unmapped);
     assert!(all.disagreements.is_empty(), "{}", all.disagreements.join("\n"));

@@ -1,8 +1,11 @@
 //! Tests that send real packets. Each makes network namespaces of its own.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
+
 mod bridge;
 mod cases;
 mod daemon;
+mod denials;
 mod differential;
 mod lab;
 mod random;

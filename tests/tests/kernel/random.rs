@@ -72,13 +72,13 @@ impl Dice {
 }
 
 fn labels(dice: &mut Dice) -> Labels {
-    KEYS.iter().filter(|_| !dice.one_in(4)).map(|key| (*key, "")).collect::<Vec<_>>().iter().fold(
-        Labels::default(),
-        |mut labels, (key, _)| {
-            labels.insert(key, VALUES[dice.below(VALUES.len())]);
-            labels
-        },
-    )
+    let mut labels = Labels::default();
+    for key in KEYS {
+        if !dice.one_in(4) {
+            labels.insert(key, dice.pick::<&str>(&VALUES));
+        }
+    }
+    labels
 }
 
 /// A cluster on `nodes` nodes.
@@ -103,7 +103,7 @@ pub(crate) fn cluster(dice: &mut Dice, nodes: usize) -> Snapshot {
         let pod = pod(dice, u8::try_from(number).unwrap(), nodes);
         snapshot.pods.insert(pod.key.clone(), pod);
     }
-    for number in 0..1 + dice.below(5) {
+    for number in 0..=dice.below(5) {
         let policy = policy(dice, number);
         snapshot.policies.insert(policy.key.clone(), policy);
     }
@@ -122,7 +122,7 @@ fn pod(dice: &mut Dice, number: u8, nodes: usize) -> Pod {
         }),
     };
     let ports = dice.some(2, |dice| ContainerPort {
-        name: Some(PortName::new(*dice.pick::<&str>(&PORT_NAMES)).unwrap()),
+        name: Some(PortName::new(dice.pick::<&str>(&PORT_NAMES)).unwrap()),
         protocol: *dice.pick(&Protocol::ALL),
         number: NonZeroU16::new(*dice.pick(&PORTS)).unwrap(),
     });
@@ -181,7 +181,7 @@ fn peer(dice: &mut Dice) -> Peer {
 fn port_match(dice: &mut Dice) -> PortMatch {
     let numbers = match dice.below(6) {
         0 => PortNumbers::Any,
-        1 | 2 => PortNumbers::Named(PortName::new(*dice.pick::<&str>(&PORT_NAMES)).unwrap()),
+        1 | 2 => PortNumbers::Named(PortName::new(dice.pick::<&str>(&PORT_NAMES)).unwrap()),
         3 => {
             let last = NonZeroU16::new(*dice.pick(&PORTS)).unwrap();
             PortNumbers::Range(PortRange::new(NonZeroU16::new(53).unwrap(), last).unwrap())
@@ -208,7 +208,7 @@ fn policy(dice: &mut Dice, number: usize) -> Policy {
         if dice.one_in(4) { Vec::new() } else { dice.some(3, rule) }
     };
     Policy {
-        key: ObjectKey::new(*dice.pick::<&str>(&NAMESPACES), &format!("policy-{number}")).unwrap(),
+        key: ObjectKey::new(dice.pick::<&str>(&NAMESPACES), &format!("policy-{number}")).unwrap(),
         pod_selector: selector(dice),
         isolates_ingress: types != 0,
         isolates_egress: types != 1,
