@@ -2,8 +2,8 @@
 //! pods are isolated by what.
 //!
 //! Pods on the host's network, finished pods and templates are nobody here. Where several live pods
-//! claim an address, the newest is its subject, wherever it runs, and each is a peer. The addresses
-//! of nodes are never peers by virtue of a pod.
+//! claim an address, the newest is its subject, wherever it runs, and each is a peer. The address of
+//! a node is the node's, whatever pod claims it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -45,11 +45,12 @@ impl<'a> ClusterView<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
         let pods: Vec<&Pod> =
             snapshot.pods.values().filter(|pod| pod.is_live() && !pod.template).collect();
+        let node_addresses = node_addresses(snapshot);
         let mut by_namespace: BTreeMap<&NamespaceName, Vec<usize>> = BTreeMap::new();
         let mut owners: BTreeMap<IpAddr, Vec<usize>> = BTreeMap::new();
         for (index, pod) in pods.iter().enumerate() {
             by_namespace.entry(&pod.key.namespace).or_default().push(index);
-            for address in pod.addresses.iter() {
+            for address in pod.addresses.iter().filter(|a| !node_addresses.contains(a)) {
                 owners.entry(address).or_default().push(index);
             }
         }
@@ -59,7 +60,7 @@ impl<'a> ClusterView<'a> {
                 (NamespaceView { name, labels: snapshot.namespace_labels(name) }, pods)
             })
             .collect();
-        Self { pods, namespaces, owners, node_addresses: node_addresses(snapshot) }
+        Self { pods, namespaces, owners, node_addresses }
     }
 
     /// The live pod of that index.
@@ -127,8 +128,26 @@ impl<'a> ClusterView<'a> {
         subjects
     }
 
+    /// A warning for each address of a local pod that is not, or not only, its own.
+    pub(super) fn contested_addresses(&self, node: &NodeName) -> Vec<Diagnostic> {
+        let mut diagnostics = self.shared_addresses(node);
+        for pod in self.pods.iter().filter(|pod| pod.node.as_ref() == Some(node)) {
+            for address in pod.addresses.iter().filter(|a| self.node_addresses.contains(a)) {
+                diagnostics.push(Diagnostic {
+                    location: pod.location.clone(),
+                    object: Some(object_ref("Pod", &pod.key)),
+                    field: "status.podIPs".to_owned(),
+                    severity: Severity::Warning,
+                    message: format!("{address} is a node's address; no policy applies to it"),
+                    help: Some("a pod on its node's network has `hostNetwork: true`".to_owned()),
+                });
+            }
+        }
+        diagnostics
+    }
+
     /// A warning for each address that several live pods claim, if one of them is local.
-    pub(super) fn shared_addresses(&self, node: &NodeName) -> Vec<Diagnostic> {
+    fn shared_addresses(&self, node: &NodeName) -> Vec<Diagnostic> {
         let mut diagnostics = Vec::new();
         for (address, owners) in &self.owners {
             let local = owners.iter().any(|index| self.pods[*index].node.as_ref() == Some(node));

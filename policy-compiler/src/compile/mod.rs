@@ -68,7 +68,7 @@ pub fn compile(snapshot: &Snapshot, config: &NodeConfig) -> Compiled {
         registry: Registry::default(),
         bodies: BTreeMap::new(),
         ruleset: Ruleset::default(),
-        diagnostics: view.shared_addresses(&config.node),
+        diagnostics: view.contested_addresses(&config.node),
     };
     for family in Family::ALL {
         compilation.family(family, &subjects);

@@ -2,7 +2,7 @@
 //!
 //! An address may have several live owners (one has finished without the input saying so, or two
 //! claims overlap): all of them count as peers, the newest is the one that is judged. Finished pods
-//! own nothing. hostNetwork pods are their node.
+//! own nothing. hostNetwork pods are their node, and so is whatever else claims a node's address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ pub(super) struct Party<'a> {
     pub(super) nodes: BTreeSet<&'a NodeName>,
     /// The hostNetwork pod that was asked for; its node stands here for it.
     pub(super) host_pod: Option<&'a Pod>,
-    /// The pod that was asked for by name.
+    /// The live pod that was asked for by name.
     pub(super) asked: Option<&'a ObjectKey>,
     /// Whether there can be no packet from or to it: no such pod, or no address of this family.
     pub(super) absent: Option<ObjectKey>,
@@ -65,9 +65,11 @@ pub(super) struct Index<'a> {
 
 impl<'a> Index<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
+        let nodes = node_addresses(snapshot);
+        let of_nodes: BTreeSet<IpAddr> = nodes.values().flatten().copied().collect();
         let mut owners: BTreeMap<IpAddr, Vec<&Pod>> = BTreeMap::new();
         for pod in snapshot.pods.values().filter(|pod| pod.is_live()) {
-            for address in pod.addresses.iter() {
+            for address in pod.addresses.iter().filter(|address| !of_nodes.contains(address)) {
                 owners.entry(address).or_default().push(pod);
             }
         }
@@ -83,7 +85,7 @@ impl<'a> Index<'a> {
             .keys()
             .map(|key| (&key.namespace, snapshot.namespace_labels(&key.namespace)))
             .collect();
-        Self { snapshot, owners, nodes: node_addresses(snapshot), policies, labels }
+        Self { snapshot, owners, nodes, policies, labels }
     }
 
     /// The live pods that have `address`, the newest first.
@@ -149,16 +151,19 @@ impl<'a> Index<'a> {
             End::Address(address) => self.at_address(*address),
             End::Node(name) => self.node(name, family),
             End::Pod(key) => match self.snapshot.pods.get_key_value(key) {
-                Some((key, pod)) => Party { asked: Some(key), ..self.pod(pod, family) },
+                Some((key, pod)) => {
+                    let asked = pod.is_live().then_some(key);
+                    Party { asked, ..self.pod(pod, family) }
+                }
                 None => Party { absent: Some(key.clone()), ..Party::default() },
             },
         }
     }
 
-    /// An address is the pods that own it, else the node that has it, else the world.
+    /// An address is the node that has it, else the pods that own it, else the world.
     fn at_address(&self, address: IpAddr) -> Party<'a> {
         let pods = self.owners(address).to_vec();
-        let nodes = if pods.is_empty() { self.nodes_with(address) } else { BTreeSet::new() };
+        let nodes = self.nodes_with(address);
         Party { pods, addresses: vec![address], nodes, ..Party::default() }
     }
 

@@ -8,7 +8,8 @@
 //! pods, but which only a bridge can carry (link-local, multicast, broadcast), may be anywhere: it
 //! meets the rules of every node that has pods.
 //!
-//! An address belongs to the newest of the live pods that claim it, wherever the others run.
+//! An address that a node has is that node; any other belongs to the newest of the live pods that
+//! claim it, wherever the others run.
 //!
 //! Where a flow has no packets to follow (a template, a pod without an address of the family or
 //! without a node, an object that the snapshot lacks), the journey is empty as well, and [`decide`]
@@ -220,19 +221,21 @@ fn locate_host_network<'a>(
     }
 }
 
-/// Whose `address` is: a live pod's (the newest owner's), a node's, or nobody's that is known.
+/// Whose `address` is: a node's, a live pod's (the newest owner's), or nobody's that is known.
 fn locate_address(snapshot: &Snapshot, address: IpAddr) -> Option<Located<'_>> {
+    let having = nodes(snapshot).into_iter().filter(|(_, known)| known.contains(&address));
+    let names: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
+    if !names.is_empty() {
+        return Some(Located { address: Some(address), place: Place::Node(names) });
+    }
     let owner = snapshot
         .pods
         .values()
         .filter(|pod| pod.is_live() && pod.addresses.of(Family::of(address)) == Some(address))
         .max_by_key(|pod| (&pod.age, &pod.key));
-    let place = if let Some(pod) = owner {
-        Place::Pod(pod.node.as_ref()?)
-    } else {
-        let having = nodes(snapshot).into_iter().filter(|(_, known)| known.contains(&address));
-        let names: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
-        if names.is_empty() { Place::World } else { Place::Node(names) }
+    let place = match owner {
+        Some(pod) => Place::Pod(pod.node.as_ref()?),
+        None => Place::World,
     };
     Some(Located { address: Some(address), place })
 }

@@ -169,11 +169,19 @@ fn age() -> impl Strategy<Value = Age> {
 pub(crate) fn pod() -> impl Strategy<Value = Pod> {
     let on = prop_oneof![2 => Just(0_usize), 1 => 1..NODES.len()];
     let place = (on, 0..POD_ADDRESSES.len(), 0..12_u8, any::<bool>());
-    (key(), pod_labels(), place, 0..10_u8, 0..12_u8, vec(container_port(), 0..4), age()).prop_map(
+    (key(), pod_labels(), place, 0..10_u8, 0..24_u8, vec(container_port(), 0..4), age()).prop_map(
         |(key, labels, (node, address, families, told), phase, host, ports, age)| {
             let (name, node4, node6) = NODES[node];
-            let host_network = host == 0;
-            let (v4, v6) = if host_network { (node4, node6) } else { POD_ADDRESSES[address] };
+            let host_network = host == 0 || host == 3;
+            // Some claim a node's address without being on its network.
+            let (v4, v6) = match host {
+                0 | 1 | 3 => (node4, node6),
+                2 => {
+                    let (_, other4, other6) = NODES[(node + 1) % NODES.len()];
+                    (other4, other6)
+                }
+                _ => POD_ADDRESSES[address],
+            };
             let mut addresses = Addresses::default();
             if families != 0 && families != 1 {
                 addresses.offer(ip(v4));
