@@ -145,7 +145,7 @@ fn load_by_policyd(backend: Backend, node: &Namespace, ruleset: &Ruleset) -> Res
 ///
 /// # Errors
 /// Where a program refuses something.
-pub fn load(backend: Backend, node: &Namespace, ruleset: &Ruleset) -> Result<(), LabError> {
+fn load(backend: Backend, node: &Namespace, ruleset: &Ruleset) -> Result<(), LabError> {
     let mut sets = BTreeMap::new();
     for family in Family::ALL {
         sets.extend(ruleset.family(family).sets.clone());
@@ -271,7 +271,7 @@ const LET_GO: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Where a program refuses something.
-pub fn empty(backend: Backend, node: &Namespace) -> Result<(), LabError> {
+fn empty(backend: Backend, node: &Namespace) -> Result<(), LabError> {
     for family in Family::ALL {
         for action in ["-F", "-X"] {
             let mut command = Command::new(backend.iptables(family));

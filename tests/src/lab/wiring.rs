@@ -86,10 +86,12 @@ pub(super) fn build(plan: &Plan) -> Result<Lab, LabError> {
         let built = build_node(net, &namespace, slots)?;
         let conntrack = Conntrack::of(&namespace)?;
         let node = push(&mut stations, &format!("node {net}"), namespace, "lo")?;
+        settle(&stations, node, v6(net, NODE))?;
         let mut here = Vec::new();
         for (slot, pod) in built {
             let name = format!("slot {}/{}", net, slot.v4.octets()[3]);
             let station = push(&mut stations, &name, pod, "eth0")?;
+            settle(&stations, station, slot.v6)?;
             here.push(Slot { station, ..slot });
         }
         nodes.push(LabNode {
@@ -102,6 +104,11 @@ pub(super) fn build(plan: &Plan) -> Result<Lab, LabError> {
     }
     let external = push(&mut stations, "outside", outside, "node")?;
     Ok(Lab::assemble(nodes, external, stations))
+}
+
+/// Makes an IPv6 address work at once; that of a device waits for the link and for the kernel.
+fn settle(stations: &[Station], id: StationId, address: Ipv6Addr) -> Result<(), LabError> {
+    stations.get(id.0).map_or(Ok(()), |station| station.addresses.add(address.into()))
 }
 
 fn push(
