@@ -1,6 +1,7 @@
 //! The command line. Every option of `run` has an environment variable, for a DaemonSet's sake.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -86,6 +87,10 @@ pub struct RunArgs {
     /// What the sender of a denied packet is told.
     #[arg(long, env = "POLICYD_DENY", value_enum, default_value_t)]
     pub deny: DenyArg,
+    /// How often the names of all chains and sets are read back and put right, in seconds; 0 for
+    /// never. The hooks are looked at every 10 seconds whatever this says.
+    #[arg(long, env = "POLICYD_VERIFY_INTERVAL", value_name = "SECONDS", default_value_t = 60)]
+    pub verify_interval: u32,
     /// Apply the policies once and exit: 0 where they are in the kernel, 1 where not.
     #[arg(long)]
     pub once: bool,
@@ -111,6 +116,7 @@ impl RunArgs {
                 DenyArg::Reject => DenyAction::Reject,
             },
             keep_established: self.keep_established,
+            verify_interval: Duration::from_secs(self.verify_interval.into()),
         }
     }
 
@@ -196,7 +202,7 @@ mod tests {
     #[test]
     fn options_become_settings() {
         let line = "policyd run --source d --node n1 --ipvs on --hairpin police --deny reject \
-                    --keep-established --iptables-backend legacy";
+                    --keep-established --verify-interval 5 --iptables-backend legacy";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Run(run) = cli.command else { panic!("run") };
         let expected = Settings {
@@ -205,6 +211,7 @@ mod tests {
             hairpin: Hairpin::Police,
             deny: DenyAction::Reject,
             keep_established: true,
+            verify_interval: Duration::from_secs(5),
         };
         assert_eq!(run.settings(), expected);
         assert_eq!(run.backend(), BackendChoice::Forced(Backend::Legacy));

@@ -8,6 +8,7 @@
 //! A source says what the cluster holds; the engine (of the compiler library) says what the kernel
 //! should; the dataplane makes it so. One thread runs the loop and owns engine and dataplane.
 
+pub mod again;
 pub mod args;
 pub mod dataplane;
 pub mod health;

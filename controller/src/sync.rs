@@ -4,8 +4,9 @@
 //! whole listing; a write that failed is tried again, ever more slowly, until it succeeds; whatever
 //! fails is a reason not to be ready and never ends the loop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
@@ -18,14 +19,16 @@ use policy_compiler::name::NodeName;
 use policy_compiler::update::Event;
 use tracing::{debug, error, info, warn};
 
-use crate::dataplane::{Changes, Dataplane, Outcome, START, Written, error_chain, links};
+use crate::again::Again;
+use crate::dataplane::links::Bridges;
+use crate::dataplane::{Changes, Dataplane, Outcome, START, Written, error_chain};
 use crate::health::{Health, InForce};
 use crate::source::{Input, Listing, Problem};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
-/// How often the node's wiring is looked at.
-const RECHECK: Duration = Duration::from_secs(10);
+/// How often the node's wiring is looked at, and what else changes by itself.
+const RECHECK: Duration = Duration::from_secs(1);
 /// The first and the longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The first and the longest pause before a set in use is tried again.
@@ -44,6 +47,8 @@ pub struct Settings {
     pub deny: DenyAction,
     /// Whether flows that a change denies may live on.
     pub keep_established: bool,
+    /// How often the names of chains and sets are read back and put right; never where zero.
+    pub verify_interval: Duration,
 }
 
 /// Whether IPVS delivers services on the node.
@@ -56,37 +61,6 @@ pub enum Ipvs {
     On,
     /// It does not.
     Off,
-}
-
-/// Something to do again later, each time after a longer pause.
-#[derive(Debug)]
-struct Again {
-    bounds: (Duration, Duration),
-    pause: Duration,
-    at: Option<Instant>,
-}
-
-impl Again {
-    fn new(bounds: (Duration, Duration)) -> Self {
-        Self { bounds, pause: bounds.0, at: None }
-    }
-
-    fn put_off(&mut self) {
-        self.at = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(self.bounds.1);
-    }
-
-    fn forget(&mut self) {
-        *self = Self::new(self.bounds);
-    }
-
-    fn is_due(&mut self) -> bool {
-        let due = self.at.is_some_and(|at| at <= Instant::now());
-        if due {
-            self.at = None;
-        }
-        due
-    }
 }
 
 /// The loop's state.
@@ -103,8 +77,12 @@ pub struct Sync {
     diagnosed: BTreeSet<Diagnostic>,
     /// Diagnostics of the source; the engine adds its own.
     listed: Vec<Diagnostic>,
-    /// Why the families that are out of step are so.
-    failures: BTreeSet<String>,
+    bridges: Bridges,
+    /// Whether the bridges were ever found, and why they cannot be now.
+    wired: bool,
+    unwired: Option<String>,
+    /// Why the families that are out of step are so, by the kind of failure.
+    failures: BTreeMap<String, String>,
     retry: Again,
     tidy: Again,
     verify_at: Option<Instant>,
@@ -132,7 +110,10 @@ impl Sync {
             problems: BTreeSet::new(),
             diagnosed: BTreeSet::new(),
             listed: Vec::new(),
-            failures: BTreeSet::new(),
+            bridges: Bridges::default(),
+            wired: false,
+            unwired: None,
+            failures: BTreeMap::new(),
             retry: Again::new(RETRY),
             tidy: Again::new(TIDY),
             verify_at: None,
@@ -173,7 +154,7 @@ impl Sync {
     }
 
     fn idle_for(&self) -> Duration {
-        let times = [self.retry.at, self.tidy.at, self.verify_at, Some(self.recheck_at)];
+        let times = [self.retry.at(), self.tidy.at(), self.verify_at, Some(self.recheck_at)];
         let next = times.into_iter().flatten().min().unwrap_or(self.recheck_at);
         next.saturating_duration_since(Instant::now())
     }
@@ -199,7 +180,8 @@ impl Sync {
             self.flush();
         }
         if self.verify_at.is_some_and(|at| at <= now) {
-            self.verify_at = None;
+            let interval = self.settings.verify_interval;
+            self.verify_at = (!interval.is_zero()).then(|| now + interval);
             let written = self.dataplane.verify(self.engine.ruleset());
             self.after(&written, now);
         }
@@ -208,14 +190,30 @@ impl Sync {
         }
         if self.recheck_at <= now {
             self.recheck_at = now + RECHECK;
-            if self.begun && self.look_at_node() {
-                self.flush();
+            if self.begun {
+                self.recheck();
             }
+        }
+    }
+
+    /// Looks at what changes without an input's doing, and writes where that is needed.
+    fn recheck(&mut self) {
+        let rewired = !self.wired | self.look_at_node();
+        let out_of_step = self.dataplane.look_again(self.engine.ruleset());
+        if rewired || out_of_step {
+            self.flush();
+        } else {
+            self.update_health();
         }
     }
 
     /// Writes what has changed since the last flush, or all where the kernel is out of step.
     fn flush(&mut self) {
+        if !self.wired {
+            // Without its bridges the rules would let pass what the old ones may deny.
+            self.update_health();
+            return;
+        }
         let begun = Instant::now();
         let update = self.engine.flush();
         self.report_diagnostics();
@@ -235,11 +233,13 @@ impl Sync {
                     debug!(%family, ?changes, "written");
                 }
                 Outcome::Failed(error) => {
-                    let reason = format!("{family}: {}", error_chain(error));
-                    if !before.contains(&reason) {
+                    // Details such as line numbers differ each time; what is told stays the first.
+                    let kind = format!("{family}: {}", error.kind());
+                    let reason = before.get(&kind).cloned().unwrap_or_else(|| {
                         error!(%family, error = %error_chain(error), "not applied");
-                    }
-                    self.failures.insert(reason);
+                        format!("{family}: {}", error_chain(error))
+                    });
+                    self.failures.insert(kind, reason);
                 }
             }
         }
@@ -273,12 +273,24 @@ impl Sync {
     /// What cannot be found out stays as it was.
     fn look_at_node(&mut self) -> bool {
         let mut config = self.config.clone();
-        match links::bridges(self.local_addresses()) {
-            Ok(bridges) => config.bridges = bridges,
-            Err(error) => warn!(error = %error_chain(&error), "cannot find the bridges of pods"),
+        let addresses = self.local_addresses();
+        match self.bridges.look(addresses) {
+            Ok(bridges) => {
+                config.bridges = bridges;
+                self.unwired = None;
+                self.wired = true;
+            }
+            Err(error) => {
+                if self.unwired.is_none() {
+                    warn!(error = %error_chain(&error), "cannot find the bridges of pods");
+                }
+                self.unwired = Some("the bridges of pods cannot be found".to_owned());
+            }
         }
         if self.settings.ipvs == Ipvs::Auto {
-            config.ipvs = has_ipvs_services();
+            // The kernel of this network namespace; the file is absent until its module is loaded.
+            let services = fs::read_to_string("/proc/thread-self/net/ip_vs");
+            config.ipvs = has_ipvs(config.ipvs, &services);
         }
         if config == self.config {
             return false;
@@ -323,7 +335,9 @@ impl Sync {
         let inputs: BTreeSet<&str> = self.problems.iter().map(|p| &*p.input).collect();
         let mut reasons: BTreeSet<String> =
             inputs.into_iter().map(|input| format!("{input} cannot be read")).collect();
-        reasons.extend(self.failures.iter().cloned());
+        reasons.extend(self.failures.values().cloned());
+        reasons.extend(self.dataplane.leftovers());
+        reasons.extend(self.unwired.clone());
         reasons.extend(self.dataplane.refused());
         let snapshot = self.engine.snapshot();
         let local = |node: &Option<NodeName>| node.as_ref() == Some(&self.settings.node);
@@ -368,12 +382,17 @@ fn log_applied(written: &Written, duration: Duration) {
     );
 }
 
-/// Whether the kernel of this network namespace has IPVS services. Its file is absent until the
-/// module is loaded; services begin with their protocol.
-fn has_ipvs_services() -> bool {
-    fs::read_to_string("/proc/thread-self/net/ip_vs").is_ok_and(|text| names_a_service(&text))
+/// Whether IPVS is in use. Where it once was it may be again, and what is there but cannot be read may
+/// hold services: both leave OUTPUT policed.
+fn has_ipvs(before: bool, services: &io::Result<String>) -> bool {
+    let now = match services {
+        Ok(text) => names_a_service(text),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    before || now
 }
 
+/// Services begin with their protocol.
 fn names_a_service(ip_vs: &str) -> bool {
     ip_vs.lines().any(|line| ["TCP ", "UDP ", "SCTP ", "FWM "].iter().any(|p| line.starts_with(p)))
 }
@@ -387,19 +406,14 @@ mod tests {
         let header = "IP Virtual Server version 1.2.1 (size=4096)\n\
                       Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward\n";
         assert!(!names_a_service(header));
-        assert!(names_a_service(&format!("{header}TCP  0A600001:01BB rr\n")));
-    }
-
-    #[test]
-    fn each_pause_is_longer_up_to_a_bound_and_success_forgets_it() {
-        let mut again = Again::new((Duration::from_secs(1), Duration::from_secs(3)));
-        let mut pauses = Vec::new();
-        for _ in 0..4 {
-            pauses.push(again.pause.as_secs());
-            again.put_off();
+        let service = format!("{header}TCP  0A600001:01BB rr\n");
+        assert!(has_ipvs(false, &Ok(service)));
+        let fails = |kind| Err(io::Error::from(kind));
+        for kind in [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied] {
+            assert!(has_ipvs(true, &fails(kind)), "it stays as it was");
         }
-        assert_eq!(pauses, [1, 2, 3, 3]);
-        again.forget();
-        assert_eq!((again.pause.as_secs(), again.at), (1, None));
+        assert!(!has_ipvs(false, &fails(io::ErrorKind::NotFound)));
+        assert!(has_ipvs(false, &fails(io::ErrorKind::PermissionDenied)), "there may be some");
+        assert!(has_ipvs(true, &Ok(header.to_owned())), "its services may come back");
     }
 }

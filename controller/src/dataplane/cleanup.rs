@@ -13,11 +13,10 @@ use tracing::warn;
 
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
-use super::family::removal;
-use super::ipset::FoundSets;
 use super::sessions::{Sessions, SetError};
 use super::{
-    NET_ADMIN, OpenError, PROGRAM_LIMIT, error_chain, hooks, ipset, iptables, require_capability,
+    NET_ADMIN, OpenError, PROGRAM_LIMIT, error_chain, hooks, ipset, iptables, removal,
+    require_capability,
 };
 
 /// How long a set may stay in use after the rules that used it are gone.
@@ -72,13 +71,14 @@ pub fn cleanup() -> Result<Report, OpenError> {
         }
     }
     let sessions = Sessions::open().map_err(OpenError::Sets)?;
-    match ipset::read(&runner) {
-        Ok(found) => {
-            let names = found.into_iter().flat_map(FoundSets::into_keys).collect();
-            clean_sets(&sessions, names, &mut report);
+    for family in Family::ALL {
+        match ipset::read(&runner, family) {
+            Ok(found) => clean_sets(&sessions, found.into_keys().collect(), &mut report),
+            Err(CommandError::Missing { .. }) => {}
+            Err(error) => {
+                report.remaining.push(format!("sets of {family}: {}", error_chain(&error)));
+            }
         }
-        Err(CommandError::Missing { .. }) => {}
-        Err(error) => report.remaining.push(format!("sets: {}", error_chain(&error))),
     }
     Ok(report)
 }
@@ -93,25 +93,22 @@ fn clean_table(
     if found.is_empty() {
         return Ok(());
     }
-    let mut transaction = removal(&found);
-    transaction.unhook.retain(|(hook, words)| {
-        match hooks::delete(runner, backend, family, *hook, words) {
-            Ok(()) => {
-                report.hooks += 1;
-                false
-            }
-            Err(error) => {
-                warn!(%family, %backend, %error, "trying again with the chains");
-                true
-            }
+    let hooks: usize = found.hooks.values().map(Vec::len).sum();
+    for (hook, rule) in found.hooks.iter().flat_map(|(h, rules)| rules.iter().map(move |r| (*h, r)))
+    {
+        if let Err(error) = hooks::delete(runner, backend, family, hook, &rule.words) {
+            warn!(%family, %backend, %error, "trying again with the chains");
         }
-    });
-    transaction.carry_out(runner, backend, family)?;
-    report.hooks += transaction.unhook.len();
-    report.chains += transaction.delete.len();
+    }
+    let unhooked = iptables::read_if_used(runner, backend, family)?;
+    let held = removal::remove(runner, backend, family, &unhooked)?;
+    report.chains += found.chains.len() - held.len();
     let left = iptables::read_if_used(runner, backend, family)?;
+    report.hooks += hooks - left.hooks.values().map(Vec::len).sum::<usize>().min(hooks);
     for name in &left.chains {
-        report.remaining.push(format!("chain {name} of {family} in iptables-{backend}"));
+        report.remaining.push(format!(
+            "chain {name} of {family} in iptables-{backend}, which a rule of others leads to"
+        ));
     }
     for hook in left.hooks.keys() {
         let builtin = hook.builtin();

@@ -62,6 +62,28 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    /// Whether the program came to do its work, and the kernel or it refused: not missing, not killed,
+    /// not kept waiting by another that holds the lock. (The exit status cannot tell: iptables over
+    /// `nf_tables` has one for all that the kernel refuses, which for legacy stands for the lock.)
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, CommandError::Failed { message, .. } if !message.contains("xtables lock"))
+    }
+
+    /// What kind of failure it is, apart from its details.
+    #[must_use]
+    pub fn kind(&self) -> (&'static str, &'static str) {
+        match self {
+            CommandError::Missing { program, .. } => ("missing", program),
+            CommandError::Start { program, .. } => ("start", program),
+            CommandError::Pipe { program, .. } => ("pipe", program),
+            CommandError::TimedOut { program, .. } => ("late", program),
+            CommandError::Failed { program, .. } => ("failed", program),
+        }
+    }
+}
+
 fn quoted(line: Option<&(usize, String)>) -> String {
     line.map_or_else(String::new, |(number, text)| format!("; line {number} is `{text}`"))
 }
@@ -87,6 +109,12 @@ impl Runner {
     #[must_use]
     pub fn new(limit: Duration) -> Self {
         Self { limit, started: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// How long one program may take.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// How many programs were started so far, by this runner and its clones.
@@ -123,20 +151,23 @@ impl Runner {
                 io::ErrorKind::NotFound => CommandError::Missing { program: name, package },
                 _ => CommandError::Start { program: name, source },
             })?;
-        let finished = Finished::of(&mut child, input, Instant::now() + self.limit);
-        let (stdout, stderr) = match finished {
+        let deadline = Instant::now() + self.limit;
+        let finished = Finished::of(&mut child, input, deadline).and_then(|(stdout, stderr)| {
+            await_exit(&mut child, deadline).map(|status| (status, stdout, stderr))
+        });
+        let (status, stdout, stderr) = match finished {
             Ok(output) => output,
             Err(error) => {
-                // Already gone is as good as killed; the wait reaps it either way.
+                // Already gone is as good as killed. One that the kernel does not let go of even
+                // then is left to itself: waiting for it would stop everything else.
                 let _ = child.kill();
-                let _ = child.wait();
+                let _ = await_exit(&mut child, Instant::now() + REAP);
                 return Err(match error {
                     Unfinished::Late => CommandError::TimedOut { program: name, limit: self.limit },
                     Unfinished::Broken(source) => CommandError::Pipe { program: name, source },
                 });
             }
         };
-        let status = child.wait().map_err(|source| CommandError::Pipe { program: name, source })?;
         if status.success() {
             return Ok(stdout);
         }
@@ -145,6 +176,24 @@ impl Runner {
             Some((n, text.to_owned()))
         });
         Err(CommandError::Failed { program: name, status, message: one_line(&stderr), line })
+    }
+}
+
+/// How long a killed program may take to be gone.
+const REAP: Duration = Duration::from_secs(1);
+
+/// Waits for a program that has closed its outputs, which need not mean that it ends.
+fn await_exit(child: &mut Child, deadline: Instant) -> Result<ExitStatus, Unfinished> {
+    let mut pause = Duration::from_micros(100);
+    loop {
+        if let Some(status) = child.try_wait().map_err(Unfinished::Broken)? {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            return Err(Unfinished::Late);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
@@ -164,11 +213,13 @@ impl Finished {
     ) -> Result<(String, String), Unfinished> {
         let closed = || Unfinished::Broken(io::Error::other("a pipe is missing"));
         let mut stdin = child.stdin.take().ok_or_else(closed)?;
-        let stdout = read_to_end(child.stdout.take().ok_or_else(closed)?);
-        let stderr = read_to_end(child.stderr.take().ok_or_else(closed)?);
+        let stdout = read_to_end(child.stdout.take().ok_or_else(closed)?)?;
+        let stderr = read_to_end(child.stderr.take().ok_or_else(closed)?)?;
         let input = input.to_owned();
         // A program that stops reading early says why on stderr, which counts more than EPIPE.
-        let _writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
+        spawn(move || {
+            let _ = stdin.write_all(input.as_bytes());
+        })?;
         let receive = |from: &mpsc::Receiver<io::Result<Vec<u8>>>| match from
             .recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
@@ -180,14 +231,22 @@ impl Finished {
     }
 }
 
-fn read_to_end(mut from: impl Read + Send + 'static) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+type Output = mpsc::Receiver<io::Result<Vec<u8>>>;
+
+fn read_to_end(mut from: impl Read + Send + 'static) -> Result<Output, Unfinished> {
     let (to, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    spawn(move || {
         let mut bytes = Vec::new();
         let result = from.read_to_end(&mut bytes).map(|_| bytes);
         let _ = to.send(result);
-    });
-    receiver
+    })?;
+    Ok(receiver)
+}
+
+/// A system without a thread to give is a failure like any other, and none to panic at.
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Unfinished> {
+    let thread = thread::Builder::new().name("pipe".to_owned()).spawn(work);
+    thread.map(|_| ()).map_err(Unfinished::Broken)
 }
 
 /// The number in `line 3 failed`, `occurred at line: 3` or `Error in line 3:`.
@@ -242,10 +301,12 @@ mod tests {
     #[test]
     fn a_program_that_does_not_end_is_killed() {
         let runner = Runner::new(Duration::from_millis(50));
-        let begun = Instant::now();
-        let error = runner.run(SH, &["-c", "exec sleep 60"], "").unwrap_err();
-        assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        for script in ["exec sleep 60", "exec sleep 60 >&- 2>&-"] {
+            let begun = Instant::now();
+            let error = runner.run(SH, &["-c", script], "").unwrap_err();
+            assert!(matches!(error, CommandError::TimedOut { .. }), "{script}: {error}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{script}");
+        }
     }
 
     #[test]

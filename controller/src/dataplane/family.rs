@@ -2,20 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{AddressSet, FamilyRules, Hook, Member, Rule, SetName, Target};
+use policy_compiler::ruleset::{ChainName, FamilyRules, Hook, Member, Rule, SetName};
 use policy_compiler::update::{ChainsUpdate, Step, Update};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::backend::has_ipv6;
 use super::hooks;
 use super::ipset::{self, FoundSets};
 use super::iptables::{self, FoundTable, Transaction, words_of};
+use super::leftovers::Leftovers;
+use super::plan::{self, SetPlan};
 use super::refusal::Refused;
+use super::removal;
 use super::renew::{Sets, Shift};
 use super::sessions::SetError;
 use super::{Changes, Kernel, Outcome, START, WriteError, error_chain};
+use crate::again::Again;
+
+/// The first and the longest pause before a chain that others hold is removed again.
+const HELD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// How often the hooks are looked at.
+const HOOKS: Duration = Duration::from_secs(10);
+/// How often the rules that the kernel refuses are tried again, for a module that has come since.
+const REFUSED: Duration = Duration::from_mins(3);
 
 /// One family as far as we know it.
 #[derive(Debug)]
@@ -31,8 +43,18 @@ pub(super) struct FamilyPlane {
     given_up: BTreeSet<String>,
     /// What the kernel refuses and is left out.
     refused: Refused,
-    /// Whether the other backend still has to be searched for what we left there.
-    other_backend: bool,
+    /// Chains that nobody wants, empty, which rules of others lead to.
+    held: BTreeSet<ChainName>,
+    remove_held: Again,
+    /// What we left in the other backend.
+    leftovers: Leftovers,
+    /// Whether a reading failed that was to show whether the kernel is as it was written.
+    doubtful: bool,
+    /// Whether the kernel did not have this family when it was last to be written.
+    absent: bool,
+    /// When the hooks are looked at next, and when the refused rules are tried again.
+    look_at: Instant,
+    retest_at: Instant,
 }
 
 impl FamilyPlane {
@@ -44,7 +66,13 @@ impl FamilyPlane {
             hooked: BTreeMap::new(),
             given_up: BTreeSet::new(),
             refused: Refused::default(),
-            other_backend: true,
+            held: BTreeSet::new(),
+            remove_held: Again::new(HELD),
+            leftovers: Leftovers::new(),
+            doubtful: false,
+            absent: false,
+            look_at: Instant::now() + HOOKS,
+            retest_at: Instant::now() + REFUSED,
         }
     }
 
@@ -56,19 +84,28 @@ impl FamilyPlane {
         desired: &FamilyRules,
     ) -> Outcome {
         if self.family == Family::V6 && !has_ipv6() {
+            self.absent = true;
             return Outcome::Absent;
         }
+        self.absent = false;
         if self.in_step {
             let steps = self.shift.steps(update, self.family);
             if steps.is_empty() {
-                return Outcome::Unchanged;
+                return if self.doubtful {
+                    self.verify(kernel, desired)
+                } else {
+                    Outcome::Unchanged
+                };
             }
             match self.carry_out(kernel, &steps) {
                 Ok(changes) => {
                     if !self.refused.is_empty() {
                         self.refused.retain_wanted(&self.shift.rules(desired).chains);
                     }
-                    return Outcome::Written(changes);
+                    return match self.doubtful.then(|| self.verify(kernel, desired)) {
+                        Some(outcome @ (Outcome::Failed(_) | Outcome::Written(_))) => outcome,
+                        _ => Outcome::Written(changes),
+                    };
                 }
                 Err(error) => {
                     self.in_step = false;
@@ -79,6 +116,7 @@ impl FamilyPlane {
         match self.start_over(kernel, desired) {
             Ok(changes) => {
                 self.in_step = true;
+                self.doubtful = false;
                 Outcome::Written(changes)
             }
             Err(error) => Outcome::Failed(error),
@@ -173,17 +211,36 @@ impl FamilyPlane {
         Ok(())
     }
 
-    /// Carries out a transaction, then puts the first rules into built-in chains.
+    /// Carries out a transaction, then puts the first rules into built-in chains. A chain that the
+    /// kernel will not remove is emptied instead, and removed later.
     fn commit(
-        &self,
+        &mut self,
         kernel: &Kernel,
         transaction: &Transaction,
         first: &BTreeMap<Hook, Rule>,
         changes: &mut Changes,
     ) -> Result<(), WriteError> {
-        transaction
-            .carry_out(&kernel.runner, kernel.backend, self.family)
-            .map_err(WriteError::Chains)?;
+        let carry_out = |transaction: &Transaction| {
+            transaction.carry_out(&kernel.runner, kernel.backend, self.family)
+        };
+        let mut held = BTreeSet::new();
+        match carry_out(transaction) {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() && !transaction.delete.is_empty() => {
+                carry_out(&removal::emptying(transaction)).map_err(WriteError::Chains)?;
+                held = self.delete(kernel, &transaction.delete);
+            }
+            Err(error) => return Err(WriteError::Chains(error)),
+        }
+        for chain in held.difference(&self.held) {
+            warn!(family = %self.family, %chain, "a rule of others leads to a chain that is no more; it is empty");
+        }
+        self.held.retain(|chain| !transaction.replace.contains_key(chain));
+        if !held.is_empty() {
+            self.held.extend(held);
+            self.remove_held.put_off();
+        }
+        self.look_at = Instant::now();
         for (hook, rule) in first {
             hooks::insert(&kernel.runner, kernel.backend, self.family, *hook, rule)
                 .map_err(WriteError::Hook)?;
@@ -191,6 +248,10 @@ impl FamilyPlane {
         changes.chains_replaced += transaction.replace.len();
         changes.chains_deleted += transaction.delete.len();
         Ok(())
+    }
+
+    fn delete(&self, kernel: &Kernel, chains: &BTreeSet<ChainName>) -> BTreeSet<ChainName> {
+        removal::delete(&kernel.runner, kernel.backend, self.family, chains)
     }
 
     /// Reads what stands there of ours and replaces it whole.
@@ -204,19 +265,24 @@ impl FamilyPlane {
         let desired = self.shift.rules(desired);
         let mut changes = Changes { whole: true, ..Changes::default() };
         self.sweep_unused(kernel, &desired, &mut sets);
+        if let Some((set, kind)) = plan::of_another_kind(&desired, &sets) {
+            let (set, kind) = (set.to_owned(), kind.to_owned());
+            return Err(WriteError::AnotherKind { set, kind });
+        }
 
         let plan = SetPlan::new(&desired, &sets);
         self.make(kernel, &plan, &mut changes)?;
         for (name, members) in &plan.add {
             changes.members_added += add(kernel, name, members)?;
         }
-        let (transaction, first) = replacement(&desired, &table);
+        self.held.retain(|chain| table.chains.contains(chain));
+        let (transaction, first) = plan::replacement(&desired, &table);
         self.commit_what_is_taken(kernel, transaction, &first, &mut changes)?;
         self.hooked.clone_from(&desired.hooks);
         for (name, members) in &plan.remove {
             changes.members_removed += remove(kernel, name, members)?;
         }
-        self.search_other_backend(kernel);
+        self.leftovers.search(kernel, self.family);
         self.give_up_strays(&desired, &sets, &mut changes);
         self.tidy(kernel);
         Ok(changes)
@@ -259,20 +325,19 @@ impl FamilyPlane {
     fn read(&self, kernel: &Kernel) -> Result<(FoundTable, FoundSets), WriteError> {
         let table = iptables::read(&kernel.runner, kernel.backend, self.family)
             .map_err(WriteError::ReadTable)?;
-        let [v4, v6] = ipset::read(&kernel.runner).map_err(WriteError::ReadSets)?;
-        let sets = match self.family {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        };
+        let sets = ipset::read(&kernel.runner, self.family).map_err(WriteError::ReadSets)?;
         Ok((table, sets))
     }
 
-    /// Destroys what no rule refers to and nobody wants: what an earlier attempt left behind. The
-    /// kernel refuses where a rule does refer to it.
+    /// Destroys what no rule refers to and nobody wants: what an earlier attempt left behind, or what
+    /// bears a wanted name but is of another type. The kernel refuses where a rule does refer to it.
     fn sweep_unused(&mut self, kernel: &Kernel, desired: &FamilyRules, sets: &mut FoundSets) {
-        let wanted: BTreeSet<String> = desired.sets.keys().map(SetName::to_string).collect();
-        sets.retain(|name, _| {
-            if wanted.contains(name) || kernel.sessions.destroy(name).is_err() {
+        let wanted: BTreeMap<String, &str> =
+            desired.sets.keys().map(|name| (name.to_string(), ipset::kind_of(name))).collect();
+        sets.retain(|name, set| {
+            if wanted.get(name) == Some(&set.kind.as_str())
+                || kernel.sessions.destroy(name).is_err()
+            {
                 return true;
             }
             self.given_up.remove(name);
@@ -304,34 +369,6 @@ impl FamilyPlane {
         self.given_up.retain(|name| !wanted.contains(name));
     }
 
-    /// Removes what we left in the other backend. Failing there is no failure of the write: the
-    /// rules that are left are older, and only deny more.
-    fn search_other_backend(&mut self, kernel: &Kernel) {
-        if !std::mem::take(&mut self.other_backend) {
-            return;
-        }
-        let other = kernel.backend.other();
-        let found = match iptables::read_if_used(&kernel.runner, other, self.family) {
-            Ok(found) if found.is_empty() => return,
-            Ok(found) => found,
-            Err(error) => {
-                debug!(backend = %other, error = %error_chain(&error), "other backend not searched");
-                return;
-            }
-        };
-        let removed = removal(&found).carry_out(&kernel.runner, other, self.family);
-        match removed {
-            Ok(()) => info!(
-                family = %self.family, backend = %other, chains = found.chains.len(),
-                "removed leftovers from the other backend"
-            ),
-            Err(error) => warn!(
-                family = %self.family, backend = %other, error = %error_chain(&error),
-                "cannot remove leftovers from the other backend"
-            ),
-        }
-    }
-
     /// See [`super::Dataplane::verify`].
     pub(super) fn verify(&mut self, kernel: &Kernel, desired: &FamilyRules) -> Outcome {
         if !self.in_step {
@@ -339,10 +376,16 @@ impl FamilyPlane {
         }
         let (table, sets) = match self.read(kernel) {
             Ok(found) => found,
-            Err(error) => return Outcome::Failed(error),
+            Err(error) => {
+                // Until a reading succeeds, nobody knows.
+                self.doubtful = true;
+                return Outcome::Failed(error);
+            }
         };
+        self.doubtful = false;
+        self.held.retain(|chain| table.chains.contains(chain));
         let shifted = self.shift.rules(desired);
-        if is_as_desired(&shifted, &table, &sets) {
+        if plan::is_as_desired(&shifted, &table, &sets, &self.held) {
             let mut changes = Changes::default();
             self.give_up_strays(&shifted, &sets, &mut changes);
             self.tidy(kernel);
@@ -351,6 +394,58 @@ impl FamilyPlane {
         warn!(family = %self.family, "rules are not as they were written, starting over");
         self.in_step = false;
         self.write(kernel, &Update::default(), desired)
+    }
+
+    /// See [`super::Dataplane::look_again`].
+    pub(super) fn look_again(&mut self, kernel: &Kernel, desired: &FamilyRules) -> bool {
+        let now = Instant::now();
+        if !self.in_step {
+            // A failed write has its own retry; a family that the kernel lacked has none.
+            return self.absent && has_ipv6();
+        }
+        if self.remove_held.is_due() {
+            self.held = self.delete(kernel, &self.held);
+            if self.held.is_empty() {
+                self.remove_held.forget();
+            } else {
+                self.remove_held.put_off();
+            }
+        }
+        self.leftovers.search_again(kernel, self.family);
+        if self.retest_at <= now {
+            self.retest_at = now + REFUSED;
+            if self.refused.is_outdated(kernel, self.family) {
+                self.in_step = false;
+            }
+        }
+        if self.look_at <= now {
+            self.look_at = now + HOOKS;
+            self.look_at_hooks(kernel, desired);
+        }
+        !self.in_step || self.doubtful
+    }
+
+    fn look_at_hooks(&mut self, kernel: &Kernel, desired: &FamilyRules) {
+        let mut table = FoundTable::default();
+        for hook in desired.hooks.keys() {
+            match hooks::read(&kernel.runner, kernel.backend, self.family, *hook) {
+                Ok(found) => table.hooks.extend(found.hooks),
+                Err(error) => {
+                    warn!(family = %self.family, error = %error_chain(&error), "cannot look at the hooks");
+                    self.doubtful = true;
+                    return;
+                }
+            }
+        }
+        if !plan::is_hooked(desired, &table) {
+            warn!(family = %self.family, "the hooks are not as they were written, starting over");
+            self.in_step = false;
+        }
+    }
+
+    /// Why the kernel may deny what no policy denies, though the family is in step.
+    pub(super) fn leftovers(&self) -> Option<&str> {
+        self.leftovers.reason()
     }
 
     /// See [`super::Dataplane::tidy`].
@@ -365,84 +460,6 @@ impl FamilyPlane {
         });
         self.given_up.len()
     }
-}
-
-/// What a start over does to sets.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct SetPlan {
-    create: Sets,
-    /// Sets that are there with another content and must change in one stroke.
-    replace: Sets,
-    add: BTreeMap<SetName, BTreeSet<Member>>,
-    remove: BTreeMap<SetName, BTreeSet<Member>>,
-}
-
-impl SetPlan {
-    fn new(desired: &FamilyRules, found: &FoundSets) -> Self {
-        let mut plan = Self::default();
-        for (name, set) in &desired.sets {
-            match found.get(&name.to_string()) {
-                None => {
-                    plan.create.insert(name.clone(), set.clone());
-                }
-                Some(there) if there.is(name, set) => {}
-                Some(there) if name.role == policy_compiler::ruleset::SetRole::Isolated => {
-                    // Whatever old rules deny mid-stream stays denied until new rules stand.
-                    plan.edit(name, set, &there.members);
-                }
-                Some(_) => {
-                    plan.replace.insert(name.clone(), set.clone());
-                }
-            }
-        }
-        plan
-    }
-
-    fn edit(&mut self, name: &SetName, wanted: &AddressSet, there: &BTreeSet<Member>) {
-        let missing: BTreeSet<Member> = wanted.members.difference(there).copied().collect();
-        let extra: BTreeSet<Member> = there.difference(&wanted.members).copied().collect();
-        if !missing.is_empty() {
-            self.add.insert(name.clone(), missing);
-        }
-        if !extra.is_empty() {
-            self.remove.insert(name.clone(), extra);
-        }
-    }
-}
-
-/// The transaction that replaces all that was found, and the hooks that have no rule yet.
-fn replacement(desired: &FamilyRules, found: &FoundTable) -> (Transaction, BTreeMap<Hook, Rule>) {
-    let mut transaction = removal(found);
-    transaction.delete.retain(|chain| !desired.chains.contains_key(chain));
-    transaction.replace.clone_from(&desired.chains);
-    let (standing, first) =
-        desired.hooks.clone().into_iter().partition(|(hook, _)| found.hooks.contains_key(hook));
-    transaction.hook = standing;
-    (transaction, first)
-}
-
-/// The transaction that removes all that was found.
-pub(super) fn removal(found: &FoundTable) -> Transaction {
-    let copies = found.hooks.iter();
-    Transaction {
-        delete: found.chains.clone(),
-        unhook: copies
-            .flat_map(|(hook, rules)| rules.iter().map(|rule| (*hook, rule.words.clone())))
-            .collect(),
-        ..Transaction::default()
-    }
-}
-
-/// Whether chains, hooks and sets bear the names that they should. What they hold is not compared.
-fn is_as_desired(desired: &FamilyRules, table: &FoundTable, sets: &FoundSets) -> bool {
-    let hooked = desired.hooks.iter().all(|(hook, rule)| match &rule.target {
-        Target::Jump(chain) | Target::Goto(chain) => table.is_hooked(*hook, chain.as_str()),
-        Target::Return | Target::Deny(_) => true,
-    });
-    hooked
-        && table.hooks.keys().all(|hook| desired.hooks.contains_key(hook))
-        && table.chains.iter().eq(desired.chains.keys())
-        && desired.sets.keys().all(|name| sets.contains_key(&name.to_string()))
 }
 
 fn addresses(members: &BTreeSet<Member>) -> BTreeSet<IpAddr> {

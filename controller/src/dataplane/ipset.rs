@@ -1,7 +1,7 @@
 //! Sets as the `ipset` program shows and makes them.
 //!
 //! A set is ours by the prefix of its name. Creating and filling many is one `ipset restore` over
-//! standard input; what `ipset save` prints is read back for names, types and members. Members of
+//! standard input; what its `save` prints is read back for names, types and members. Members of
 //! sets that rules refer to are changed by [`super::sessions`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +65,7 @@ pub fn kind_of(name: &SetName) -> &'static str {
     }
 }
 
-/// Reads what `ipset save` printed; the sets of others and of the other family are passed over.
+/// Reads what `save` printed; the sets of others and of the other family are passed over.
 #[must_use]
 pub fn parse_save(text: &str, family: Family) -> FoundSets {
     let mut found = FoundSets::new();
@@ -96,13 +96,22 @@ fn net(word: &str) -> Option<IpNet> {
     word.parse().ok().or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// Reads our sets of both families, IPv4 first.
+/// Reads our sets of one family. Only the names of the sets of others are looked at: some hold a
+/// great many members.
 ///
 /// # Errors
-/// Where `ipset` is missing or fails.
-pub fn read(runner: &Runner) -> Result<[FoundSets; 2], CommandError> {
-    let text = runner.run(IPSET, &["save"], "")?;
-    Ok(Family::ALL.map(|family| parse_save(&text, family)))
+/// Where `ipset` is missing or fails, as it does where a set vanishes meanwhile.
+pub fn read(runner: &Runner, family: Family) -> Result<FoundSets, CommandError> {
+    let names = runner.run(IPSET, &["list", "-n"], "")?;
+    let mut save = String::new();
+    for name in names.lines().filter(|name| name.starts_with(prefix(family))) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(save, "save {name}");
+    }
+    if save.is_empty() {
+        return Ok(FoundSets::new());
+    }
+    Ok(parse_save(&runner.run(IPSET, &["restore"], &save)?, family))
 }
 
 /// The greatest generation among sets of pods.

@@ -1,6 +1,9 @@
 //! The bridges that carry pods of this node, asked of the kernel by route.
 //!
-//! A bridge carries a pod where the pod's address is routed to it with no gateway between. Asked
+//! A bridge carries a pod where the pod's address is routed to it with no gateway between. While a
+//! bridge is down there are no such routes, though it will carry the pod again: so one that was found
+//! is kept for as long as it exists and the address belongs to a pod that is routed to no other
+//! interface, and one whose own address spans the pod's counts without a route. Asked
 //! over netlink, in the network namespace of the caller; `/sys` shows the namespace in which it was
 //! mounted. Where `br_netfilter` is not loaded there is nothing to find: bridged packets then never
 //! meet iptables, and a rule that asks about them would load it for every bridge of the host.
@@ -10,7 +13,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use ipnet::IpNet;
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -29,36 +36,66 @@ pub enum LinkError {
     Answer(String),
 }
 
-/// The bridges that the addresses are routed to; none where `br_netfilter` is not loaded.
-///
-/// # Errors
-/// Where the kernel cannot be asked. An address without a route is no error.
-pub fn bridges(
-    addresses: impl IntoIterator<Item = IpAddr>,
-) -> Result<BTreeSet<InterfaceName>, LinkError> {
-    if !Path::new("/proc/sys/net/bridge").exists() {
-        return Ok(BTreeSet::new());
-    }
-    let routes = Routes::open()?;
-    let mut links: BTreeMap<u32, Option<InterfaceName>> = BTreeMap::new();
-    for address in addresses {
-        if let Some(index) = routes.output(address)?
-            && !links.contains_key(&index)
-        {
-            links.insert(index, routes.bridge(index)?);
-        }
-    }
-    Ok(links.into_values().flatten().collect())
+/// The bridges that carry pods, as found so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bridges {
+    /// By the pod's address: the interface's number and name.
+    carried: BTreeMap<IpAddr, (u32, InterfaceName)>,
 }
 
-struct Routes(Socket);
+impl Bridges {
+    /// Looks which bridges carry the addresses now; none where `br_netfilter` is not loaded.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked: what was found before then still holds. An address without
+    /// a route is no error.
+    pub fn look(
+        &mut self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<BTreeSet<InterfaceName>, LinkError> {
+        if !Path::new("/proc/sys/net/bridge").exists() {
+            self.carried.clear();
+            return Ok(BTreeSet::new());
+        }
+        let routes = Routes::open()?;
+        let mut links: BTreeMap<u32, Option<InterfaceName>> = BTreeMap::new();
+        let mut spans: Option<Vec<(IpNet, u32)>> = None;
+        let mut carried = BTreeMap::new();
+        for address in addresses {
+            let mut index = routes.output(address)?;
+            if index.is_none() {
+                index = self.carried.get(&address).map(|(index, _)| *index);
+            }
+            if index.is_none() {
+                let spans = match &mut spans {
+                    Some(spans) => spans,
+                    none => none.insert(routes.spans()?),
+                };
+                let around = spans.iter().filter(|(net, _)| net.contains(&address));
+                index = around.max_by_key(|(net, _)| net.prefix_len()).map(|(_, index)| *index);
+            }
+            let Some(index) = index else { continue };
+            let name = match links.get(&index) {
+                Some(name) => name.clone(),
+                None => links.entry(index).or_insert(routes.bridge(index)?).clone(),
+            };
+            carried.extend(name.map(|name| (address, (index, name))));
+        }
+        self.carried = carried;
+        Ok(self.carried.values().map(|(_, name)| name.clone()).collect())
+    }
+}
+
+struct Routes {
+    socket: Socket,
+}
 
 impl Routes {
     fn open() -> Result<Self, LinkError> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self(socket))
+        Ok(Self { socket })
     }
 
     /// The interface by which an address is reached directly.
@@ -86,6 +123,33 @@ impl Routes {
         }))
     }
 
+    /// The networks of the addresses that interfaces have, with the interfaces' numbers.
+    fn spans(&self) -> Result<Vec<(IpNet, u32)>, LinkError> {
+        let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        self.send(question, NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut spans = Vec::new();
+        loop {
+            let (answer, _) = self.socket.recv_from_full()?;
+            let mut rest = answer.as_slice();
+            while !rest.is_empty() {
+                let message = parse(rest)?;
+                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+                // Messages are aligned to four bytes.
+                rest = rest.get(length.saturating_add(3) & !3..).unwrap_or_default();
+                match message.payload {
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
+                        spans.extend(span(&address));
+                    }
+                    NetlinkPayload::Done(_) => return Ok(spans),
+                    NetlinkPayload::Error(error) => {
+                        return Err(LinkError::Answer(error.to_io().to_string()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// The name of an interface that is a bridge. One whose name no rule could carry is passed over:
     /// iptables could not have been told of it in any other way.
     fn bridge(&self, index: u32) -> Result<Option<InterfaceName>, LinkError> {
@@ -111,19 +175,35 @@ impl Routes {
 
     /// One question, one answer; the kernel's refusal (no such route, no such link) is none.
     fn ask(&self, question: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, LinkError> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.0.send(&bytes, 0)?;
-        let (answer, _) = self.0.recv_from_full()?;
-        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-            .map_err(|error| LinkError::Answer(error.to_string()))?;
-        Ok(match answer.payload {
+        self.send(question, NLM_F_REQUEST)?;
+        let (answer, _) = self.socket.recv_from_full()?;
+        Ok(match parse(&answer)?.payload {
             NetlinkPayload::InnerMessage(inner) => Some(inner),
             _ => None,
         })
     }
+
+    fn send(&self, question: RouteNetlinkMessage, flags: u16) -> Result<(), LinkError> {
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        Ok(())
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<NetlinkMessage<RouteNetlinkMessage>, LinkError> {
+    NetlinkMessage::deserialize(bytes).map_err(|error| LinkError::Answer(error.to_string()))
+}
+
+fn span(message: &AddressMessage) -> Option<(IpNet, u32)> {
+    let address = message.attributes.iter().find_map(|a| match a {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    })?;
+    let net = IpNet::new(address, message.header.prefix_len).ok()?;
+    Some((net.trunc(), message.header.index))
 }

@@ -21,8 +21,11 @@ mod family;
 pub mod hooks;
 pub mod ipset;
 pub mod iptables;
+mod leftovers;
 pub mod links;
+mod plan;
 mod refusal;
+mod removal;
 pub mod renew;
 pub mod sessions;
 
@@ -76,6 +79,14 @@ pub enum WriteError {
     /// New sets could not be made.
     #[error("cannot create sets")]
     CreateSets(#[source] CommandError),
+    /// A set bears a name of ours, is of a type that our rules cannot use, and is in use.
+    #[error("set `{set}` is of type `{kind}`, and rules of others use it")]
+    AnotherKind {
+        /// Its name.
+        set: String,
+        /// Its type.
+        kind: String,
+    },
     /// Members of a set could not be changed.
     #[error("cannot change members")]
     Members(#[source] SetError),
@@ -85,6 +96,22 @@ pub enum WriteError {
     /// A hook could not be put in place.
     #[error("cannot hook the chains")]
     Hook(#[source] HookError),
+}
+
+impl WriteError {
+    /// What kind of failure it is: one that lasts is the same each time, whatever its details say.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match self {
+            WriteError::ReadTable(source)
+            | WriteError::ReadSets(source)
+            | WriteError::CreateSets(source)
+            | WriteError::Chains(source) => format!("{self} {:?}", source.kind()),
+            WriteError::AnotherKind { .. } => self.to_string(),
+            WriteError::Members(source) => format!("{self} {:?}", std::mem::discriminant(source)),
+            WriteError::Hook(source) => format!("{self} {:?}", std::mem::discriminant(source)),
+        }
+    }
 }
 
 /// What a write changed in one family.
@@ -235,6 +262,25 @@ impl Dataplane {
             rules.map(move |rule| format!("{family}: the kernel refuses `{rule}`"))
         };
         lines(Family::V4, &self.v4).chain(lines(Family::V6, &self.v6)).collect()
+    }
+
+    /// Looks at what may have changed behind our back, each thing when its time has come: the hooks, the
+    /// rules that were refused, chains that were held, the other backend. Says whether a write is
+    /// needed to put something right. The rules are only read as far as the hooks go.
+    pub fn look_again(&mut self, desired: &Ruleset) -> bool {
+        let v4 = self.v4.look_again(&self.kernel, &desired.v4);
+        let v6 = self.v6.look_again(&self.kernel, &desired.v6);
+        v4 || v6
+    }
+
+    /// What is left of ours in the other backend and cannot be removed, a line each.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<String> {
+        [&self.v4, &self.v6]
+            .iter()
+            .filter_map(|plane| plane.leftovers())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Tries again to destroy sets that were in use when they were given up, and says how many

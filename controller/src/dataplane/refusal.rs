@@ -5,7 +5,12 @@
 //! leads to, by halves, until those are found that the kernel will not take. They are left out: what
 //! they would allow stays denied, since the chain that they stand in ends in a denial. A rule that
 //! does not allow is never left out; if the kernel refuses one of those, the write fails.
+//!
+//! The search is bounded. Rules alike in all but their values share a shape, and where three samples
+//! of a shape are refused, all of the shape are taken to be. What is undecided when the trials run out
+//! is left out too: too much is denied then, and every other rule is in force.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::cidr::Family;
@@ -17,10 +22,8 @@ use super::iptables::{Transaction, words_of};
 
 /// The chain in which rules are tried.
 const SCRATCH: &str = "NPC-TRY";
-/// How many trials a search may take before it is given up.
-const TRIALS: usize = 1000;
-/// The exit status of iptables where another program holds the lock.
-const LOCKED: i32 = 4;
+/// How many trials a search may take.
+const TRIALS: usize = 200;
 
 /// The conditions of the rules that are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,57 +76,105 @@ impl Refused {
         chains: &BTreeMap<ChainName, Chain>,
         error: &CommandError,
     ) -> Self {
-        match error {
-            CommandError::Failed { status, .. } if status.code() != Some(LOCKED) => {}
-            _ => return Self::default(),
+        if !error.is_refusal() {
+            return Self::default();
         }
-        let Some(scratch) = ChainName::new(SCRATCH) else { return Self::default() };
         let rules = chains.values().flat_map(|chain| &chain.rules);
         let candidates: BTreeSet<Vec<Match>> = rules
             .filter(|rule| rule.target == Target::Return)
             .map(|rule| rule.matches.clone())
             .collect();
-        let candidates: Vec<Vec<Match>> = candidates.into_iter().collect();
-        let takes = |matches: &[Vec<Match>]| {
-            let rules = matches.iter().cloned().map(allowing).collect();
-            let replace = BTreeMap::from([(scratch.clone(), Chain { rules })]);
-            let trial = Transaction { replace, ..Transaction::default() };
-            trial.carry_out(&kernel.runner, kernel.backend, family).is_ok()
-        };
-        let found = search(&candidates, &takes);
-        let sweep = Transaction { delete: BTreeSet::from([scratch.clone()]), ..Default::default() };
-        // What stays behind is empty of effect, and a stray to the next reading.
-        let _ = sweep.carry_out(&kernel.runner, kernel.backend, family);
-        Self(found.unwrap_or_default())
+        Self(refused(kernel, family, &candidates).unwrap_or_default())
     }
+
+    /// Whether the kernel now takes some of what is left out.
+    pub(super) fn is_outdated(&self, kernel: &Kernel, family: Family) -> bool {
+        !self.is_empty() && refused(kernel, family, &self.0).is_some_and(|now| now != self.0)
+    }
+}
+
+/// The candidates that the kernel does not take; nothing where it takes not even an empty chain.
+fn refused(
+    kernel: &Kernel,
+    family: Family,
+    candidates: &BTreeSet<Vec<Match>>,
+) -> Option<BTreeSet<Vec<Match>>> {
+    let scratch = ChainName::new(SCRATCH)?;
+    let mut shapes: BTreeMap<String, Vec<Vec<Match>>> = BTreeMap::new();
+    for matches in candidates {
+        shapes.entry(shape(matches)).or_default().push(matches.clone());
+    }
+    let shapes: Vec<Vec<Vec<Match>>> = shapes.into_values().collect();
+    let takes = |matches: &[Vec<Match>]| {
+        let rules = matches.iter().cloned().map(allowing).collect();
+        let replace = BTreeMap::from([(scratch.clone(), Chain { rules })]);
+        let trial = Transaction { replace, ..Transaction::default() };
+        trial.carry_out(&kernel.runner, kernel.backend, family).is_ok()
+    };
+    let found = search(&shapes, &takes, TRIALS);
+    let sweep = Transaction { delete: BTreeSet::from([scratch.clone()]), ..Default::default() };
+    // What stays behind is empty of effect, and a stray to the next reading.
+    let _ = sweep.carry_out(&kernel.runner, kernel.backend, family);
+    found
+}
+
+/// The words of a rule without their values: its protocol, the extensions and the options.
+fn shape(matches: &[Match]) -> String {
+    let words = words_of(&allowing(matches.to_vec()));
+    let mut shape = String::new();
+    let mut before = "";
+    for word in words.split(' ') {
+        if word.starts_with('-') || matches!(before, "-p" | "-m") {
+            shape.push_str(word);
+            shape.push(' ');
+        }
+        before = word;
+    }
+    shape
 }
 
 fn allowing(matches: Vec<Match>) -> Rule {
     Rule { matches, comment: None, target: Target::Return }
 }
 
-/// The candidates that are not taken, by halves; nothing where that takes too many trials, or where
-/// not even an empty list is taken.
-fn search<T: Clone + Ord>(candidates: &[T], takes: &dyn Fn(&[T]) -> bool) -> Option<BTreeSet<T>> {
-    let mut trials = 1;
+/// The candidates, given by shape, that are not taken, and those left undecided after so many
+/// trials; nothing where not even an empty list is taken.
+fn search<T: Clone + Ord>(
+    shapes: &[Vec<T>],
+    takes: &dyn Fn(&[T]) -> bool,
+    trials: usize,
+) -> Option<BTreeSet<T>> {
     if !takes(&[]) {
         return None;
     }
+    let left = Cell::new(trials);
+    // Without a trial left, whatever is asked about counts as refused.
+    let takes = |part: &[T]| {
+        let can_ask = left.get() > 0;
+        left.set(left.get().saturating_sub(1));
+        part.is_empty() || can_ask && takes(part)
+    };
     let mut found = BTreeSet::new();
-    let mut open = vec![candidates];
-    while let Some(part) = open.pop() {
-        trials += 1;
-        if trials > TRIALS {
-            return None;
-        }
-        if part.is_empty() || takes(part) {
+    for shape in shapes {
+        if takes(shape) {
             continue;
         }
-        if let [only] = part {
-            found.insert(only.clone());
-        } else {
-            let (left, right) = part.split_at(part.len() / 2);
-            open.extend([left, right]);
+        let samples = [shape.first(), shape.get(shape.len() / 2), shape.last()];
+        if samples.into_iter().flatten().all(|sample| !takes(std::slice::from_ref(sample))) {
+            found.extend(shape.iter().cloned());
+            continue;
+        }
+        let mut open = vec![shape.as_slice()];
+        while let Some(part) = open.pop() {
+            if left.get() == 0 {
+                found.extend(part.iter().cloned());
+            } else if takes(part) {
+            } else if let [only] = part {
+                found.insert(only.clone());
+            } else {
+                let (one, other) = part.split_at(part.len() / 2);
+                open.extend([one, other]);
+            }
         }
     }
     Some(found)
@@ -136,13 +187,49 @@ mod tests {
 
     #[test]
     fn the_search_finds_each_refused_candidate_and_no_other() {
-        let candidates: Vec<u32> = (0..100).collect();
+        let shapes: Vec<Vec<u32>> = vec![(0..60).collect(), (60..100).collect()];
         for refused in [vec![], vec![0], vec![99], vec![3, 4, 77]] {
             let refused: BTreeSet<u32> = refused.into_iter().collect();
             let takes = |part: &[u32]| part.iter().all(|c| !refused.contains(c));
-            assert_eq!(search(&candidates, &takes), Some(refused.clone()), "{refused:?}");
+            assert_eq!(search(&shapes, &takes, 200), Some(refused.clone()), "{refused:?}");
         }
-        assert_eq!(search(&candidates, &|_| false), None, "nothing works at all");
+        assert_eq!(search(&shapes, &|_| false, 200), None, "nothing works at all");
+    }
+
+    #[test]
+    fn a_shape_that_is_refused_takes_few_trials_and_spent_trials_deny_the_rest() {
+        let shapes: Vec<Vec<u32>> = vec![(0..5000).collect(), (5000..10_000).collect()];
+        let trials = Cell::new(0);
+        let takes = |part: &[u32]| {
+            trials.set(trials.get() + 1);
+            part.iter().all(|c| *c >= 5000)
+        };
+        assert_eq!(search(&shapes, &takes, 200), Some((0..5000).collect()));
+        assert!(trials.get() <= 6, "{}", trials.get());
+
+        trials.set(0);
+        let takes = |part: &[u32]| {
+            trials.set(trials.get() + 1);
+            part.iter().all(|c| c % 3 != 1)
+        };
+        let found = search(&shapes, &takes, 200).unwrap();
+        assert!(trials.get() <= 201, "{}", trials.get());
+        let missed = (0..10_000).filter(|c| c % 3 == 1 && !found.contains(c)).count();
+        assert_eq!(missed, 0, "whatever is refused is left out");
+    }
+
+    #[test]
+    fn rules_alike_but_for_their_values_share_a_shape() {
+        use policy_compiler::port::PortRange;
+        use std::num::NonZeroU16;
+        let to = |protocol, port| {
+            let port = NonZeroU16::new(port).unwrap();
+            vec![Match::Protocol(protocol), Match::DestinationPort(PortRange::single(port))]
+        };
+        assert_eq!(shape(&to(Protocol::Sctp, 9)), shape(&to(Protocol::Sctp, 900)));
+        assert_ne!(shape(&to(Protocol::Sctp, 9)), shape(&to(Protocol::Tcp, 9)));
+        let only = vec![Match::Protocol(Protocol::Sctp)];
+        assert_ne!(shape(&to(Protocol::Sctp, 9)), shape(&only));
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use policy_compiler::config::{DenyAction, Hairpin};
 use policy_compiler::name::NodeName;
 use policy_tests::privilege::kernel_test;
+use policyd::dataplane::Dataplane;
 use policyd::dataplane::backend::{Backend, BackendChoice};
-use policyd::dataplane::{Dataplane, links};
+use policyd::dataplane::links::Bridges;
 use policyd::source::Listing;
 use policyd::source::directory::Directory;
 use policyd::sync::{Ipvs, Settings, Sync};
@@ -21,6 +23,7 @@ fn settings() -> Settings {
         hairpin: Hairpin::default(),
         deny: DenyAction::default(),
         keep_established: false,
+        verify_interval: Duration::ZERO,
     }
 }
 
@@ -76,16 +79,57 @@ fn only_bridges_that_pods_are_routed_to_carry_them() {
             "route add 10.244.5.0/24 via 10.244.3.9",
         ];
         node.namespace.ip(&lines.map(str::to_owned)).unwrap();
-        let found = |addresses: &[&str]| -> BTreeSet<String> {
+        let look = |bridges: &mut Bridges, addresses: &[&str]| -> BTreeSet<String> {
             let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-            let bridges = node.namespace.enter(|| links::bridges(addresses).unwrap()).unwrap();
-            bridges.iter().map(ToString::to_string).collect()
+            let found = node.namespace.enter(|| bridges.look(addresses).unwrap()).unwrap();
+            found.iter().map(ToString::to_string).collect()
         };
+        let found = |addresses: &[&str]| look(&mut Bridges::default(), addresses);
         let filtered = std::path::Path::new("/proc/sys/net/bridge").exists();
         let expected = if filtered { vec!["br0".to_owned()] } else { Vec::new() };
         let pods = ["10.244.1.10", "10.244.1.11", "10.244.4.7", "10.244.5.2", "198.51.100.1"];
         assert_eq!(found(&pods), BTreeSet::from_iter(expected));
         assert_eq!(found(&["fd00::1"]), BTreeSet::new());
+    });
+}
+
+#[test]
+fn a_bridge_that_is_down_still_carries_its_pods() {
+    kernel_test("dataplane::a_bridge_that_is_down_still_carries_its_pods", || {
+        let node = Node::new("nft");
+        let ip = |lines: &[&str]| {
+            node.namespace.ip(&lines.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        };
+        ip(&[
+            "link add veth0 type veth peer name veth1",
+            "link set veth0 up",
+            "addr add 198.51.100.1/24 dev veth0",
+            "route add default via 198.51.100.9",
+            "link add br0 type bridge",
+            "link set br0 up",
+            "addr add 10.244.1.1/24 dev br0",
+            "link add br1 type bridge",
+            "link set br1 up",
+            "route add 10.244.7.7/32 dev br1",
+        ]);
+        let look = |bridges: &mut Bridges, addresses: &[&str]| -> Vec<String> {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            let found = node.namespace.enter(|| bridges.look(addresses).unwrap()).unwrap();
+            found.iter().map(ToString::to_string).collect()
+        };
+        if !std::path::Path::new("/proc/sys/net/bridge").exists() {
+            assert_eq!(look(&mut Bridges::default(), &["10.244.1.10"]), [""; 0]);
+            return;
+        }
+        let pods = ["10.244.1.10", "10.244.7.7"];
+        let mut bridges = Bridges::default();
+        assert_eq!(look(&mut bridges, &pods), ["br0", "br1"]);
+        ip(&["link set br0 down", "link set br1 down"]);
+        assert_eq!(look(&mut bridges, &pods), ["br0", "br1"]);
+        assert_eq!(look(&mut Bridges::default(), &pods), ["br0"], "by its address, at a start");
+        assert_eq!(look(&mut bridges, &["10.244.1.10"]), ["br0"], "the pod of br1 is gone");
+        ip(&["link del br0"]);
+        assert_eq!(look(&mut bridges, &["10.244.1.10"]), [""; 0], "br0 is gone");
     });
 }
 
@@ -120,6 +164,19 @@ fn what_others_undo_right_after_a_start_is_put_right() {
                 };
                 assert_eq!(names(&node.tables()), names(&written));
                 assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER"]);
+
+                let nothing = policy_compiler::update::Update::default();
+                assert!(!dataplane.look_again(engine.ruleset()), "the hooks stand");
+                node.write("policy.yaml", &allow("web", "a", "b", 443));
+                engine.apply(policy_compiler::update::Event::Relisted(Box::new(
+                    listing(&node).snapshot,
+                )));
+                let update = engine.flush();
+                assert!(dataplane.write(&update, engine.ruleset()).is_in_step());
+                node.tool(&["iptables-nft", "-I", "FORWARD", "-j", "DOCKER"], "");
+                assert!(dataplane.look_again(engine.ruleset()), "the hook is not the first");
+                assert!(dataplane.write(&nothing, engine.ruleset()).is_in_step());
+                assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER", "DOCKER"]);
             })
             .unwrap();
     });

@@ -32,6 +32,10 @@ under_both_backends!(
     a_failure_in_one_family_does_not_stop_the_other_and_is_made_good,
     a_rule_that_the_kernel_refuses_stops_no_other_and_denies,
     policies_that_go_and_come_back_at_once_are_in_force,
+    many_refused_rules_stop_no_other,
+    a_chain_that_others_lead_to_stops_no_update_and_alone_outlives_cleanup,
+    leftovers_in_the_other_backend_are_removed_once_that_is_possible,
+    a_set_of_another_type_is_named_and_replaced_once_it_is_free,
 );
 
 fn an_edit_is_applied_and_cleanup_leaves_only_what_others_wrote(backend: &'static str) {
@@ -183,12 +187,11 @@ fn policies_that_go_and_come_back_at_once_are_in_force(backend: &'static str) {
 
 fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static str) {
     let mut node = Node::new(backend);
-    // A kernel without SCTP, which says no more than that it will not commit.
+    // A match that the kernel itself refuses for SCTP, rather than iptables.
     let program = format!("iptables-{backend}-restore");
     let script = format!(
-        "input=$(cat); case \"$input\" in *'-p sctp'*) \
-         echo \"iptables-restore: line $(echo \"$input\" | wc -l) failed\" >&2; exit 1;; esac; \
-         printf '%s\\n' \"$input\" | exec /usr/sbin/{program} \"$@\""
+        "sed 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
+         /usr/sbin/{program} \"$@\""
     );
     node.impersonate(&program, &script);
     let sctp = allow("sctp", "a", "b", 9).replace("port: 9", "protocol: SCTP, port: 9");
@@ -209,6 +212,146 @@ fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static st
 
     std::fs::remove_file(node.source().join("sctp.yaml")).unwrap();
     policyd.await_lines("INFO ready ", 1);
+}
+
+fn many_refused_rules_stop_no_other(backend: &'static str) {
+    let mut node = Node::new(backend);
+    let program = format!("iptables-{backend}-restore");
+    let script = format!(
+        "echo >> {}; sed 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
+         /usr/sbin/{program} \"$@\"",
+        node.file("calls").display()
+    );
+    node.impersonate(&program, &script);
+    let rules: Vec<String> = (1..=600)
+        .map(|n| {
+            let (net, host, port) = (n / 250, n % 250, n * 7);
+            format!(
+                "  - {{from: [{{ipBlock: {{cidr: 10.9.{net}.{host}/32}}}}], \
+                 ports: [{{protocol: SCTP, port: {port}}}]}}\n"
+            )
+        })
+        .collect();
+    let rules = rules.concat();
+    let sctp = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+         metadata: {{name: sctp, namespace: shop}}\n\
+         spec:\n  podSelector: {{matchLabels: {{app: a}}}}\n  ingress:\n{rules}"
+    );
+    node.write("pods.yaml", PODS).write("web.yaml", &allow("web", "a", "b", 80));
+    node.write("sctp.yaml", &sctp);
+    let (status, log) = node.once();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let v4 = node.table("iptables", backend);
+    assert!(v4.contains("--dport 80 ") && v4.contains("-j NPC-FORWARD"), "{v4}");
+    assert!(!v4.contains("sctp") && !v4.contains("NPC-TRY"), "{v4}");
+    let calls = std::fs::read_to_string(node.file("calls")).unwrap().lines().count();
+    assert!(calls < 30, "{calls} programs were run");
+}
+
+fn a_chain_that_others_lead_to_stops_no_update_and_alone_outlives_cleanup(backend: &'static str) {
+    let node = Node::new(backend);
+    let before = node.everything();
+    let iptables = format!("iptables-{backend}");
+    node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+    let mut policyd = node.start();
+    policyd.await_lines("INFO ready ", 1);
+    let leaf = |tables: &str| -> String {
+        let mut names = tables.lines().filter_map(|line| line.strip_prefix(":NPC-I-"));
+        let name = names.next().and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+        format!("NPC-I-{name}")
+    };
+    let held = leaf(&node.table("iptables", backend));
+    node.tool(&[&iptables, "-A", "DOCKER", "-j", &held], "");
+
+    std::fs::remove_file(node.source().join("policy.yaml")).unwrap();
+    policyd.await_lines("INFO applied ", 2);
+    let v4 = node.table("iptables", backend);
+    assert!(v4.contains(&format!(":{held} ")) && !v4.contains("-A NPC-"), "it is empty: {v4}");
+    node.write("pods.yaml", &PODS.replace("app: a", "app: c"));
+    node.write("policy.yaml", &allow("web", "c", "b", 443));
+    policyd.await_lines("INFO applied ", 3);
+    assert!(node.tables().contains("--dport 443 "), "{}", node.tables());
+    assert!(!policyd.log().contains("not ready"), "{}", policyd.log());
+    assert!(policyd.stop(Signal::SIGTERM).success());
+
+    let (status, log) = node.cleanup();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let chain = format!("chain {held} of IPv4 in iptables-{backend}");
+    let remaining: Vec<&str> = log.lines().filter(|l| l.contains("still there")).collect();
+    assert!(remaining.len() == 1 && remaining[0].contains(&chain), "{log}");
+    assert!(!node.sets().contains("npc"), "{}", node.sets());
+    assert_eq!(node.forward(), ["DOCKER"]);
+
+    node.tool(&[&iptables, "-D", "DOCKER", "-j", &held], "");
+    let (status, log) = node.cleanup();
+    assert!(status.success(), "{log}");
+    assert_eq!(node.everything(), before);
+}
+
+fn leftovers_in_the_other_backend_are_removed_once_that_is_possible(backend: &'static str) {
+    let other = if backend == "nft" { "legacy" } else { "nft" };
+    let mut node = Node::new(other);
+    node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+    assert!(node.once().0.success());
+    node.backend = backend;
+    let broken = node.impersonate(&format!("iptables-{other}-save"), "echo not now >&2; exit 1");
+    let mut policyd = node.start();
+    policyd.await_lines("not ready reason=\"IPv4: leftovers in iptables-", 1);
+    assert!(node.table("iptables", other).contains("NPC-FORWARD"));
+    assert!(!node.table("ip6tables", other).contains(":NPC-"));
+    std::fs::remove_file(broken).unwrap();
+    policyd.await_lines("INFO ready ", 1);
+    assert!(!node.table("iptables", other).contains(":NPC-"));
+}
+
+fn a_set_of_another_type_is_named_and_replaced_once_it_is_free(backend: &'static str) {
+    let node = Node::new(backend);
+    let iptables = format!("iptables-{backend}");
+    node.tool(&["ipset", "create", "npc4-iso", "hash:net"], "");
+    let rule = ["DOCKER", "-m", "set", "--match-set", "npc4-iso", "src", "-j", "RETURN"];
+    node.tool(&[&[iptables.as_str(), "-A"], &rule[..]].concat(), "");
+    node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+    let mut policyd = node.start();
+    policyd.await_lines("not ready", 1);
+    let log = policyd.log();
+    assert!(
+        log.contains("set `npc4-iso` is of type `hash:net`, and rules of others use it"),
+        "{log}"
+    );
+    assert!(node.table("ip6tables", backend).contains("--dport 80 "));
+    node.tool(&[&[iptables.as_str(), "-D"], &rule[..]].concat(), "");
+    policyd.await_lines("INFO ready ", 1);
+    assert!(node.sets().contains("create npc4-iso hash:ip "), "{}", node.sets());
+}
+
+#[test]
+fn a_reading_that_fails_is_no_reading_until_one_succeeds() {
+    kernel_test("program::a_reading_that_fails_is_no_reading_until_one_succeeds", || {
+        let mut node = Node::new("nft");
+        let broken = node.file("broken");
+        // Nobody asks for the members of the sets of others.
+        let script = format!(
+            "if [ \"$1\" = save ] || [ \"$1\" = list ] && [ -e {} ]; then exit 1; fi; \
+             exec /usr/sbin/ipset \"$@\"",
+            broken.display()
+        );
+        node.impersonate("ipset", &script);
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let mut policyd = node.start();
+        policyd.await_lines("INFO ready ", 1);
+        std::fs::write(&broken, "").unwrap();
+        policyd.await_lines("not ready", 1);
+        std::thread::sleep(std::time::Duration::from_millis(800));
+        let log = policyd.log();
+        assert!(log.contains("cannot read the sets"), "{log}");
+        assert_eq!(log.matches("INFO ready ").count(), 1, "{log}");
+        node.tool(&["iptables-nft", "-F", "FORWARD"], "");
+        std::fs::remove_file(broken).unwrap();
+        policyd.await_lines("INFO ready ", 2);
+        assert_eq!(node.forward(), ["NPC-FORWARD"]);
+        assert_eq!(policyd.log().matches("not applied").count(), 2, "{}", policyd.log());
+    });
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! What we left in the other backend, where the node's choice of iptables has changed.
+//!
+//! Its rules are older than ours and deny besides them, so they are removed after the first write.
+//! Until that has succeeded it is tried again, ever more slowly, and is a reason not to be ready: the
+//! kernel carries out the rules of both backends.
+
+use std::time::Duration;
+
+use policy_compiler::cidr::Family;
+use tracing::{info, warn};
+
+use super::command::CommandError;
+use super::{Kernel, error_chain, iptables, removal};
+use crate::again::Again;
+
+/// The first and the longest pause before the other backend is searched again.
+const SEARCH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+
+/// Whether the other backend is known to be free of us.
+#[derive(Debug)]
+pub(super) struct Leftovers {
+    found_none: bool,
+    again: Again,
+    reason: Option<String>,
+}
+
+impl Leftovers {
+    pub(super) fn new() -> Self {
+        Self { found_none: false, again: Again::new(SEARCH), reason: None }
+    }
+
+    /// Why what is left there may deny what no policy denies.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// Searches again where the last search failed and its time has come; whether it did.
+    pub(super) fn search_again(&mut self, kernel: &Kernel, family: Family) -> bool {
+        let due = self.again.is_due();
+        if due {
+            self.search(kernel, family);
+        }
+        due
+    }
+
+    /// Removes what is there of ours, unless there is known to be nothing.
+    pub(super) fn search(&mut self, kernel: &Kernel, family: Family) {
+        if self.found_none {
+            return;
+        }
+        match remove(kernel, family) {
+            Ok(true) => {
+                self.found_none = true;
+                self.again.forget();
+                self.reason = None;
+            }
+            // Emptied, so that it denies nothing; whoever leads to it may yet let go.
+            Ok(false) => {
+                self.again.put_off();
+                self.reason = None;
+            }
+            Err(error) => {
+                let other = kernel.backend.other();
+                let error = error_chain(&error);
+                if self.reason.is_none() {
+                    warn!(%family, backend = %other, error, "cannot remove leftovers from the other backend");
+                }
+                self.again.put_off();
+                self.reason = Some(format!("{family}: leftovers in iptables-{other}"));
+            }
+        }
+    }
+}
+
+/// Whether nothing is left.
+fn remove(kernel: &Kernel, family: Family) -> Result<bool, CommandError> {
+    let other = kernel.backend.other();
+    let found = match iptables::read_if_used(&kernel.runner, other, family) {
+        Ok(found) if found.is_empty() => return Ok(true),
+        Ok(found) => found,
+        // What is not installed has written nothing.
+        Err(CommandError::Missing { .. }) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let held = removal::remove(&kernel.runner, other, family, &found)?;
+    info!(
+        %family, backend = %other, chains = found.chains.len() - held.len(), held = held.len(),
+        "removed leftovers from the other backend"
+    );
+    Ok(held.is_empty())
+}

@@ -1,0 +1,102 @@
+//! What a start over does to what it finds, and whether anything is left to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy_compiler::ruleset::{
+    AddressSet, ChainName, FamilyRules, Hook, Member, Rule, SetName, SetRole, Target,
+};
+
+use super::ipset::{FoundSets, kind_of};
+use super::iptables::{FoundTable, Transaction};
+use super::removal;
+use super::renew::Sets;
+
+/// What a start over does to sets.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SetPlan {
+    pub(super) create: Sets,
+    /// Sets that are there with another content and must change in one stroke.
+    pub(super) replace: Sets,
+    pub(super) add: BTreeMap<SetName, BTreeSet<Member>>,
+    pub(super) remove: BTreeMap<SetName, BTreeSet<Member>>,
+}
+
+impl SetPlan {
+    pub(super) fn new(desired: &FamilyRules, found: &FoundSets) -> Self {
+        let mut plan = Self::default();
+        for (name, set) in &desired.sets {
+            match found.get(&name.to_string()) {
+                None => {
+                    plan.create.insert(name.clone(), set.clone());
+                }
+                Some(there) if there.is(name, set) => {}
+                Some(there) if name.role == SetRole::Isolated => {
+                    // Whatever old rules deny mid-stream stays denied until new rules stand.
+                    plan.edit(name, set, &there.members);
+                }
+                Some(_) => {
+                    plan.replace.insert(name.clone(), set.clone());
+                }
+            }
+        }
+        plan
+    }
+
+    fn edit(&mut self, name: &SetName, wanted: &AddressSet, there: &BTreeSet<Member>) {
+        let missing: BTreeSet<Member> = wanted.members.difference(there).copied().collect();
+        let extra: BTreeSet<Member> = there.difference(&wanted.members).copied().collect();
+        if !missing.is_empty() {
+            self.add.insert(name.clone(), missing);
+        }
+        if !extra.is_empty() {
+            self.remove.insert(name.clone(), extra);
+        }
+    }
+}
+
+/// The first set that bears a name of ours but is of a type that our rules cannot use, and that type.
+pub(super) fn of_another_kind<'a>(
+    desired: &FamilyRules,
+    found: &'a FoundSets,
+) -> Option<(&'a str, &'a str)> {
+    desired.sets.keys().find_map(|name| {
+        let (text, there) = found.get_key_value(&name.to_string())?;
+        (there.kind != kind_of(name)).then_some((text.as_str(), there.kind.as_str()))
+    })
+}
+
+/// The transaction that replaces all that was found, and the hooks that have no rule yet.
+pub(super) fn replacement(
+    desired: &FamilyRules,
+    found: &FoundTable,
+) -> (Transaction, BTreeMap<Hook, Rule>) {
+    let mut transaction = removal::whole(found);
+    transaction.delete.retain(|chain| !desired.chains.contains_key(chain));
+    transaction.replace.clone_from(&desired.chains);
+    let (standing, first) =
+        desired.hooks.clone().into_iter().partition(|(hook, _)| found.hooks.contains_key(hook));
+    transaction.hook = standing;
+    (transaction, first)
+}
+
+/// Whether chains, hooks and sets bear the names that they should. What they hold is not compared,
+/// nor the chains that others hold.
+pub(super) fn is_as_desired(
+    desired: &FamilyRules,
+    table: &FoundTable,
+    sets: &FoundSets,
+    held: &BTreeSet<ChainName>,
+) -> bool {
+    is_hooked(desired, table)
+        && table.chains.iter().filter(|name| !held.contains(*name)).eq(desired.chains.keys())
+        && desired.sets.keys().all(|name| sets.contains_key(&name.to_string()))
+}
+
+/// Whether each hook stands first and alone, and no other does.
+pub(super) fn is_hooked(desired: &FamilyRules, table: &FoundTable) -> bool {
+    let hooked = desired.hooks.iter().all(|(hook, rule)| match &rule.target {
+        Target::Jump(chain) | Target::Goto(chain) => table.is_hooked(*hook, chain.as_str()),
+        Target::Return | Target::Deny(_) => true,
+    });
+    hooked && table.hooks.keys().all(|hook| desired.hooks.contains_key(hook))
+}
