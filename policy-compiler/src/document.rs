@@ -109,6 +109,7 @@ impl Node {
         match self.value {
             Value::Null => "null",
             Value::Bool(_) => "a boolean",
+            Value::Float(number) if number.is_finite() && number.fract() != 0.0 => "a fraction",
             Value::Int(_) | Value::Float(_) => "a number",
             Value::String(_) => "text",
             Value::List(_) => "a list",

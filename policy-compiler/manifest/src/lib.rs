@@ -10,6 +10,7 @@
 //! This crate reads files; everything behind it is pure. Nothing here stops at the first bad file:
 //! what can be read is loaded, what cannot is named with file and line.
 
+pub mod address;
 pub mod case;
 pub mod input;
 pub mod judge;

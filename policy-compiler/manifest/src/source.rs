@@ -48,6 +48,17 @@ pub fn line(text: &str, number: u32) -> Option<&str> {
     text.strip_prefix('\u{feff}').unwrap_or(text).lines().nth(index)
 }
 
+/// The plain word that begins at `position` of `text`; `None` where something else does.
+pub(crate) fn word(text: &str, position: Position) -> Option<&str> {
+    let line = line(text, position.line)?;
+    let column = usize::try_from(position.column.checked_sub(1)?).ok()?;
+    let (start, _) = line.char_indices().nth(column)?;
+    let rest = &line[start..];
+    let end = rest.find(|c: char| c.is_whitespace() || ",[]{}\"'".contains(c));
+    let word = rest[..end.unwrap_or(rest.len())].trim_end_matches(':');
+    (!word.is_empty()).then_some(word)
+}
+
 /// The longest part of a line that is worth showing, in characters.
 const WIDTH: usize = 120;
 
@@ -115,6 +126,15 @@ mod tests {
     #[test]
     fn a_tab_or_an_escape_does_not_move_the_caret() {
         assert_eq!(quote("\t\u{1b}[31mx", at(1, 3)), " 1 |  ?[31mx\n   |   ^");
+    }
+
+    #[test]
+    fn a_word_ends_where_plain_text_does() {
+        let text = "namespace: y # why\nx: {a: 0o17, b: \"c\"}\n";
+        assert_eq!(word(text, at(1, 12)), Some("y"));
+        assert_eq!(word(text, at(2, 8)), Some("0o17"));
+        assert_eq!(word(text, at(2, 17)), None);
+        assert_eq!(word(text, at(9, 1)), None);
     }
 
     #[test]

@@ -184,7 +184,7 @@ pub struct Can {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     policyc render --node node-a -f examples/shop\n  \
-    policyc render --pod shop/cart-0 -4 -f examples/shop -o json")]
+    policyc render --pod shop/cart-0 -4 -f examples/shop -o yaml")]
 pub struct Render {
     /// The node whose rules to print; without it every node of the input, in order.
     #[arg(long, value_name = "NODE", conflicts_with = "pod")]
@@ -198,18 +198,9 @@ pub struct Render {
     /// Families to print.
     #[command(flatten)]
     pub families: Families,
-    /// The form of the answer.
+    /// The form of the answer: text is what `ipset restore` and `iptables-restore` read.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    pub output: RenderFormat,
-}
-
-/// The forms of a ruleset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RenderFormat {
-    /// What `ipset restore` and `iptables-restore` read.
-    Text,
-    /// For programs.
-    Json,
+    pub output: Format,
 }
 
 /// `policyc test`.
@@ -218,7 +209,8 @@ pub enum RenderFormat {
     policyc test examples/shop/test.yaml\n  \
     policyc test examples/*/test.yaml --junit report.xml")]
 pub struct Test {
-    /// Files of cases: flows and the verdicts expected of them. Of a directory, its `test.yaml`.
+    /// Files of cases: flows and the verdicts expected of them. Of a directory, its `test.yaml`; `-` is
+    /// standard input, whose manifests are looked for from here.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// Where to write a `JUnit` report besides.

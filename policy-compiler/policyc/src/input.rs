@@ -48,10 +48,11 @@ impl Input {
         &self.loaded.snapshot
     }
 
-    /// What follows from the input alone for the exit status: 2 where some of it cannot be read.
+    /// What follows from the input alone for the exit status: 2 where some of it cannot be read or is
+    /// left out, so that the answer may be about another cluster.
     #[must_use]
     pub fn status(&self) -> Status {
-        if self.loaded.unreadable.is_empty() { Status::Fine } else { Status::Failed }
+        if self.loaded.is_complete() { Status::Fine } else { Status::Failed }
     }
 
     /// What follows from `policies` bearing on an answer: 2 where one of them is invalid.

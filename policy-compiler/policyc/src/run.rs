@@ -3,7 +3,7 @@
 use policy_compiler::name::ObjectKey;
 use serde::Serialize;
 
-use crate::args::{Can, Cli, Command, Explain, ExplainPod, Format, Render, RenderFormat, Shell};
+use crate::args::{Can, Cli, Command, Explain, ExplainPod, Format, Render, Shell};
 use crate::can::{self, Port};
 use crate::error::CommandError;
 use crate::explain::{self, PodExplanation};
@@ -107,10 +107,8 @@ fn render_rules(args: &Render, verbose: bool, output: Output) -> Result<Status, 
     }
     let families = question::asked(args.families);
     output.result(&match args.output {
-        RenderFormat::Text => render::text(&rendered, &families),
-        RenderFormat::Json => {
-            output::json(&output::document("Rulesets", &render::data(&rendered, &families)))
-        }
+        Format::Text => render::text(&rendered, &families),
+        format => serialized(format, "Rulesets", &render::data(&rendered, &families)),
     })?;
     Ok(input.status())
 }

@@ -12,7 +12,7 @@ pub enum Status {
     Denied,
     /// 3: the input does not tell.
     Unknown,
-    /// 2: usage, unreadable input, a name that the input lacks, or an invalid policy that bears on
+    /// 2: usage, input that is unreadable or left out, a name that the input lacks, or an invalid policy that bears on
     /// the answer.
     Failed,
 }

@@ -247,11 +247,15 @@ pub struct NamedEnd {
 /// # Errors
 /// Where the input has no such thing, or where it is one that this version cannot ask about.
 pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd, CommandError> {
-    if let Ok(address) = text.parse::<IpAddr>() {
+    if let Some(address) = policy_manifest::address::end(text) {
+        let address = address.map_err(|reason| CommandError::Usage {
+            message: format!("`{text}` is no end of a connection: {reason}"),
+            help: None,
+        })?;
         if let Some(service) = service_with(address, snapshot) {
             return Err(service_address(address, service, snapshot));
         }
-        return Ok(NamedEnd { text: text.to_owned(), ends: vec![End::Address(address)] });
+        return Ok(NamedEnd { text: address.to_string(), ends: vec![End::Address(address)] });
     }
     match text.split_once('/') {
         Some(("node" | "nodes" | "no", name)) => {

@@ -39,6 +39,7 @@ pub use namespace::namespace;
 pub use node::node;
 pub use pod::pod;
 pub use policy::{policy, policy_spec};
+pub use report::QUOTE_IT;
 pub use service::service;
 pub use suggest::nearest;
 pub use workload::workload;

@@ -13,6 +13,10 @@ use super::suggest::nearest;
 use crate::diagnostic::{Diagnostic, ObjectRef, Severity};
 use crate::document::{Entry, Location, Node, Position, Value};
 
+/// The advice for a word that YAML takes for something else than text. Whoever has the source can
+/// quote the word as it stands there.
+pub const QUOTE_IT: &str = "put it in quotes";
+
 /// A node and the path that leads to it, such as `spec.ingress[0].from`.
 #[derive(Clone, Debug)]
 pub(super) struct Field<'a> {
@@ -329,9 +333,9 @@ impl<'a> Report<'a> {
 
     fn wrong_kind(&mut self, field: &Field<'_>, wanted: &str) {
         let help = match (&field.node.value, wanted) {
-            (Value::Int(n), "text") => Some(format!("put it in quotes: \"{n}\"")),
-            (Value::Bool(b), "text") => Some(format!("put it in quotes: \"{b}\"")),
-            (Value::Float(_), "text") => Some("put it in quotes".to_owned()),
+            (Value::Int(n), "text") => Some(format!("{QUOTE_IT}: \"{n}\"")),
+            (Value::Bool(b), "text") => Some(format!("{QUOTE_IT}: \"{b}\"")),
+            (Value::Float(_), "text") => Some(QUOTE_IT.to_owned()),
             (Value::String(text), "a whole number") if text.parse::<i64>().is_ok() => {
                 Some(format!("write {text} without quotes"))
             }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use policy_compiler::cluster;
 use policy_compiler::decode;
+use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::{Entry, Node, Position, Value};
 use policy_compiler::name::{NodeName, ObjectKey};
 
@@ -93,11 +94,15 @@ fn read_manifests(
         unreadable.extend(listing.errors);
         for file in listing.files {
             match input::read_text(&file) {
-                Ok(text) => parsed.push(input::parse_file(
-                    &file.display().to_string(),
-                    &text,
-                    &Options::default(),
-                )),
+                Ok(text) => {
+                    let name = file.display().to_string();
+                    let file = input::parse_file(&name, &text, &Options::default());
+                    // What a template would hold is missing from the cluster, whatever a case says.
+                    let refused = file.diagnostics.iter().filter(|_| file.template).cloned();
+                    let error = |d| Diagnostic { severity: Severity::Error, ..d };
+                    reader.diagnostics.extend(refused.map(error));
+                    parsed.push(file);
+                }
                 Err(error) => unreadable.push(error),
             }
         }
@@ -147,7 +152,8 @@ fn read_policies(reader: &mut Reader, section: Section<'_>, inline: &mut ParsedF
         let mut policy = decoded.object;
         policy.location = reader.location(entry.position);
         inline.objects.push(Object::Policy(policy));
-        inline.diagnostics.extend(decoded.diagnostics);
+        let diagnostics = input::quoting(decoded.diagnostics, &inline.text);
+        inline.diagnostics.extend(diagnostics);
     }
 }
 

@@ -8,6 +8,7 @@ use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::decode::nearest;
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Wire};
+use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::{Grant, PortNumbers, Ports};
 
 use super::line::{Line, PortWord};
@@ -27,6 +28,11 @@ pub(super) struct Expansion<'s> {
 pub(super) enum ExpansionError {
     #[error("this cluster has no {what} `{name}`{help}")]
     Unknown { what: &'static str, name: String, help: String },
+    #[error(
+        "{address} is the address of Service {service}, which policies never see: name a pod behind \
+         it, and the port there"
+    )]
+    Service { address: IpAddr, service: ObjectKey },
     #[error("{from} and {to} have no family in common that is asked for")]
     NoFamily { from: End, to: End },
 }
@@ -109,9 +115,21 @@ impl<'s> Expansion<'s> {
         })
     }
 
+    /// Traffic to a Service is judged after its translation, so no flow has its address as an end.
+    fn check_no_service(&self, address: IpAddr) -> Result<(), ExpansionError> {
+        let mut services = self.snapshot.services.values();
+        let service = services.find(|service| service.addresses.contains(&address));
+        let owned = !self.evaluator.owners(address).is_empty()
+            || !self.evaluator.nodes_with(address).is_empty();
+        match service.filter(|_| !owned) {
+            Some(service) => Err(ExpansionError::Service { address, service: service.key.clone() }),
+            None => Ok(()),
+        }
+    }
+
     fn check_known(&self, end: &End) -> Result<(), ExpansionError> {
         match end {
-            End::Address(_) => Ok(()),
+            End::Address(address) => self.check_no_service(*address),
             End::Pod(key) if self.snapshot.pods.contains_key(key) => Ok(()),
             End::Pod(key) => {
                 let known: Vec<String> =

@@ -2,8 +2,6 @@
 //!
 //! Pure syntax: whether the cluster has such ends is asked when the line is expanded.
 
-use std::net::IpAddr;
-
 use policy_compiler::cidr::Family;
 use policy_compiler::decode::nearest;
 use policy_compiler::flow::{End, Traffic};
@@ -12,6 +10,7 @@ use policy_compiler::policy::Direction;
 use policy_compiler::port::Protocol;
 
 use super::RuleReference;
+use crate::address::{self, NotAnEnd};
 
 /// A flow line, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +57,8 @@ pub(super) enum LineError {
     End(String),
     #[error("`world` is no end of a flow here: write an address")]
     World,
+    #[error("`{text}` is no end of a flow: {reason}")]
+    Address { text: String, reason: NotAnEnd },
     #[error("`{text}` is no end of a flow: {reason}")]
     Name { text: String, reason: String },
     #[error(
@@ -106,8 +107,9 @@ fn list<'t>(text: &'t str, place: &'static str) -> Result<Vec<&'t str>, LineErro
 }
 
 fn end(text: &str) -> Result<End, LineError> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(End::Address(address));
+    if let Some(address) = address::end(text) {
+        let wrong = |reason| LineError::Address { text: text.to_owned(), reason };
+        return address.map(End::Address).map_err(wrong);
     }
     let named = |reason: String| LineError::Name { text: text.to_owned(), reason };
     match text.split_once('/') {
@@ -262,6 +264,23 @@ mod tests {
         }
         assert!(matches!(line("X/a -> x/b"), Err(LineError::Name { .. })));
         assert!(matches!(line("node/ -> x/b"), Err(LineError::Name { .. })));
+    }
+
+    #[test]
+    fn an_address_of_ipv4_in_ipv6_is_that_of_ipv4_and_some_are_nobodys() {
+        let to = |text: &str| line(text).map(|line| line.to);
+        let v4 = End::Address("203.0.113.7".parse().unwrap());
+        assert_eq!(to("x/a -> ::ffff:203.0.113.7"), Ok(vec![v4]));
+        for (address, reason) in [
+            ("0.0.0.0", NotAnEnd::Unspecified),
+            ("::", NotAnEnd::Unspecified),
+            ("127.0.0.53", NotAnEnd::Loopback),
+            ("::1", NotAnEnd::Loopback),
+            ("::ffff:127.0.0.1", NotAnEnd::Loopback),
+        ] {
+            let wrong = LineError::Address { text: address.to_owned(), reason };
+            assert_eq!(to(&format!("x/a -> {address} on 80")), Err(wrong));
+        }
     }
 
     #[test]

@@ -186,6 +186,15 @@ pub fn load(path: &Path) -> Result<CaseFile, CaseError> {
     parse(&path.display().to_string(), &text, directory)
 }
 
+/// Reads a case file from standard input; manifests are looked for from the working directory.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_stdin() -> Result<CaseFile, CaseError> {
+    let text = input::read_stdin().map_err(|e| CaseError::Unreadable { errors: vec![e] })?;
+    parse(input::STDIN, &text, Path::new(""))
+}
+
 /// The cases in `text`, which was read from `name`; manifests are looked for from `directory`.
 ///
 /// # Errors

@@ -263,7 +263,8 @@ fn finish(
         return Err(CaseError::Unreadable { errors: unreadable });
     }
     if draft.expected_diagnostics.is_none() {
-        reader.diagnostics.extend(diagnostics.iter().filter(|d| leaves_out(d)).cloned());
+        reader.diagnostics.extend(loaded.left_out);
+        reader.diagnostics.extend(diagnostics.iter().filter(|d| is_unexpected(d)).cloned());
     }
     let expansion = Expansion::new(&loaded.snapshot, draft.families, draft.wire, mentioned);
     let mut expand = |written: &WrittenLine| -> Option<Vec<Flow>> {
@@ -299,9 +300,9 @@ fn finish(
     })
 }
 
-/// Whether a finding means that an object is missing from the cluster, which no case wants unless it
-/// says so.
-fn leaves_out(diagnostic: &Diagnostic) -> bool {
+/// Whether a finding is an error about something else than a policy: no case wants a cluster that is
+/// not what the file says, unless it says so.
+fn is_unexpected(diagnostic: &Diagnostic) -> bool {
     let policy = diagnostic.object.as_ref().is_some_and(|object| object.kind == "NetworkPolicy");
     diagnostic.severity == Severity::Error && !policy
 }

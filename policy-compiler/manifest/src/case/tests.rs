@@ -340,12 +340,51 @@ fn what_is_wrong_in_a_policy_is_the_cases_own_affair() {
         one.diagnostics[0]
     );
     assert_eq!(two.diagnostics.len(), 1);
-    for unexpected in
-        ["objects: [{kind: 5}]", "pods: {x/a: {labels: {app: true}}}", "namespaces: {X: {}}"]
-    {
+    for unexpected in [
+        "objects: [{kind: 5}]",
+        "pods: {x/a: {labels: {app: true}}}",
+        "namespaces: {X: {}}",
+        "objects: [{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: X, name: p}, spec: {podSelector: {}}}]",
+    ] {
         let text = format!("{unexpected}\ncases: [{{name: c, deny: [1.1.1.1 -> 2.2.2.2]}}]\n");
         assert_eq!(faults(&text).len(), 1, "{unexpected}");
     }
+}
+
+#[test]
+fn a_policy_that_is_left_out_is_an_error_unless_it_is_expected() {
+    let text = "objects: [{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: X, name: p}, spec: {podSelector: {}}}]\ncases: [{name: c, EXPECTED deny: [1.1.1.1 -> 2.2.2.2]}]\n";
+    let found = faults(&text.replace("EXPECTED", ""));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("NetworkPolicy"), "{found:?}");
+    assert!(faults(&text.replace("EXPECTED", "diagnostics: [NetworkPolicy],")).is_empty());
+}
+
+#[test]
+fn a_manifest_that_is_a_helm_template_makes_the_file_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("policy.yaml"), "metadata:\n  name: {{ .Values.name }}\n").unwrap();
+    let case = "manifests: [policy.yaml]\ncases:\n- {name: c, diagnostics: [Helm], allow: [1.1.1.1 -> 2.2.2.2]}\n";
+    fs::write(at("test.yaml"), case).unwrap();
+    let error = load(&at("test.yaml")).unwrap_err().to_string();
+    let name = at("policy.yaml").display().to_string();
+    assert!(error.starts_with(&format!("{name}:2:9: error: this is a Helm template")), "{error}");
+}
+
+#[test]
+fn the_address_of_a_service_is_no_end_of_a_line() {
+    let service = "objects: [{apiVersion: v1, kind: Service, metadata: {namespace: x, name: s}, spec: {clusterIP: 10.96.0.7}}]\n";
+    let case = "cases:\n- name: c\n  deny: [10.96.0.7 -> 1.1.1.1]\n";
+    assert_eq!(
+        faults(&format!("{service}{case}")),
+        [
+            "test.yaml:4:10: error: 10.96.0.7 is the address of Service x/s, which policies never see: \
+             name a pod behind it, and the port there"
+        ]
+    );
+    let pod = "pods: {x/a: {ips: [10.96.0.7]}}\n";
+    assert!(faults(&format!("{service}{pod}{case}")).is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::{Entry, Location, Node, Position, Value};
 
 use super::{InputError, Object, Options, ParsedFile};
+use crate::source;
 
 /// What the items of a typed list may leave to the list: `PodList` of `v1` says it for each.
 struct ItemType {
@@ -55,13 +56,27 @@ fn take<T>(parsed: &mut ParsedFile, decoding: Decoding<T>, wrap: impl FnOnce(T) 
     match decoding {
         Ok(decoded) => {
             parsed.objects.push(wrap(decoded.object));
-            parsed.diagnostics.extend(decoded.diagnostics);
+            parsed.diagnostics.extend(quoting(decoded.diagnostics, &parsed.text));
         }
         Err(diagnostics) => {
-            parsed.rejected += 1;
+            let diagnostics = quoting(diagnostics, &parsed.text);
+            parsed.left_out.extend(diagnostics.iter().cloned());
             parsed.diagnostics.extend(diagnostics);
         }
     }
+}
+
+/// `diagnostics` with the word as it is written in `text` where they advise to quote it: the decoder
+/// knows only what YAML made of `y` or `0o17`.
+pub(crate) fn quoting(mut diagnostics: Vec<Diagnostic>, text: &str) -> Vec<Diagnostic> {
+    for diagnostic in &mut diagnostics {
+        let advised = diagnostic.help.as_deref().is_some_and(|h| h.starts_with(decode::QUOTE_IT));
+        let word = diagnostic.location.position.and_then(|at| source::word(text, at));
+        if let Some(word) = word.filter(|_| advised) {
+            diagnostic.help = Some(format!("{}: \"{word}\"", decode::QUOTE_IT));
+        }
+    }
+    diagnostics
 }
 
 /// Whether a document is a list of objects, and of which, as far as it says.

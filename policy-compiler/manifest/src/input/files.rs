@@ -147,6 +147,11 @@ pub fn read_text(path: &Path) -> Result<String, InputError> {
     read_all(path, &mut file)
 }
 
+/// The text on standard input.
+pub(crate) fn read_stdin() -> Result<String, InputError> {
+    read_all(Path::new(STDIN), &mut io::stdin())
+}
+
 fn read_all(path: &Path, reader: &mut dyn Read) -> Result<String, InputError> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(|e| InputError::of_io(path, e))?;

@@ -35,6 +35,8 @@ pub(crate) fn merge_layers(layers: &[Vec<&ParsedFile>]) -> Loaded {
             loaded.sources.insert(file.name.clone(), file.text.clone());
             loaded.diagnostics.extend(file.diagnostics.iter().cloned());
             loaded.unreadable.extend(file.errors.iter().cloned());
+            loaded.left_out.extend(file.left_out.iter().cloned());
+            loaded.templates.extend(file.template.then(|| file.name.clone()));
             for (kind, count) in &file.ignored {
                 *loaded.ignored.entry(kind.clone()).or_default() += count;
             }

@@ -26,8 +26,9 @@ use policy_compiler::document::Location;
 use policy_compiler::name::{NameError, NamespaceName, ObjectKey};
 use policy_compiler::policy::Policy;
 
-pub(crate) use self::document::add as add_document;
+pub(crate) use self::document::{add as add_document, quoting};
 pub use self::error::InputError;
+pub(crate) use self::files::read_stdin;
 pub use self::files::{Listing, STDIN, is_manifest, list, read, read_from, read_text};
 pub use self::merge::merge;
 pub(crate) use self::merge::merge_layers;
@@ -118,9 +119,9 @@ pub struct ParsedFile {
     pub diagnostics: Vec<Diagnostic>,
     /// Why the file, or a document in it, could not be read as Kubernetes objects.
     pub errors: Vec<InputError>,
-    /// Objects of a kind that counts here which are so invalid that they were left out; their
-    /// diagnostics say why.
-    pub rejected: usize,
+    /// Why objects of a kind that counts here were left out: they are so invalid that nothing can be
+    /// made of them. These findings are among the diagnostics too.
+    pub left_out: Vec<Diagnostic>,
     /// Whether the file is a Helm template and was skipped for that.
     pub template: bool,
     /// How many objects of other kinds were passed over, by kind.
@@ -132,7 +133,7 @@ impl ParsedFile {
     /// an earlier sound parse of it should go on with that.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.errors.is_empty() && self.rejected == 0 && !self.template
+        self.errors.is_empty() && self.left_out.is_empty() && !self.template
     }
 
     fn pass_over(&mut self, kind: &str) {
@@ -146,7 +147,7 @@ impl ParsedFile {
             objects: Vec::new(),
             diagnostics: Vec::new(),
             errors: Vec::new(),
-            rejected: 0,
+            left_out: Vec::new(),
             template: false,
             ignored: BTreeMap::new(),
         }
@@ -162,10 +163,23 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// What could not be read.
     pub unreadable: Vec<InputError>,
+    /// Why objects were left out, as in [`ParsedFile::left_out`].
+    pub left_out: Vec<Diagnostic>,
+    /// The files that were skipped since they are Helm templates.
+    pub templates: Vec<Arc<str>>,
     /// How many objects of other kinds were passed over, by kind.
     pub ignored: BTreeMap<String, usize>,
     /// The texts, for quoting.
     pub sources: Sources,
+}
+
+impl Loaded {
+    /// Whether the snapshot has everything that counts here. Where not, an answer from it may be
+    /// about another cluster than the input's.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.unreadable.is_empty() && self.left_out.is_empty() && self.templates.is_empty()
+    }
 }
 
 /// The objects of `text`, which was read from `name`.

@@ -121,6 +121,9 @@ fn a_helm_template_is_named_as_such_and_skipped() {
         assert!(parsed.template && parsed.errors.is_empty() && !parsed.is_sound(), "{text}");
         assert_eq!(parsed.diagnostics[0].severity, Severity::Warning);
         assert!(parsed.diagnostics[0].message.contains("Helm"), "{text}");
+        let loaded = merge([&parsed]);
+        assert!(!loaded.is_complete() && loaded.unreadable.is_empty(), "{text}");
+        assert_eq!(loaded.templates, [Arc::from("a.yaml")]);
     }
     // Placeholders where YAML allows them do not excuse what is broken elsewhere.
     let parsed = parse("a: \"{{ x }}\" # {{ y }}\nb: [\n");
@@ -131,9 +134,32 @@ fn a_helm_template_is_named_as_such_and_skipped() {
 #[test]
 fn an_invalid_pod_is_left_out_and_its_file_is_not_sound() {
     let parsed = parse("apiVersion: v1\nkind: Pod\nmetadata: {name: Not_A_Name}\n");
-    assert_eq!((parsed.objects.len(), parsed.rejected), (0, 1));
-    assert!(!parsed.is_sound());
+    assert!(parsed.objects.is_empty() && !parsed.is_sound());
+    assert_eq!(parsed.left_out, parsed.diagnostics);
+    let loaded = merge([&parsed]);
+    assert!(!loaded.is_complete());
+    assert_eq!(loaded.left_out, parsed.left_out);
     assert_eq!(parsed.diagnostics[0].severity, Severity::Error);
+}
+
+#[test]
+fn a_policy_in_a_namespace_that_is_no_name_is_left_out() {
+    let parsed = parse(&POLICY.replace("shop", "Shop"));
+    assert!(parsed.objects.is_empty());
+    assert_eq!(parsed.left_out.len(), 1);
+    assert!(!merge([&parsed]).is_complete() && merge([&parse(POLICY)]).is_complete());
+}
+
+#[test]
+fn a_word_to_be_quoted_is_quoted_as_it_is_written() {
+    let help = |text: &str| parse(text).diagnostics.iter().find_map(|d| d.help.clone());
+    let pod = |rest: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a, {rest}}}\n");
+    for (rest, word) in
+        [("namespace: y", "y"), ("labels: {app: 0o17}", "0o17"), ("labels: {v: 1.50}", "1.50")]
+    {
+        let expected = format!("put it in quotes: \"{word}\"");
+        assert_eq!(help(&pod(rest)), Some(expected), "{rest}");
+    }
 }
 
 #[test]
@@ -255,6 +281,19 @@ fn of_two_objects_with_one_name_the_last_in_path_order_counts_and_both_are_told(
             "b.yaml:1:1: warning: Pod default/p: defined before at a/x.yaml:1:1; this one counts",
         ]
     );
+}
+
+#[test]
+fn of_two_files_named_in_another_order_the_last_in_path_order_counts_still() {
+    let directory = directory(&[
+        ("a.yaml", POLICY),
+        ("b.yaml", &POLICY.replace("podSelector: {}", "podSelector: {matchLabels: {app: b}}")),
+    ]);
+    let [a, b] = ["a.yaml", "b.yaml"].map(|name| directory.path().join(name));
+    let loaded = read(&[b, a], &Options::default());
+    let policy = loaded.snapshot.policies.values().next().unwrap();
+    assert_eq!(policy.pod_selector.to_string(), "app=b");
+    assert!(messages(&loaded.diagnostics)[0].ends_with("this one does not count"));
 }
 
 #[test]

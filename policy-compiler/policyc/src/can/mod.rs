@@ -9,8 +9,10 @@ mod port;
 mod text;
 mod trace;
 
+use std::collections::BTreeSet;
+
 use policy_compiler::cidr::Family;
-use policy_compiler::cluster::Snapshot;
+use policy_compiler::cluster::{Phase, Pod, Snapshot};
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
@@ -23,6 +25,7 @@ use crate::phrase;
 use crate::question::{Questions, spoken};
 use crate::status::Status;
 use crate::subject::NamedEnd;
+use crate::text::join;
 
 pub use change::Change;
 pub use port::Port;
@@ -43,6 +46,9 @@ pub struct Connection {
     pub decision: Outcome,
     /// Whether the specification settles it.
     pub certainty: Certainty,
+    /// What is to be known about the ends: that a pod has finished and its address is another's now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The answers by pair of ends; families whose answers agree are one.
     pub answers: Vec<Answer>,
 }
@@ -118,8 +124,34 @@ pub fn ask(
         port: port.text(),
         decision: together(&decisions),
         certainty: if settled { Certainty::Specified } else { Certainty::Undefined },
+        notes: notes(questions.snapshot, from.ends.iter().chain(&to.ends)),
         answers,
     })
+}
+
+/// A note for each end that is a finished pod: what is answered for it is so of its address only.
+fn notes<'e>(snapshot: &Snapshot, ends: impl Iterator<Item = &'e End>) -> Vec<String> {
+    let pods = ends.filter_map(|end| match end {
+        End::Pod(key) => snapshot.pods.get(key),
+        End::Node(_) | End::Address(_) => None,
+    });
+    let note = |pod: &Pod| {
+        let key = &pod.key;
+        let heirs: Vec<String> = pod
+            .addresses
+            .iter()
+            .filter_map(|address| {
+                let heir = port::pod_at(&End::Address(address), snapshot)?;
+                Some(format!("{address} is {}'s now", heir.key))
+            })
+            .collect();
+        match heirs.as_slice() {
+            [] => format!("{key} has finished: no policy applies to it"),
+            heirs => format!("{key} has finished; {}", join(heirs, "and")),
+        }
+    };
+    let finished = pods.filter(|pod| pod.phase == Phase::Finished);
+    finished.map(note).collect::<BTreeSet<String>>().into_iter().collect()
 }
 
 impl Connection {

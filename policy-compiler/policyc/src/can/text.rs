@@ -29,6 +29,13 @@ pub fn text(connection: &Connection, layout: &Layout) -> String {
         }
         answers(&mut out, group, connection, layout);
     }
+    if !connection.notes.is_empty() {
+        out.push('\n');
+    }
+    for note in &connection.notes {
+        let line = Line::of(HEADING, "note: ").with(PLAIN, note);
+        wrap(&mut out, &line, 0, 4, layout.width);
+    }
     if alike.len() > 1 {
         out.push('\n');
         summary(&mut out, connection, layout.width);
@@ -203,13 +210,16 @@ const OVERRULES: [&str; 3] = ["ownNode", "itself", "neighbourDiscovery"];
 fn said(answer: &Answer, (from, to): (&str, &str)) -> String {
     let halves = [("egress", from, &answer.egress), ("ingress", to, &answer.ingress)];
     match answer.decision {
-        Outcome::Allowed => match allowing(&answer.ingress).or_else(|| allowing(&answer.egress)) {
-            Some(rule) => format!(" by {rule}"),
-            None => match halves.iter().find(|(.., half)| OVERRULES.contains(&half.because)) {
-                Some((.., half)) => format!(": {}", half.summary),
-                None => ": no policy is in the way".to_owned(),
-            },
-        },
+        Outcome::Allowed => {
+            let rules: Vec<String> =
+                halves.iter().filter_map(|(.., half)| allowing(half)).collect();
+            let overruling = halves.iter().find(|(.., half)| OVERRULES.contains(&half.because));
+            match (rules.as_slice(), overruling) {
+                ([], Some((.., half))) => format!(": {}", half.summary),
+                ([], None) => ": no policy is in the way".to_owned(),
+                (rules, _) => format!(" by {}", join(rules, "and")),
+            }
+        }
         decision => {
             let deciding: Vec<String> = halves
                 .iter()

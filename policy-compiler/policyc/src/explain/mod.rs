@@ -117,7 +117,8 @@ pub struct Side {
     pub policies: Vec<PolicySummary>,
     /// What is allowed, rule by rule.
     pub allowed: Vec<Allowance>,
-    /// What everything else meets: `dropped` or `allowed`.
+    /// What everything else meets: `dropped`, `allowed`, or `nothing` where the pod has no address of
+    /// the family asked, so that there is no traffic at all.
     pub otherwise: &'static str,
     /// Peers and ports that a rule misses narrowly, nearest first.
     pub near_misses: Vec<NearMiss>,

@@ -65,7 +65,9 @@ struct Candidate {
 fn peers(findings: &Findings<'_>, direction: Direction) -> Vec<NearMiss> {
     let mut nearest: BTreeMap<(Distance, String), (BTreeSet<ObjectKey>, Candidate)> =
         BTreeMap::new();
-    for other in findings.others() {
+    let own = phrase::workload_of(findings.pod);
+    // Whoever asks why somebody is kept out does not mean the pod's own replicas.
+    for other in findings.others().filter(|other| phrase::workload_of(other) != own) {
         if let Some(candidate) = nearest_of(findings, direction, other) {
             let (namespace, name, _) = phrase::workload_of(other);
             let entry = nearest
@@ -83,7 +85,9 @@ fn peers(findings: &Findings<'_>, direction: Direction) -> Vec<NearMiss> {
         let who = join(&groups.iter().map(Group::short).collect::<Vec<_>>(), "and");
         let path = format!("{direction}[{}].{field}[{peer}]", rule.1);
         let short = policy.key.name.as_str();
+        let [has, is] = if plural(&groups) { ["have", "are"] } else { ["has", "is"] };
         let sentence = candidate.sentence.replace("{rule}", &format!("{short} {path}"));
+        let sentence = sentence.replace("{has}", has).replace("{is}", is);
         Some(NearMiss {
             kind: "peer",
             pods: groups,
@@ -130,6 +134,11 @@ fn nearest_of(findings: &Findings<'_>, direction: Direction, other: &Pod) -> Opt
     best
 }
 
+/// Whether a sentence about these pods is about several.
+fn plural(groups: &[Group]) -> bool {
+    groups.iter().map(|group| group.count).sum::<u32>() > 1
+}
+
 fn written_peer(policy: &Policy, direction: Direction, rule: usize, peer: usize) -> Option<&Peer> {
     let rule = policy.rules(direction).get(rule)?;
     phrase::listed_peers(&rule.grant).get(peer)
@@ -148,7 +157,7 @@ fn candidate(
             let (has, wants) = (phrase::has(missing), phrase::wants(missing));
             Some(Candidate {
                 distance: (missing.len(), unlikeness(missing), rule, peer),
-                sentence: format!("has {has}, {{rule}} wants {wants}"),
+                sentence: format!("{{has}} {has}, {{rule}} wants {wants}"),
                 has,
                 wants,
             })
@@ -161,7 +170,7 @@ fn candidate(
                 has: format!("namespace {pod}"),
                 wants: format!("namespace {wanted}"),
                 sentence: format!(
-                    "has the labels, but is in namespace {pod}; {{rule}} has no namespaceSelector and \
+                    "{{has}} the labels, but {{is}} in namespace {pod}; {{rule}} has no namespaceSelector and \
                      means only {wanted}"
                 ),
             })
@@ -173,7 +182,7 @@ fn candidate(
             let mismatch = phrase::namespace_mismatch(namespace, missing);
             Some(Candidate {
                 distance: (missing.len(), unlikeness(missing), rule, peer),
-                sentence: format!("has the labels {{rule}} wants, but {mismatch}"),
+                sentence: format!("{{has}} the labels {{rule}} wants, but {mismatch}"),
                 has,
                 wants,
             })
@@ -238,11 +247,12 @@ fn ports(findings: &Findings<'_>, direction: Direction) -> Vec<NearMiss> {
             let wants = join(&listed.iter().map(phrase::port).collect::<Vec<_>>(), "and");
             let has = declared(&declaring);
             let who = join(&pods.iter().map(Group::short).collect::<Vec<_>>(), "and");
+            let declares = if plural(&pods) { "declare" } else { "declares" };
             let path = format!("{direction}[{r}]");
             misses.push(NearMiss {
                 kind: "port",
                 text: format!(
-                    "{} {path} allows {wants}, but {who} declares {has}",
+                    "{} {path} allows {wants}, but {who} {declares} {has}",
                     policy.key.name
                 ),
                 pods,

@@ -7,9 +7,10 @@ use policy_compiler::cluster::{Phase, Pod};
 use policy_compiler::flow::End;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::{
-    Direction, Grant, PeerSelects, Peers, Policy, PortMatch, PortNumbers, Ports,
+    Direction, Grant, PeerSelects, Peers, Policy, PortMatch, PortNumbers, Ports, Rule,
 };
 use policy_compiler::port::Protocol;
+use policy_compiler::selector::Selector;
 use policy_compiler::verdict::{PeerOutcome, PolicyTrace, PortOutcome, RuleTrace, Ruling, Verdict};
 
 use crate::answer::{self, Place, RulingNote};
@@ -172,6 +173,9 @@ impl<'q> Findings<'q> {
 
     /// The answer for one direction.
     pub(super) fn side(&self, direction: Direction) -> Side {
+        if super::exempt(self.pod).is_none() && self.families.is_empty() {
+            return self.mute(direction);
+        }
         let policies = self.policies(direction);
         let isolated = !policies.is_empty();
         Side {
@@ -182,6 +186,36 @@ impl<'q> Findings<'q> {
             allowed: if isolated { self.allowed(direction) } else { Vec::new() },
             otherwise: if isolated { "dropped" } else { "allowed" },
             near_misses: if isolated { near::misses(self, direction) } else { Vec::new() },
+        }
+    }
+
+    /// A direction of a pod that speaks no family that is asked: there is nothing to allow or drop.
+    fn mute(&self, direction: Direction) -> Side {
+        let isolating = self.questions.isolating(self.pod, direction);
+        let policies = isolating.iter().filter_map(|key| self.questions.snapshot.policies.get(key));
+        let policies: Vec<PolicySummary> = policies
+            .map(|policy| {
+                let rules = policy.rules(direction);
+                let invalid = |rule: &&Rule| matches!(rule.grant, Grant::Nothing { .. });
+                PolicySummary {
+                    policy: policy.key.to_string(),
+                    pod_selector: written(&policy.pod_selector),
+                    rules: rules.len(),
+                    invalid_rules: rules.iter().filter(invalid).count(),
+                    place: Place::of(&policy.location),
+                }
+            })
+            .collect();
+        let spoken = spoken(self.pod);
+        let lacks = Family::ALL.into_iter().find(|family| !spoken.contains(family));
+        Side {
+            direction: direction.to_string(),
+            isolated: !policies.is_empty(),
+            summary: format!("no {} address", lacks.unwrap_or(Family::V6)),
+            policies,
+            allowed: Vec::new(),
+            otherwise: "nothing",
+            near_misses: Vec::new(),
         }
     }
 
@@ -374,14 +408,15 @@ impl<'q> Findings<'q> {
     }
 }
 
+/// A selector as `kubectl -l` writes it; empty: everything.
+fn written(selector: &Selector) -> String {
+    if selector.is_everything() { String::new() } else { selector.to_string() }
+}
+
 fn policy_summary(trace: &PolicyTrace) -> PolicySummary {
     PolicySummary {
         policy: trace.policy.to_string(),
-        pod_selector: if trace.pod_selector.is_everything() {
-            String::new()
-        } else {
-            trace.pod_selector.to_string()
-        },
+        pod_selector: written(&trace.pod_selector),
         rules: trace.rules.len(),
         invalid_rules: trace.rules.iter().filter(|rule| rule.invalid.is_some()).count(),
         place: Place::of(&trace.location),

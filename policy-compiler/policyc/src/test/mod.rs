@@ -7,12 +7,14 @@
 mod formats;
 mod text;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::flow::Flow;
-use policy_compiler::verdict::Decision;
 use policy_manifest::case::{self, Case, CaseError};
-use policy_manifest::judge::{FlowFault, Judgement, judge};
+use policy_manifest::input::STDIN;
+use policy_manifest::judge::{FlowFault, Judgement, Outcome, judge};
 use policy_manifest::source::Sources;
 use serde::Serialize;
 
@@ -120,9 +122,16 @@ pub fn run(args: &Test, output: Output) -> Result<Status, CommandError> {
 fn judged(path: &Path, output: Output) -> TestFile {
     let path: PathBuf = if path.is_dir() { path.join("test.yaml") } else { path.to_owned() };
     let name = path.display().to_string();
-    match case::load(&path) {
+    let loaded = if path == Path::new(STDIN) { case::load_stdin() } else { case::load(&path) };
+    match loaded {
         Ok(file) => {
-            let cases: Vec<TestCase> = file.cases.iter().map(judged_case).collect();
+            let judgements: Vec<Judgement> = file.cases.iter().map(judge).collect();
+            let judged = || file.cases.iter().zip(&judgements);
+            for diagnostic in untold(judged()) {
+                output.diagnostic(&report::diagnostic(diagnostic, &file.sources));
+            }
+            let cases: Vec<TestCase> =
+                judged().map(|(case, judged)| judged_case(case, judged)).collect();
             TestFile {
                 file: name,
                 description: file.description,
@@ -161,13 +170,25 @@ fn unusable(error: &CaseError, output: Output) -> Vec<String> {
     }
 }
 
-fn judged_case(case: &Case) -> TestCase {
-    let judgement = judge(case);
+/// The errors and warnings about the objects of cases, each once, without those that the case itself
+/// speaks of.
+fn untold<'j>(judged: impl Iterator<Item = (&'j Case, &'j Judgement)>) -> BTreeSet<&'j Diagnostic> {
+    let findings = judged.flat_map(|(case, judgement)| {
+        let expected = case.expected_diagnostics.as_deref().unwrap_or_default();
+        judgement.diagnostics.iter().filter(move |diagnostic| {
+            let text = diagnostic.to_string();
+            !expected.iter().any(|expected| text.contains(&expected.text))
+        })
+    });
+    findings.filter(|diagnostic| diagnostic.severity > Severity::Note).collect()
+}
+
+fn judged_case(case: &Case, judgement: &Judgement) -> TestCase {
     TestCase {
         case: case.name.clone(),
         passed: judgement.passed(),
         flows: judgement.outcomes.len(),
-        failures: failures(case, &judgement),
+        failures: failures(case, judgement),
         place: Place::of(&case.location),
     }
 }
@@ -177,7 +198,7 @@ fn failures(case: &Case, judgement: &Judgement) -> Vec<Failure> {
     for outcome in judgement.outcomes.iter().filter(|outcome| !outcome.passed()) {
         let Flow { from, to, traffic, family, .. } = &outcome.flow;
         let failure = Failure {
-            message: format!("{from} -> {to} on {traffic}: {}", said(&outcome.faults)),
+            message: format!("{from} -> {to} on {traffic}: {}", said(outcome)),
             line: Some(outcome.text.clone()),
             answer: Some(Answer::of(&case.snapshot, &outcome.flow, &outcome.verdict)),
             place: Place::of(&outcome.location),
@@ -206,26 +227,42 @@ fn failures(case: &Case, judgement: &Judgement) -> Vec<Failure> {
     failures
 }
 
-/// What is wrong with a flow. That evaluator and rules are of one mind against the case is said once.
-fn said(faults: &[FlowFault]) -> String {
-    let found = |wanted: bool| {
-        faults.iter().find_map(|fault| match fault {
-            FlowFault::Evaluated { found, .. } if wanted => Some(*found),
-            FlowFault::Simulated { found, .. } if !wanted => Some(*found),
-            _ => None,
-        })
+/// What is wrong with a flow. That evaluator and rules are of one mind against the case is said once;
+/// that they are of two minds is said as what it is.
+fn said(outcome: &Outcome) -> String {
+    let (expected, evaluated) = (outcome.expected, outcome.verdict.decision);
+    let mut said: Vec<String> = match outcome.simulated {
+        Some(simulated) if simulated != evaluated => vec![format!(
+            "expected {expected}; the policies say {evaluated}, but the compiled rules {simulated}: \
+             they ought to agree, so this is a defect of policyc"
+        )],
+        _ if evaluated != expected => vec![format!("expected {expected}, is {evaluated}")],
+        _ => Vec::new(),
     };
-    let one_mind: Option<Decision> =
-        found(true).filter(|evaluated| found(false) == Some(*evaluated));
-    let said: Vec<String> = faults
-        .iter()
-        .filter_map(|fault| match fault {
-            FlowFault::Evaluated { expected, found } => {
-                Some(format!("expected {expected}, is {found}"))
-            }
-            FlowFault::Simulated { .. } if one_mind.is_some() => None,
-            other => Some(other.to_string()),
-        })
-        .collect();
+    let others = outcome.faults.iter().filter(|fault| {
+        !matches!(fault, FlowFault::Evaluated { .. } | FlowFault::Simulated { .. })
+    });
+    said.extend(others.map(ToString::to_string));
     said.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_compiler::verdict::Decision;
+
+    #[test]
+    fn that_policies_and_compiled_rules_disagree_is_said() {
+        let text = "pods: {x/a: {}, x/b: {}}\ncases: [{name: c, families: ipv4, deny: [x/a -> x/b on 80]}]\n";
+        let file = case::parse("t.yaml", text, Path::new("")).expect("a case file");
+        let mut outcome = judge(&file.cases[0]).outcomes.remove(0);
+        assert_eq!(said(&outcome), "expected denied, is allowed");
+        outcome.simulated = Some(Decision::Denied);
+        outcome.faults.push(FlowFault::NoPacket);
+        assert_eq!(
+            said(&outcome),
+            "expected denied; the policies say allowed, but the compiled rules denied: they ought to \
+             agree, so this is a defect of policyc; no packet can be made of it"
+        );
+    }
 }

@@ -50,7 +50,7 @@ fn exit_statuses_are_as_documented() {
         ("a case file that breaks the format", "test cases/wrong.yaml cases/misspelt.yaml", 2),
         ("2 before 3", "can deploy/web sts/db 5432 -n shop -f templates nowhere.yaml", 2),
         ("2 before 1", "can shop/api-0 shop/cart-0 8080 -f shop nowhere.yaml", 2),
-        ("3 before 1", "can deploy/web -n shop sts/db 5432 -f templates denied.yaml", 3),
+        ("3 before 1", "can deploy/mixed -n shop sts/db 5432 -4 -f templates denied.yaml", 3),
     ] {
         let run = policyc(line);
         assert_eq!(run.status, status, "{why}: {line}\n{}{}", run.stdout, run.stderr);

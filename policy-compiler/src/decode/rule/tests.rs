@@ -271,7 +271,7 @@ fn a_rule_with_a_wrong_port_allows_nothing() {
         ),
         (
             ports(json!({"port": 80.5})),
-            ".ports[1].port: must be a whole number or a name, is a number",
+            ".ports[1].port: must be a whole number or a name, is a fraction",
         ),
         (
             ports(json!({"endPort": 90})),
