@@ -2,12 +2,14 @@
 //!
 //! [`side`] asks `evaluate` about every pod of the input and about strangers, and turns the traces
 //! around: from "what says each rule to this flow" to "which flows does each rule allow". [`near`]
-//! looks through the same traces for peers that a rule misses narrowly. [`text()`] writes the result.
+//! looks through the same traces for peers that a rule misses narrowly, [`refusal`] at what the peers'
+//! own policies say. [`text()`] writes the result.
 //!
 //! Nothing fails once the pod is found. A pod that policy does not touch (hostNetwork, finished) is
 //! explained as that.
 
 mod near;
+mod refusal;
 mod side;
 mod text;
 mod warn;
@@ -24,6 +26,7 @@ use crate::phrase::Group;
 use crate::question::{Questions, spoken};
 
 pub use near::NearMiss;
+pub use refusal::Refusal;
 pub use text::text;
 
 /// All about one pod.
@@ -176,6 +179,9 @@ pub struct PeerGrant {
     /// Pods with the labels that it does not mean, since they use their node's network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on_host_network: Vec<Group>,
+    /// The pods among them whose own policies deny what is allowed here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied_by_peer: Vec<Refusal>,
     /// Which families it matters for, where that is not all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,

@@ -18,6 +18,7 @@ use crate::phrase::{self, Group};
 use crate::question::{Questions, no_port, spoken};
 use crate::text::count;
 
+use super::refusal::refusals;
 use super::{Allowance, PeerGrant, PolicySummary, PortGrant, Side, near};
 
 /// What `evaluate` said about flows between one pod and everybody.
@@ -245,13 +246,13 @@ impl<'q> Findings<'q> {
         for (p, trace) in self.policies(direction).iter().enumerate() {
             let Some(policy) = self.policy(trace) else { continue };
             for (r, rule) in policy.rules(direction).iter().enumerate() {
-                let Grant::Traffic { peers, ports } = &rule.grant else { continue };
-                let ports = self.ports(direction, (p, r), ports);
+                let Grant::Traffic { peers, ports: written } = &rule.grant else { continue };
+                let ports = self.ports(direction, (p, r), written);
                 if ports.is_empty() {
                     continue;
                 }
                 allowed.push(Allowance {
-                    peers: self.peers(direction, (p, r), policy, peers),
+                    peers: self.peers(direction, (p, r), policy, (peers, written)),
                     ports,
                     policy: Some(policy.key.to_string()),
                     rule: Some(format!("{direction}[{r}]")),
@@ -268,15 +269,17 @@ impl<'q> Findings<'q> {
         direction: Direction,
         rule: RuleId,
         policy: &Policy,
-        peers: &Peers,
+        (peers, ports): (&Peers, &Ports),
     ) -> Vec<PeerGrant> {
         let Peers::Listed(peers) = peers else {
+            let everyone = self.others().map(|other| other.key.clone()).collect();
             return vec![PeerGrant {
                 kind: "everyone",
                 peer: None,
                 means: "everybody (any address)".to_owned(),
                 pods: Vec::new(),
                 on_host_network: Vec::new(),
+                denied_by_peer: refusals(self, direction, ports, &everyone),
                 only: None,
             }];
         };
@@ -293,6 +296,7 @@ impl<'q> Findings<'q> {
                 means: phrase::peer(&peer.selects, &policy.key.namespace),
                 pods: phrase::groups(&keys, self.questions.snapshot),
                 on_host_network: self.on_host_network(direction, rule, i),
+                denied_by_peer: refusals(self, direction, ports, &keys),
                 only: self.only(&peer.selects),
             }
         };
@@ -431,6 +435,7 @@ fn own_node() -> Allowance {
             means: "the node it runs on".to_owned(),
             pods: Vec::new(),
             on_host_network: Vec::new(),
+            denied_by_peer: Vec::new(),
             only: None,
         }],
         ports: vec![PortGrant { means: "any".into(), numbers: Vec::new(), text: "any".into() }],

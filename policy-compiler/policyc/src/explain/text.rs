@@ -136,31 +136,48 @@ fn allowance_table(peers: &'static str, side: &Side, layout: &Layout, notes_besi
         Column::fixed(""),
     ]);
     for allowance in &side.allowed {
-        let (mut who, mut notes) = (Vec::new(), Vec::new());
-        for (lines, note) in allowance.peers.iter().map(peer) {
-            if notes_beside {
-                notes.resize(who.len(), Line::default());
-                notes.push(note);
-                who.extend(lines);
-            } else {
-                who.extend(lines);
-                if !note.is_empty() {
-                    let mut below = Line::plain("  (");
-                    below.append(note);
-                    below.push(PLAIN, ")");
-                    who.push(below);
-                }
-            }
+        for row in allowance_rows(allowance, layout, notes_beside) {
+            table.row(row);
         }
-        table.row(vec![
-            who,
-            allowance.ports.iter().map(|port| Line::plain(&port.text)).collect(),
-            vec![because(allowance)],
-            vec![layout.place(allowance.place.as_ref())],
-            notes,
-        ]);
     }
     table
+}
+
+/// The rows for one rule: one, with peers and ports each below each other, or where that would pair
+/// the one with the other a row a peer, each with all ports.
+fn allowance_rows(
+    allowance: &Allowance,
+    layout: &Layout,
+    notes_beside: bool,
+) -> Vec<Vec<Vec<Line>>> {
+    let mut peers: Vec<(Vec<Line>, Vec<Line>)> = Vec::new();
+    for (mut lines, mut notes) in allowance.peers.iter().map(peer) {
+        if !notes_beside {
+            lines.extend(notes.drain(..).map(|note| note.between("  (", ")")));
+        }
+        lines.resize(lines.len().max(notes.len()), Line::default());
+        notes.resize(lines.len(), Line::default());
+        peers.push((lines, notes));
+    }
+    let named: usize = allowance.peers.iter().map(|grant| peer(grant).0.len()).sum();
+    let apart = named > 1 && allowance.ports.len() > 1;
+    let ports: Vec<Line> = if apart {
+        let texts: Vec<&str> = allowance.ports.iter().map(|port| port.text.as_str()).collect();
+        vec![Line::plain(texts.join(", "))]
+    } else {
+        peers = vec![peers.into_iter().fold((Vec::new(), Vec::new()), |(mut l, mut n), (a, b)| {
+            l.extend(a);
+            n.extend(b);
+            (l, n)
+        })];
+        allowance.ports.iter().map(|port| Line::plain(&port.text)).collect()
+    };
+    let place = layout.place(allowance.place.as_ref());
+    let row = |(i, (who, notes)): (usize, (Vec<Line>, Vec<Line>))| {
+        let first = |line: Line| if i == 0 { vec![line] } else { Vec::new() };
+        vec![who, ports.clone(), first(because(allowance)), first(place.clone()), notes]
+    };
+    peers.into_iter().enumerate().map(row).collect()
 }
 
 fn because(allowance: &Allowance) -> Line {
@@ -177,7 +194,14 @@ fn because(allowance: &Allowance) -> Line {
 const NAMED: usize = 4;
 
 /// Whom a peer means, one line each, and what is to be noted about it.
-fn peer(peer: &PeerGrant) -> (Vec<Line>, Line) {
+fn peer(peer: &PeerGrant) -> (Vec<Line>, Vec<Line>) {
+    let (lines, note) = whom(peer);
+    let denied = peer.denied_by_peer.iter().map(|refusal| Line::of(DOUBT, &refusal.text));
+    let notes = [note].into_iter().chain(denied).filter(|note| !note.is_empty());
+    (lines, notes.collect())
+}
+
+fn whom(peer: &PeerGrant) -> (Vec<Line>, Line) {
     let pods: u32 = peer.pods.iter().map(|group| group.count).sum();
     let family = match &peer.only {
         Some(family) => Line::of(DIM, format!("{family} only")),

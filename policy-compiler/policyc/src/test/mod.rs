@@ -125,13 +125,10 @@ fn judged(path: &Path, output: Output) -> TestFile {
     let loaded = if path == Path::new(STDIN) { case::load_stdin() } else { case::load(&path) };
     match loaded {
         Ok(file) => {
-            let judgements: Vec<Judgement> = file.cases.iter().map(judge).collect();
-            let judged = || file.cases.iter().zip(&judgements);
-            for diagnostic in untold(judged()) {
+            for diagnostic in untold(&file.cases) {
                 output.diagnostic(&report::diagnostic(diagnostic, &file.sources));
             }
-            let cases: Vec<TestCase> =
-                judged().map(|(case, judged)| judged_case(case, judged)).collect();
+            let cases: Vec<TestCase> = file.cases.iter().map(judged_case).collect();
             TestFile {
                 file: name,
                 description: file.description,
@@ -172,10 +169,10 @@ fn unusable(error: &CaseError, output: Output) -> Vec<String> {
 
 /// The errors and warnings about the objects of cases, each once, without those that the case itself
 /// speaks of.
-fn untold<'j>(judged: impl Iterator<Item = (&'j Case, &'j Judgement)>) -> BTreeSet<&'j Diagnostic> {
-    let findings = judged.flat_map(|(case, judgement)| {
+fn untold(cases: &[Case]) -> BTreeSet<&Diagnostic> {
+    let findings = cases.iter().flat_map(|case| {
         let expected = case.expected_diagnostics.as_deref().unwrap_or_default();
-        judgement.diagnostics.iter().filter(move |diagnostic| {
+        case.diagnostics.iter().filter(move |diagnostic| {
             let text = diagnostic.to_string();
             !expected.iter().any(|expected| text.contains(&expected.text))
         })
@@ -183,12 +180,13 @@ fn untold<'j>(judged: impl Iterator<Item = (&'j Case, &'j Judgement)>) -> BTreeS
     findings.filter(|diagnostic| diagnostic.severity > Severity::Note).collect()
 }
 
-fn judged_case(case: &Case, judgement: &Judgement) -> TestCase {
+fn judged_case(case: &Case) -> TestCase {
+    let judgement = judge(case);
     TestCase {
         case: case.name.clone(),
         passed: judgement.passed(),
         flows: judgement.outcomes.len(),
-        failures: failures(case, judgement),
+        failures: failures(case, &judgement),
         place: Place::of(&case.location),
     }
 }

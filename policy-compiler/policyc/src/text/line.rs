@@ -46,6 +46,25 @@ impl Line {
         }
     }
 
+    /// This line between `before` and `after`, which no line end parts from it.
+    #[must_use]
+    pub fn between(mut self, before: &str, after: &str) -> Self {
+        if let Some((_, text)) = self.spans.first_mut() {
+            text.insert_str(0, before);
+        }
+        if let Some((_, text)) = self.spans.last_mut() {
+            text.push_str(after);
+        }
+        self
+    }
+
+    /// How many spaces it begins with.
+    #[must_use]
+    pub fn leading_spaces(&self) -> usize {
+        let mut chars = self.spans.iter().flat_map(|(_, text)| text.chars());
+        chars.by_ref().take_while(|c| *c == ' ').count()
+    }
+
     /// Columns that it takes on a terminal.
     #[must_use]
     pub fn width(&self) -> usize {
@@ -70,13 +89,44 @@ impl Line {
     /// word stays whole. Continuation lines begin with `indent` spaces.
     #[must_use]
     pub fn wrapped(&self, width: usize, indent: usize) -> Vec<Line> {
+        self.laid_out(self.words(), width, indent)
+    }
+
+    /// As [`Self::wrapped`], but a longer word is broken too.
+    #[must_use]
+    pub fn broken(&self, width: usize, indent: usize) -> Vec<Line> {
+        let room = width.saturating_sub(indent).max(1);
+        let pieces = |(style, word): (Style, String)| {
+            let mut pieces = vec![(style, String::new())];
+            for c in word.chars() {
+                let full = pieces.last().is_some_and(|(_, piece)| piece.width() >= room);
+                if full && c != ' ' {
+                    pieces.push((style, String::new()));
+                }
+                if let Some((_, piece)) = pieces.last_mut() {
+                    piece.push(c);
+                }
+            }
+            pieces
+        };
+        self.laid_out(self.words().into_iter().flat_map(pieces).collect(), width, indent)
+    }
+
+    /// The width of the longest part that [`Self::wrapped`] keeps whole.
+    #[must_use]
+    pub fn longest_word(&self) -> usize {
+        let width = |(_, word): &(Style, String)| word.trim_end_matches(' ').width();
+        self.words().iter().map(width).max().unwrap_or(0)
+    }
+
+    fn laid_out(&self, words: Vec<(Style, String)>, width: usize, indent: usize) -> Vec<Line> {
         if self.width() <= width {
             return vec![self.clone()];
         }
         let mut lines = Vec::new();
         let mut line = Line::default();
         let mut used = 0;
-        for (style, word) in self.words() {
+        for (style, word) in words {
             let bare = word.trim_end_matches(' ').width();
             if used + bare > width && used > indent {
                 lines.push(std::mem::take(&mut line).trimmed());
@@ -151,6 +201,11 @@ mod tests {
     #[test]
     fn a_word_wider_than_the_line_stays_whole() {
         assert_eq!(texts(&Line::plain("abcdefgh ij").wrapped(4, 0)), ["abcdefgh", "ij"]);
+    }
+
+    #[test]
+    fn a_word_wider_than_the_line_can_be_broken() {
+        assert_eq!(texts(&Line::plain("abcdefgh ij").broken(5, 1)), ["abcd", " efgh", " ij"]);
     }
 
     #[test]

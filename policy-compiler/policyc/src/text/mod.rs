@@ -73,11 +73,13 @@ fn straight(path: &str) -> String {
     parts.join("/")
 }
 
-/// The width of the terminal that standard output is, or [`DEFAULT_WIDTH`].
+/// The width of the terminal that standard output is, or what `COLUMNS` says where it is none, or
+/// [`DEFAULT_WIDTH`].
 #[must_use]
 pub fn width_of_stdout() -> usize {
     let wide = terminal_size::terminal_size_of(std::io::stdout()).map(|(w, _)| usize::from(w.0));
-    wide.map_or(DEFAULT_WIDTH, |w| w.clamp(60, 200))
+    let said = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    wide.or_else(said).map_or(DEFAULT_WIDTH, |w| w.clamp(40, 200))
 }
 
 /// `1 policy`, `2 policies`.

@@ -1,4 +1,5 @@
-//! Tables: columns that line up and rows that fit the width, whatever the cells hold.
+//! Tables: columns that line up and rows that fit the width, whatever the cells hold. Where even the
+//! longest words do not fit beside each other, the cells of a row stand below each other instead.
 
 use anstyle::Style;
 
@@ -37,6 +38,8 @@ pub struct Table {
 const GAP: usize = 3;
 /// No column is squeezed below this.
 const NARROWEST: usize = 12;
+/// How far in the further cells of a row stand where they are below the first.
+const INSET: usize = 4;
 
 impl Table {
     /// A table without rows. Where every title is empty, no line of titles is written.
@@ -61,7 +64,9 @@ impl Table {
 
     /// Appends the table to `out`, behind `margin` spaces and no wider than `width`, if it can be.
     pub fn write(&self, out: &mut String, margin: usize, width: usize) {
-        let widths = self.widths(width.saturating_sub(margin));
+        let Some(widths) = self.widths(width.saturating_sub(margin)) else {
+            return self.write_stacked(out, margin, width);
+        };
         if self.columns.iter().any(|c| !c.title.is_empty()) {
             let titles: Vec<Line> = self.columns.iter().map(|c| Line::of(TITLE, c.title)).collect();
             write_line(out, margin, &widths, &titles);
@@ -81,28 +86,62 @@ impl Table {
         }
     }
 
+    /// Each row as its first cell with the others below it, each behind the title of its column.
+    fn write_stacked(&self, out: &mut String, margin: usize, width: usize) {
+        for row in &self.rows {
+            let own = row.iter().flatten().next().map_or(0, Line::leading_spaces);
+            for (i, (cell, column)) in row.iter().zip(&self.columns).enumerate() {
+                let inset = if i == 0 { margin } else { margin + own + INSET };
+                let room = width.saturating_sub(inset).max(1);
+                for line in cell.iter().filter(|line| !line.is_empty()) {
+                    let mut titled = Line::default();
+                    if i > 0 && !column.title.is_empty() {
+                        titled = Line::of(TITLE, format!("{} ", column.title));
+                    }
+                    titled.append(line.clone());
+                    for part in titled.broken(room, 2) {
+                        out.push_str(&" ".repeat(inset));
+                        part.write(out);
+                        out.push('\n');
+                    }
+                }
+            }
+        }
+    }
+
     /// How wide each column becomes: as its widest line, then the widest that may wrap are narrowed
-    /// until all fit. A column without content takes no place at all.
-    fn widths(&self, room: usize) -> Vec<usize> {
+    /// until all fit, but no word is broken; `None` where that does not suffice. A column without
+    /// content takes no place at all.
+    fn widths(&self, room: usize) -> Option<Vec<usize>> {
+        let least: Vec<usize> = (0..self.columns.len()).map(|i| self.least(i)).collect();
         let mut widths: Vec<usize> = (0..self.columns.len()).map(|i| self.natural(i)).collect();
         loop {
             let used = widths.iter().filter(|w| **w > 0).count().saturating_sub(1) * GAP
                 + widths.iter().sum::<usize>();
             if used <= room {
-                return widths;
+                return Some(widths);
             }
             let widest = self
                 .columns
                 .iter()
-                .zip(widths.iter_mut())
-                .filter(|(column, width)| column.wraps && **width > NARROWEST)
+                .zip(widths.iter_mut().zip(&least))
+                .filter(|(column, (width, least))| column.wraps && **width > **least)
+                .map(|(column, (width, _))| (column, width))
                 .map(|(_, width)| width)
                 .max_by_key(|width| **width);
             match widest {
                 Some(width) => *width -= 1,
-                None => return widths,
+                None => return None,
             }
         }
+    }
+
+    /// The least width of a column in which every word stays whole.
+    fn least(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        // Continuation lines stand in a little.
+        let longest = cells.flatten().map(|line| line.longest_word() + 2).max().unwrap_or(0);
+        longest.max(NARROWEST).min(self.natural(column))
     }
 
     fn natural(&self, column: usize) -> usize {
@@ -156,6 +195,14 @@ mod tests {
         table.row(vec![cell(&["x", "yy"]), cell(&[]), cell(&["one"])]);
         table.row(vec![cell(&["z"]), cell(&[]), cell(&["two"])]);
         assert_eq!(plain(&table, 80), " A    B\n x    one\n yy\n z    two\n");
+    }
+
+    #[test]
+    fn where_words_do_not_fit_beside_each_other_cells_stand_below_each_other() {
+        let mut table = Table::new(vec![Column::wrapping("FROM"), Column::wrapping("PORT")]);
+        table.row(vec![cell(&["a-long-name-that-stays"]), cell(&["8080/TCP"])]);
+        assert_eq!(plain(&table, 24), " a-long-name-that-stays\n     PORT 8080/TCP\n");
+        assert_eq!(plain(&table, 15), " a-long-name-\n   that-stays\n     PORT\n       8080/TCP\n");
     }
 
     #[test]

@@ -70,6 +70,11 @@ golden! {
     a_service_as_an_end: "can obs/shell svc/shop/cart 80 -f shop";
     a_service_address_as_an_end: "can obs/shell 10.96.0.80 80 -f shop service.yaml";
     explain_a_pod_without_the_family: "explain pod shop/api-0 -6 -f shop";
+    explain_a_pod_without_the_family_as_json: "explain pod shop/api-0 -6 -f shop -o json";
+    render_as_yaml: "render --pod shop/cart-0 -4 -f shop -o yaml";
+    can_allowed_by_both_halves: "can x/a x/b 8080 -4 -f halves.yaml";
+    explain_ingress_of_halves: "explain pod x/b -f halves.yaml";
+    explain_egress_of_halves: "explain pod x/a -f halves.yaml";
     a_misspelt_schema: "schema PodExplanatoin";
     the_kinds_of_schema: "schema";
     what_was_passed_over: "can obs/shell shop/web-5d9c7-h7x2p 80 -f shop -v -4";

@@ -6,16 +6,19 @@ use serde_json::Value;
 
 use crate::run::policyc;
 
-const ANSWERS: [(&str, &str); 11] = [
+const ANSWERS: [(&str, &str); 14] = [
     ("PodExplanation", "explain pod shop/cart-0 -f shop"),
     ("PodExplanation", "explain pod obs/agent -f shop"),
     ("PodExplanation", "explain pod shop/web -f invalid"),
+    ("PodExplanation", "explain pod shop/api-0 -6 -f shop"),
+    ("PodExplanation", "explain pod x/b -f halves.yaml"),
     ("PodExplanationList", "explain pod deploy/web -n shop -f shop"),
     ("PodExplanationList", "explain pod sts/db -n shop -f templates"),
     ("Connection", "can deploy/web shop/cart-0 http -n shop -f shop"),
     ("Connection", "can shop/web-5d9c7-h7x2p shop/cart-0 9090/udp -f shop"),
     ("Connection", "can shop/web-5d9c7-h7x2p shop/cart-0 icmp -f shop"),
     ("Connection", "can deploy/web sts/db 5432 -n shop -f templates"),
+    ("Connection", "can shop/migrate-x1 shop/cart-0 8080 -4 -f shop"),
     ("Rulesets", "render -f shop"),
     ("TestReport", "test cases/good.yaml cases/wrong.yaml cases/misspelt.yaml"),
 ];

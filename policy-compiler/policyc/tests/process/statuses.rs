@@ -58,6 +58,79 @@ fn exit_statuses_are_as_documented() {
 }
 
 #[test]
+fn several_replicas_that_fare_differently_are_partly_allowed() {
+    let run = policyc("can sts/cart deploy/half 80 -n shop -f shop half.yaml");
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(
+        run.stdout.ends_with("\nPARTLY ALLOWED in all: 1 allowed, 1 denied\n"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn what_is_left_out_or_skipped_makes_every_answer_one_about_less() {
+    let shop = fixtures().join("shop");
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: Shop}\nspec: {podSelector: {}}\n";
+    let template = "metadata:\n  name: {{ .Values.name }}\n";
+    for text in [policy, template] {
+        for question in
+            ["explain pod shop/cart-0", "can obs/shell deploy/web http -n shop", "render"]
+        {
+            let line = format!("{question} -f {} -f -", shop.display());
+            let run = policyc_with(&line, text, &[]);
+            assert_eq!(run.status, 2, "{line}\n{text}{}", run.stderr);
+            assert!(!run.stdout.is_empty() && run.stderr.contains("--> -:"), "{}", run.stderr);
+        }
+    }
+    let run = policyc_with("explain pod shop/cart-0 -f shop -f -", template, &[]);
+    assert!(run.stderr.starts_with("warning: this is a Helm template"), "{}", run.stderr);
+}
+
+#[test]
+fn cases_are_read_from_standard_input_and_their_diagnostics_are_shown_once() {
+    let cases = "policies: {x/p: {podSelector: {}, ingress: [{form: []}]}}\npods: {x/a: {}, x/b: {}}\ncases:\n- {name: one, EXPECTED deny: [x/a -> x/b]}\n- {name: two, EXPECTED deny: [x/b -> x/a]}\n";
+    let run = policyc_with("test -", &cases.replace("EXPECTED", ""), &[]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(run.stdout.starts_with("-\n  ✓ one"), "{}", run.stdout);
+    assert_eq!(run.stderr.matches("--> -:1:").count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains("unknown field"), "{}", run.stderr);
+    let expected = cases.replace("EXPECTED", "diagnostics: [unknown field],");
+    let run = policyc_with("test -", &expected, &[]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn an_address_that_is_nobodys_is_refused_and_one_inside_ipv6_is_that_of_ipv4() {
+    for address in ["0.0.0.0", "::", "127.0.0.53", "::1"] {
+        let run = policyc(&format!("can {address} shop/cart-0 8080 -f shop"));
+        assert_eq!(run.status, 2, "{address}");
+        let error = format!("error: `{address}` is no end of a connection: it ");
+        assert!(run.stderr.starts_with(&error), "{}", run.stderr);
+    }
+    let mapped = policyc("can ::ffff:203.0.113.7 shop/cart-0 8080 -f shop");
+    assert_eq!(mapped.stdout, policyc("can 203.0.113.7 shop/cart-0 8080 -f shop").stdout);
+}
+
+#[test]
+fn a_finished_pod_is_not_mistaken_for_the_heir_of_its_address() {
+    let pod = |name: &str, phase: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: x}}\nstatus: {{phase: {phase}, podIP: 10.0.0.1}}\n"
+        )
+    };
+    let text = format!("{}---\n{}", pod("a", "Running"), pod("done", "Succeeded"));
+    let run = policyc_with("can x/done 203.0.113.7 443 -f -", &text, &[]);
+    let note = "note: x/done has finished; 10.0.0.1 is x/a's now\n";
+    assert!(run.stdout.ends_with(note), "{}", run.stdout);
+    let json = policyc_with("can 203.0.113.7 x/done 443 -f - -o json", &text, &[]).stdout;
+    assert!(json.contains("\"notes\": [\n    \"x/done has finished; 10.0.0.1"), "{json}");
+    let alone = policyc_with("can x/done 203.0.113.7 443 -f -", &pod("done", "Failed"), &[]);
+    let note = "note: x/done has finished: no policy applies to it\n";
+    assert!(alone.stdout.ends_with(note), "{}", alone.stdout);
+}
+
+#[test]
 fn an_invalid_policy_is_reported_and_the_answer_printed_all_the_same() {
     let run = policyc("can shop/cart shop/web 8080 -f invalid");
     assert!(run.stdout.contains("ALLOWED by shop/web ingress[1]"), "{}", run.stdout);
@@ -116,6 +189,13 @@ fn no_line_is_wider_than_the_page() {
     ] {
         for row in policyc(line).stdout.lines() {
             assert!(row.chars().count() <= 100, "{line}: {row}");
+        }
+        for columns in ["60", "80"] {
+            let run = policyc_with(line, "", &[("COLUMNS", columns)]);
+            let width: usize = columns.parse().expect("a number");
+            for row in run.stdout.lines() {
+                assert!(row.chars().count() <= width, "{line} in {columns}: {row}");
+            }
         }
     }
 }
