@@ -37,7 +37,7 @@ pub struct Cli {
 }
 
 const EXIT_HELP: &str = "Exit status: 0 allowed, passed or printed; 1 denied, only partly allowed, or a case failed;\n\
-    2 usage, unreadable input, an unknown name, or an invalid policy that bears on the answer;\n\
+    2 usage, input not read in full, an unknown name, or an invalid policy that bears on the answer;\n\
     3 the input does not tell.";
 
 /// When to colour.

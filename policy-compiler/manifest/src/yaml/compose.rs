@@ -1,6 +1,6 @@
 //! Parser events to [`Node`]s: anchors, aliases, merge keys and types.
 //!
-//! Recursive, and bounded: every level counts against [`MAX_DEPTH`](super::MAX_DEPTH), those that
+//! Recursive, and bounded: every level counts against [`MAX_DEPTH`], those that
 //! come with an alias included, and every copy of an anchored node is paid from one budget.
 
 use std::collections::{BTreeMap, BTreeSet};

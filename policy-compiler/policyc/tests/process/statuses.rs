@@ -131,6 +131,25 @@ fn a_finished_pod_is_not_mistaken_for_the_heir_of_its_address() {
 }
 
 #[test]
+fn the_nearest_miss_is_no_replica_of_the_pod_itself() {
+    let pod = |name: &str, app: &str, owner: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: x\n  labels: {{app: {app}}}\n  \
+             ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: {owner}, uid: u, controller: true}}]\n---\n"
+        )
+    };
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: x}\nspec:\n  podSelector: {matchLabels: {app: db}}\n  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]\n";
+    let replicas = [pod("db-0", "db", "db"), pod("db-1", "db", "db")].concat();
+    let run = policyc_with("explain pod x/db-0 -f -", &format!("{replicas}{policy}"), &[]);
+    assert!(run.stdout.contains("Everything else is dropped.\n"), "{}", run.stdout);
+    let others = [pod("api-0", "api", "api"), pod("api-1", "api", "api")].concat();
+    let text = format!("{replicas}{others}{policy}");
+    let run = policyc_with("explain pod x/db-0 -f -", &text, &[]);
+    let miss = "Nearest miss: x/api ×2 have app=api, p ingress[0].from[0] wants";
+    assert!(run.stdout.contains(miss), "{}", run.stdout);
+}
+
+#[test]
 fn an_invalid_policy_is_reported_and_the_answer_printed_all_the_same() {
     let run = policyc("can shop/cart shop/web 8080 -f invalid");
     assert!(run.stdout.contains("ALLOWED by shop/web ingress[1]"), "{}", run.stdout);
