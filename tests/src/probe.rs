@@ -18,10 +18,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use policy_compiler::flow::Traffic;
+use policy_compiler::port::Protocol;
 
 use crate::error::LabError;
 use crate::lab::{Lab, StationId};
-use crate::packet::{Outline, Sighting};
+use crate::packet::{Outline, Segment, Sighting};
 
 /// A packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,20 @@ pub struct Probe {
     pub outline: Outline,
     /// Who may see it: the first who does counts.
     pub receivers: Vec<StationId>,
+}
+
+impl Probe {
+    /// Whether the receiver's stack answers it: what opens a TCP connection, and echo requests.
+    fn answerable(&self) -> bool {
+        let Outline { traffic, segment, .. } = &self.outline;
+        match traffic {
+            Traffic::Port { protocol, .. } => {
+                *protocol == Protocol::Tcp && *segment == Segment::Opening
+            }
+            Traffic::Icmp { kind } => matches!(kind, 8 | 128),
+            Traffic::Other { .. } => false,
+        }
+    }
 }
 
 /// What became of a [`Probe`].
@@ -52,6 +67,8 @@ const BURST: usize = 64;
 /// How long a marker may take on a busy machine, and after what time it is sent again.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MARKER_REPEAT: Duration = Duration::from_millis(250);
+/// How long an answer may take that a receiver's stack has to make.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// The discard port.
 const MARKER_PORT: u16 = 9;
 
@@ -105,9 +122,27 @@ impl<'a> Round<'a> {
             self.send_missing()?;
             self.sweep()?;
         }
-        // Answers set out when probes arrived; another sweep catches up with the last of them.
+        // Answers set out when probes arrived; another sweep catches up with most of them.
         self.sweep()?;
+        self.await_answers()?;
         Ok((0..self.probes.len()).map(|index| self.fate(index)).collect())
+    }
+
+    /// Waits for the answers that are still missing: the receiver's own stack makes them when it
+    /// gets to it, which no marker overtakes for certain.
+    fn await_answers(&mut self) -> Result<(), LabError> {
+        let start = Instant::now();
+        let missing = |round: &Self| {
+            (0..round.probes.len()).any(|index| {
+                let fate = round.fate(index);
+                round.probes[index].answerable() && fate.arrived && !fate.answered
+            })
+        };
+        while missing(self) && start.elapsed() < ANSWER_PATIENCE {
+            self.wait()?;
+            self.collect()?;
+        }
+        Ok(())
     }
 
     fn fate(&self, index: usize) -> Fate {
