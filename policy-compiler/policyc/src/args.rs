@@ -163,7 +163,7 @@ pub struct ExplainPod {
 pub struct Can {
     /// Who opens the connection: a pod, a workload, an address, or node/NAME.
     pub from: String,
-    /// To whom.
+    /// To whom; or `svc/NAMESPACE/NAME` with the Service's port, answered for each pod behind it.
     pub to: String,
     /// The destination's port: a number or a container port's name, then /TCP (the default), /UDP or
     /// /SCTP; or `icmp`.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use policy_compiler::cluster::{Pod, Service, Snapshot};
+use policy_compiler::cidr::Family;
+use policy_compiler::cluster::{Phase, Pod, Service, Snapshot};
 use policy_compiler::flow::End;
 use policy_compiler::name::{NodeName, ObjectKey};
 use policy_compiler::selector::{Operator, Requirement, Selector};
@@ -240,9 +241,21 @@ pub struct NamedEnd {
     pub text: String,
     /// The ends: several for a workload's pods.
     pub ends: Vec<End>,
+    /// The Service behind which the ends are, where one was named or its address.
+    pub service: Option<Service>,
 }
 
-/// The end that `text` names: a pod, a workload, an address, `node/NAME`.
+impl NamedEnd {
+    /// Whether there is a way to it over `family`: a Service has only those of its addresses, and
+    /// without any (headless) those of its pods.
+    #[must_use]
+    pub fn reachable_over(&self, family: Family) -> bool {
+        let addresses = self.service.as_ref().map_or(&[][..], |service| &service.addresses);
+        addresses.is_empty() || addresses.iter().any(|address| Family::of(*address) == family)
+    }
+}
+
+/// The end that `text` names: a pod, a workload, an address, `node/NAME`, `svc/NAMESPACE/NAME`.
 ///
 /// # Errors
 /// Where the input has no such thing, or where it is one that this version cannot ask about.
@@ -253,20 +266,28 @@ pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd,
             help: None,
         })?;
         if let Some(service) = service_with(address, snapshot) {
-            return Err(service_address(address, service, snapshot));
+            let text = format!("{address} (svc/{})", service.key);
+            let by_address = Service { addresses: vec![address], ..service.clone() };
+            return behind(text, &by_address, snapshot);
         }
-        return Ok(NamedEnd { text: address.to_string(), ends: vec![End::Address(address)] });
+        return Ok(NamedEnd {
+            text: address.to_string(),
+            ends: vec![End::Address(address)],
+            service: None,
+        });
     }
     match text.split_once('/') {
         Some(("node" | "nodes" | "no", name)) => {
             let node = node(name, snapshot)?;
-            return Ok(NamedEnd { text: format!("node/{node}"), ends: vec![End::Node(node)] });
+            return Ok(NamedEnd {
+                text: format!("node/{node}"),
+                ends: vec![End::Node(node)],
+                service: None,
+            });
         }
-        Some(("svc" | "service" | "services", _)) => {
-            return Err(CommandError::usage(
-                "this version cannot ask about Services",
-                "name the pods behind it, and their port instead of the Service's",
-            ));
+        Some(("svc" | "service" | "services", name)) => {
+            let service = service(name, snapshot, namespace)?;
+            return behind(format!("svc/{}", service.key), service, snapshot);
         }
         None if text == "world" => {
             return Err(CommandError::usage(
@@ -277,7 +298,8 @@ pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd,
         _ => {}
     }
     let named = pods(text, snapshot, namespace)?;
-    Ok(NamedEnd { text: named.text, ends: named.pods.into_iter().map(End::Pod).collect() })
+    let ends = named.pods.into_iter().map(End::Pod).collect();
+    Ok(NamedEnd { text: named.text, ends, service: None })
 }
 
 /// The Service that is reached at `address`, unless a pod or node is.
@@ -288,27 +310,45 @@ fn service_with(address: IpAddr, snapshot: &Snapshot) -> Option<&Service> {
     services.find(|service| service.addresses.contains(&address)).filter(|_| !of_pod && !of_node)
 }
 
-/// Policies never see the address of a Service: traffic is judged after its translation.
-fn service_address(address: IpAddr, service: &Service, snapshot: &Snapshot) -> CommandError {
-    let behind: Vec<String> = snapshot
-        .pods
-        .values()
-        .filter(|pod| pod.key.namespace == service.key.namespace && !pod.host_network)
-        .filter(|pod| service.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)))
-        .map(|pod| pod.key.to_string())
-        .take(4)
-        .collect();
-    let help = if behind.is_empty() {
-        "name the address that it leads to, and the port there".to_owned()
-    } else {
-        format!("name a pod behind it ({}), and the port there", behind.join(", "))
+/// The Service called `name`: `NAME` or `NS/NAME`.
+fn service<'s>(
+    name: &str,
+    snapshot: &'s Snapshot,
+    namespace: &str,
+) -> Result<&'s Service, CommandError> {
+    let wanted = if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") };
+    let found = snapshot.services.values().find(|service| service.key.to_string() == wanted);
+    found.ok_or_else(|| {
+        let names: Vec<String> = snapshot.services.keys().map(ToString::to_string).collect();
+        let help = match names.as_slice() {
+            [] => "the input has no Services; name the pods behind it, and their port".to_owned(),
+            names => format!("the input has {}", crate::text::join(names, "and")),
+        };
+        let nearest = suggest::nearest(&wanted, names);
+        CommandError::NotFound { what: "Service", name: wanted, nearest, help: Some(help) }
+    })
+}
+
+/// The pods behind `service`: policies judge traffic after its translation, so they are the ends.
+fn behind(text: String, service: &Service, snapshot: &Snapshot) -> Result<NamedEnd, CommandError> {
+    let selects = |pod: &&Pod| {
+        pod.key.namespace == service.key.namespace
+            && pod.phase != Phase::Finished
+            && service.selector.as_ref().is_some_and(|s| s.matches(&pod.labels))
     };
-    let message = format!(
-        "{address} is the address of Service {}, which policies never see, and this version cannot \
-         ask about Services",
-        service.key
-    );
-    CommandError::usage(message, help)
+    let pods = snapshot.pods.values().filter(selects);
+    let ends: Vec<End> = pods.map(|pod| End::Pod(pod.key.clone())).collect();
+    if ends.is_empty() {
+        let why = match &service.selector {
+            None => "has no selector, so the input does not tell where it leads".to_owned(),
+            Some(selector) => format!("leads nowhere: no pod of the input has {selector}"),
+        };
+        return Err(CommandError::usage(
+            format!("Service {} {why}", service.key),
+            "name the address that it leads to, and the port there",
+        ));
+    }
+    Ok(NamedEnd { text, ends, service: Some(service.clone()) })
 }
 
 /// Every node that the input mentions.

@@ -90,12 +90,19 @@ pub fn ask(
     port: &Port,
     families: &[Family],
 ) -> Result<Connection, CommandError> {
+    if let Some(service) = &from.service {
+        return Err(CommandError::usage(
+            format!("Service {} opens no connections", service.key),
+            "name the pod or workload that does",
+        ));
+    }
     let mut answers: Vec<Answer> = Vec::new();
     let mut decisions: Vec<Decision> = Vec::new();
     for source in &from.ends {
         for destination in &to.ends {
-            for family in common(source, destination, families, questions.snapshot) {
-                for traffic in port.traffic(destination, family, questions.snapshot)? {
+            let common = common(source, destination, families, questions.snapshot);
+            for family in common.into_iter().filter(|family| to.reachable_over(*family)) {
+                for traffic in sent(port, to, destination, family, questions.snapshot)? {
                     let flow = Flow {
                         from: source.clone(),
                         to: destination.clone(),
@@ -124,9 +131,28 @@ pub fn ask(
         port: port.text(),
         decision: together(&decisions),
         certainty: if settled { Certainty::Specified } else { Certainty::Undefined },
-        notes: notes(questions.snapshot, from.ends.iter().chain(&to.ends)),
+        notes: to
+            .service
+            .iter()
+            .map(|_| format!("{} is answered for the pods behind it, on their port", to.text))
+            .chain(notes(questions.snapshot, from.ends.iter().chain(&to.ends)))
+            .collect(),
         answers,
     })
+}
+
+/// What arrives at `destination`: through a Service its target port.
+fn sent(
+    port: &Port,
+    to: &NamedEnd,
+    destination: &End,
+    family: Family,
+    snapshot: &Snapshot,
+) -> Result<Vec<Traffic>, CommandError> {
+    match &to.service {
+        Some(service) => port.through(service)?.traffic(destination, family, snapshot),
+        None => port.traffic(destination, family, snapshot),
+    }
 }
 
 /// A note for each end that is a finished pod: what is answered for it is so of its address only.

@@ -1,7 +1,7 @@
 //! The port of a question: by number, by the destination's own name for it, or none (ICMP).
 
 use policy_compiler::cidr::Family;
-use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::cluster::{Pod, Service, ServicePort, Snapshot, TargetPort};
 use policy_compiler::flow::{End, Traffic};
 use policy_compiler::port::{PortName, Protocol};
 
@@ -61,6 +61,43 @@ impl Port {
             Port::Name(name, None) => name.to_string(),
             Port::Icmp => "icmp".to_owned(),
         }
+    }
+
+    /// The port on the pods behind `service` to which this one, of the Service, leads.
+    ///
+    /// # Errors
+    /// Where the Service has no such port.
+    pub fn through(&self, service: &Service) -> Result<Port, CommandError> {
+        let asked = |port: &&ServicePort| match self {
+            Port::Number(number, protocol) => {
+                port.port.get() == *number && port.protocol == *protocol
+            }
+            Port::Name(name, protocol) => {
+                port.name.as_deref() == Some(name.as_str())
+                    && protocol.is_none_or(|protocol| protocol == port.protocol)
+            }
+            Port::Icmp => false,
+        };
+        let Some(found) = service.ports.iter().find(asked) else {
+            let has: Vec<String> = service
+                .ports
+                .iter()
+                .map(|port| match &port.name {
+                    Some(name) => format!("{}/{} ({name})", port.port, port.protocol),
+                    None => format!("{}/{}", port.port, port.protocol),
+                })
+                .collect();
+            let message = format!("Service {} has no port {}", service.key, self.text());
+            return Err(CommandError::usage(
+                message,
+                format!("it has {}", text::join(&has, "and")),
+            ));
+        };
+        Ok(match &found.target {
+            None => Port::Number(found.port.get(), found.protocol),
+            Some(TargetPort::Number(number)) => Port::Number(number.get(), found.protocol),
+            Some(TargetPort::Named(name)) => Port::Name(name.clone(), Some(found.protocol)),
+        })
     }
 
     /// What is sent to `to` in `family`: several where a name means several numbers there.

@@ -69,6 +69,9 @@ golden! {
     a_misspelt_node: "render --node node-q -f shop";
     a_service_as_an_end: "can obs/shell svc/shop/cart 80 -f shop";
     a_service_address_as_an_end: "can obs/shell 10.96.0.80 80 -f shop service.yaml";
+    a_service_with_its_port: "can shop/api-0 svc/shop/cart 80 -f shop service.yaml";
+    a_service_without_that_port: "can obs/shell svc/cart 81 -n shop -f shop service.yaml";
+    a_service_that_asks: "can svc/shop/cart obs/shell 80 -f shop service.yaml";
     explain_a_pod_without_the_family: "explain pod shop/api-0 -6 -f shop";
     explain_a_pod_without_the_family_as_json: "explain pod shop/api-0 -6 -f shop -o json";
     render_as_yaml: "render --pod shop/cart-0 -4 -f shop -o yaml";
