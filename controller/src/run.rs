@@ -86,7 +86,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     })?;
     let listings = sender.clone();
     thread::Builder::new().name("source".to_owned()).spawn(move || source.run(&listings))?;
-    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let (ended, mut end) = tokio::sync::oneshot::channel::<()>();
     let worker = thread::Builder::new().name("sync".to_owned()).spawn(move || {
         sync.run(&inbox);
         // Nobody waits for it after a signal.
@@ -96,11 +96,25 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
         tokio::select! {
             _ = terminate.recv() => Some("SIGTERM"),
             _ = interrupt.recv() => Some("SIGINT"),
-            _ = end => None,
+            _ = &mut end => None,
         }
     });
-    // The write in hand is finished first: every program it waits for is bounded.
+    // The write in hand is finished first, for which every program has its time; unless whoever stops
+    // us insists.
     let _ = sender.send(Input::Stop);
+    let insisted = name.is_some()
+        && runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = &mut end => false,
+                _ = terminate.recv() => true,
+                _ = interrupt.recv() => true,
+            }
+        });
+    if insisted {
+        error!("stopped before the write in hand was finished; the rules stay as they are");
+        return Ok(ExitCode::from(INCOMPLETE));
+    }
     let sound = worker.join().is_ok();
     let Some(signal) = name.filter(|_| sound) else {
         error!("the loop ended by itself; the rules stay in force");

@@ -26,8 +26,9 @@ use crate::again::Again;
 const HELD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// How often the hooks are looked at.
 const HOOKS: Duration = Duration::from_secs(10);
-/// How often the rules that the kernel refuses are tried again, for a module that has come since.
-const REFUSED: Duration = Duration::from_mins(3);
+/// The first and the longest pause before the rules that the kernel refuses are tried again: a module
+/// may have come since.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
 
 /// One family as far as we know it.
 #[derive(Debug)]
@@ -52,9 +53,10 @@ pub(super) struct FamilyPlane {
     doubtful: bool,
     /// Whether the kernel did not have this family when it was last to be written.
     absent: bool,
-    /// When the hooks are looked at next, and when the refused rules are tried again.
+    /// When the hooks are looked at next.
     look_at: Instant,
-    retest_at: Instant,
+    /// When the refused rules are tried again.
+    retest: Again,
 }
 
 impl FamilyPlane {
@@ -72,7 +74,7 @@ impl FamilyPlane {
             doubtful: false,
             absent: false,
             look_at: Instant::now() + HOOKS,
-            retest_at: Instant::now() + REFUSED,
+            retest: Again::new(REFUSED),
         }
     }
 
@@ -314,6 +316,7 @@ impl FamilyPlane {
             );
         }
         self.refused = refused;
+        self.retest.put_off();
         Ok(())
     }
 
@@ -412,11 +415,11 @@ impl FamilyPlane {
             }
         }
         self.leftovers.search_again(kernel, self.family);
-        if self.retest_at <= now {
-            self.retest_at = now + REFUSED;
-            if self.refused.is_outdated(kernel, self.family) {
-                self.in_step = false;
-            }
+        if self.refused.is_empty() {
+            self.retest.forget();
+        } else if self.retest.is_due() {
+            self.retest.put_off();
+            self.in_step = !self.refused.is_outdated(kernel, self.family);
         }
         if self.look_at <= now {
             self.look_at = now + HOOKS;

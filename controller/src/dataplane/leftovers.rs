@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::command::CommandError;
 use super::{Kernel, error_chain, iptables, removal};
@@ -80,6 +80,10 @@ fn remove(kernel: &Kernel, family: Family) -> Result<bool, CommandError> {
         Ok(found) => found,
         // What is not installed has written nothing.
         Err(CommandError::Missing { .. }) => return Ok(true),
+        Err(error) if is_closed_to_us(&error) => {
+            debug!(%family, backend = %other, error = %error_chain(&error), "other backend not searched");
+            return Ok(true);
+        }
         Err(error) => return Err(error),
     };
     let held = removal::remove(&kernel.runner, other, family, &found)?;
@@ -88,4 +92,35 @@ fn remove(kernel: &Kernel, family: Family) -> Result<bool, CommandError> {
         "removed leftovers from the other backend"
     );
     Ok(held.is_empty())
+}
+
+/// Whether the other backend's table can never be read: by a process without the capability that only
+/// legacy needs, or where the native tools of others have made it one that iptables cannot show.
+fn is_closed_to_us(error: &CommandError) -> bool {
+    let marks = ["Permission denied", "is incompatible"];
+    matches!(error, CommandError::Failed { message, .. } if marks.iter().any(|m| message.contains(m)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    #[test]
+    fn a_table_that_nobody_can_show_us_is_no_reason_to_wait() {
+        let failed = |message: &str| CommandError::Failed {
+            program: "iptables-legacy-save",
+            status: ExitStatus::from_raw(256),
+            message: message.to_owned(),
+            line: None,
+        };
+        for (message, closed) in [
+            ("Cannot initialize: Permission denied (you must be root)", true),
+            ("table `filter' is incompatible, use 'nft' tool.", true),
+            ("Cannot initialize: Resource temporarily unavailable", false),
+        ] {
+            assert_eq!(is_closed_to_us(&failed(message)), closed, "{message}");
+        }
+    }
 }

@@ -327,3 +327,26 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    #[test]
+    fn a_failure_that_lasts_is_of_one_kind_whatever_its_details() {
+        let failed = |line: usize, set: &str| CommandError::Failed {
+            program: "iptables-nft-restore",
+            status: ExitStatus::from_raw(256),
+            message: format!("line {line} failed"),
+            line: Some((line, format!("-A NPC-E-a -m set --match-set {set} src -j RETURN"))),
+        };
+        let first = WriteError::Chains(failed(3, "npc4-p-a-1"));
+        assert_eq!(WriteError::Chains(failed(9, "npc4-p-a-2")).kind(), first.kind());
+        assert_ne!(WriteError::ReadTable(failed(3, "npc4-p-a-1")).kind(), first.kind());
+        let limit = Duration::from_secs(1);
+        let late = CommandError::TimedOut { program: "iptables-nft-restore", limit };
+        assert_ne!(WriteError::Chains(late).kind(), first.kind());
+    }
+}

@@ -193,9 +193,13 @@ impl Running {
         }
     }
 
-    pub(crate) fn stop(mut self, signal: Signal) -> ExitStatus {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    pub(crate) fn stop(mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
         self.child.wait().unwrap()
     }
 }

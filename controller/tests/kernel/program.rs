@@ -193,7 +193,7 @@ fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static st
         "sed 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
          /usr/sbin/{program} \"$@\""
     );
-    node.impersonate(&program, &script);
+    let wrapper = node.impersonate(&program, &script);
     let sctp = allow("sctp", "a", "b", 9).replace("port: 9", "protocol: SCTP, port: 9");
     node.write("pods.yaml", PODS).write("web.yaml", &allow("web", "a", "b", 80));
     node.write("sctp.yaml", &sctp);
@@ -212,6 +212,13 @@ fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static st
 
     std::fs::remove_file(node.source().join("sctp.yaml")).unwrap();
     policyd.await_lines("INFO ready ", 1);
+
+    // The kernel learns it later.
+    node.write("sctp.yaml", &sctp);
+    policyd.await_lines("not ready", 2);
+    std::fs::remove_file(wrapper).unwrap();
+    policyd.await_lines("INFO ready ", 2);
+    assert!(node.table("iptables", backend).contains("-p sctp"));
 }
 
 fn many_refused_rules_stop_no_other(backend: &'static str) {
@@ -323,6 +330,28 @@ fn a_set_of_another_type_is_named_and_replaced_once_it_is_free(backend: &'static
     node.tool(&[&[iptables.as_str(), "-D"], &rule[..]].concat(), "");
     policyd.await_lines("INFO ready ", 1);
     assert!(node.sets().contains("create npc4-iso hash:ip "), "{}", node.sets());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_a_program_that_hangs() {
+    kernel_test("program::a_second_signal_does_not_wait_for_a_program_that_hangs", || {
+        let mut node = Node::new("nft");
+        let begun = node.file("begun");
+        let script = format!("touch {}; exec sleep 8", begun.display());
+        node.impersonate("iptables-nft-restore", &script);
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let policyd = node.start();
+        let patience = std::time::Instant::now();
+        while !begun.exists() {
+            assert!(patience.elapsed().as_secs() < 10, "{}", policyd.log());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        policyd.signal(Signal::SIGTERM);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let asked = std::time::Instant::now();
+        assert_eq!(policyd.stop(Signal::SIGTERM).code(), Some(1));
+        assert!(asked.elapsed().as_secs() < 4, "{:?}", asked.elapsed());
+    });
 }
 
 #[test]
