@@ -15,7 +15,7 @@ use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
 use crate::logging::{self, LogError};
 use crate::source::directory::{Directory, DirectoryError};
-use crate::source::{Input, Source};
+use crate::source::{EndOfSource, Input, Source};
 use crate::sync::Sync;
 
 /// Why a command could not begin. All of these are the operator's to mend.
@@ -68,7 +68,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
 fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
     let mut source = Directory::open(&args.source)?;
     let mut sync = Sync::new(args.settings(), open(args)?);
-    if let Some(listing) = source.scan() {
+    if let Some(listing) = source.settled() {
         sync.take(listing);
         sync.settle();
     }
@@ -85,7 +85,10 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
         Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;
     let listings = sender.clone();
-    thread::Builder::new().name("source".to_owned()).spawn(move || source.run(&listings))?;
+    thread::Builder::new().name("source".to_owned()).spawn(move || {
+        let end = EndOfSource(listings);
+        source.run(&end.0);
+    })?;
     let (ended, mut end) = tokio::sync::oneshot::channel::<()>();
     let worker = thread::Builder::new().name("sync".to_owned()).spawn(move || {
         sync.run(&inbox);

@@ -23,7 +23,7 @@ use crate::again::Again;
 use crate::dataplane::links::Bridges;
 use crate::dataplane::{Changes, Dataplane, Outcome, START, Written, error_chain};
 use crate::health::{Health, InForce};
-use crate::source::{Input, Listing, Problem};
+use crate::source::{Input, Listing, Problem, RESCAN};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
@@ -33,6 +33,9 @@ const RECHECK: Duration = Duration::from_secs(1);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The first and the longest pause before a set in use is tried again.
 const TIDY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(10));
+
+/// How long a source may say nothing before what it last said is no longer trusted to be all.
+const SILENCE: Duration = RESCAN.saturating_mul(3);
 
 /// The operator's choices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +90,10 @@ pub struct Sync {
     tidy: Again,
     verify_at: Option<Instant>,
     recheck_at: Instant,
+    /// When the source must have been heard of again, and how long that is from each time.
+    silent_at: Instant,
+    silence: Duration,
+    source_ended: bool,
 }
 
 impl Sync {
@@ -118,27 +125,55 @@ impl Sync {
             tidy: Again::new(TIDY),
             verify_at: None,
             recheck_at: Instant::now() + RECHECK,
+            silent_at: Instant::now() + SILENCE,
+            silence: SILENCE,
+            source_ended: false,
         }
+    }
+
+    /// Bears that the source says nothing for so long.
+    #[must_use]
+    pub fn with_silence(self, silence: Duration) -> Self {
+        Self { silence, silent_at: Instant::now() + silence, ..self }
     }
 
     /// Runs until told to stop, or until no source is left. Rules stay in the kernel.
     pub fn run(&mut self, inbox: &Receiver<Input>) {
         loop {
-            match inbox.recv_timeout(self.idle_for()) {
-                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Input::Listed(mut listing)) => {
-                    // Of several that wait, only the last still holds.
-                    while let Ok(next) = inbox.try_recv() {
-                        match next {
-                            Input::Stop => return,
-                            Input::Listed(newer) => listing = newer,
-                        }
-                    }
-                    self.take(*listing);
+            let first = match inbox.recv_timeout(self.idle_for()) {
+                Ok(input) => input,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.do_due();
+                    continue;
                 }
-                Err(RecvTimeoutError::Timeout) => self.do_due(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // Of several listings that wait, only the last still holds.
+            let mut newest = None;
+            for input in std::iter::once(first).chain(inbox.try_iter()) {
+                match input {
+                    Input::Stop => return,
+                    Input::Unchanged => {}
+                    Input::Listed(listing) => newest = Some(listing),
+                    Input::SourceEnded => self.source_ended = true,
+                }
+            }
+            let was_silent = self.is_silent();
+            self.silent_at = Instant::now() + self.silence;
+            if let Some(listing) = newest {
+                self.take(*listing);
+            }
+            if self.source_ended || was_silent {
+                self.update_health();
+            }
+            if self.source_ended {
+                return;
             }
         }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.silent_at <= Instant::now()
     }
 
     /// Whether the kernel holds what the last listing asks for.
@@ -154,7 +189,9 @@ impl Sync {
     }
 
     fn idle_for(&self) -> Duration {
-        let times = [self.retry.at(), self.tidy.at(), self.verify_at, Some(self.recheck_at)];
+        let silent_at = Some(self.silent_at).filter(|at| *at > Instant::now());
+        let times =
+            [self.retry.at(), self.tidy.at(), self.verify_at, Some(self.recheck_at), silent_at];
         let next = times.into_iter().flatten().min().unwrap_or(self.recheck_at);
         next.saturating_duration_since(Instant::now())
     }
@@ -184,6 +221,9 @@ impl Sync {
             self.verify_at = (!interval.is_zero()).then(|| now + interval);
             let written = self.dataplane.verify(self.engine.ruleset());
             self.after(&written, now);
+        }
+        if self.is_silent() {
+            self.update_health();
         }
         if self.tidy.is_due() {
             self.tidy_up();
@@ -216,8 +256,9 @@ impl Sync {
         }
         let begun = Instant::now();
         let update = self.engine.flush();
-        self.report_diagnostics();
         let written = self.dataplane.write(&update, self.engine.ruleset());
+        // Enforcement comes first: there may be many lines, and a log that is slow.
+        self.report_diagnostics();
         self.after(&written, begun);
     }
 
@@ -335,6 +376,14 @@ impl Sync {
         let inputs: BTreeSet<&str> = self.problems.iter().map(|p| &*p.input).collect();
         let mut reasons: BTreeSet<String> =
             inputs.into_iter().map(|input| format!("{input} cannot be read")).collect();
+        if !self.begun {
+            reasons.insert("not everything has been read yet".to_owned());
+        }
+        if self.source_ended {
+            reasons.insert("the source has ended".to_owned());
+        } else if self.is_silent() {
+            reasons.insert(format!("the source has said nothing for {:?}", self.silence));
+        }
         reasons.extend(self.failures.values().cloned());
         reasons.extend(self.dataplane.leftovers());
         reasons.extend(self.unwired.clone());

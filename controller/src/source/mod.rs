@@ -9,13 +9,18 @@ pub mod directory;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use policy_compiler::cluster::Snapshot;
 use policy_compiler::diagnostic::Diagnostic;
 
+/// How often a source looks without being told that something changed, and says so.
+pub const RESCAN: Duration = Duration::from_secs(10);
+
 /// Tells the loop what the cluster holds, for as long as somebody listens.
 pub trait Source: Send {
-    /// Sends a listing at once, and one after each change, until the receiver is gone.
+    /// Sends a listing at once, and one after each change, until the receiver is gone. Says that
+    /// nothing changed at least every [`RESCAN`].
     fn run(self, listings: &Sender<Input>);
 }
 
@@ -24,8 +29,24 @@ pub trait Source: Send {
 pub enum Input {
     /// The cluster is now so.
     Listed(Box<Listing>),
+    /// The source has looked, and nothing has changed.
+    Unchanged,
+    /// The source will not say anything more.
+    SourceEnded,
     /// It is time to end.
     Stop,
+}
+
+/// Says that the source has ended when it is dropped, so also where its thread panics: nobody else
+/// would notice that no change comes any more.
+#[derive(Debug)]
+pub struct EndOfSource(pub Sender<Input>);
+
+impl Drop for EndOfSource {
+    fn drop(&mut self) {
+        // Where the loop has ended nobody needs to know.
+        let _ = self.0.send(Input::SourceEnded);
+    }
 }
 
 /// Everything that a source knows at one moment.

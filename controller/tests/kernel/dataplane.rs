@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use policy_compiler::config::{DenyAction, Hairpin};
@@ -10,8 +12,8 @@ use policy_tests::privilege::kernel_test;
 use policyd::dataplane::Dataplane;
 use policyd::dataplane::backend::{Backend, BackendChoice};
 use policyd::dataplane::links::Bridges;
-use policyd::source::Listing;
 use policyd::source::directory::Directory;
+use policyd::source::{EndOfSource, Input, Listing};
 use policyd::sync::{Ipvs, Settings, Sync};
 
 use crate::node::{Node, PODS, allow};
@@ -177,6 +179,45 @@ fn what_others_undo_right_after_a_start_is_put_right() {
                 assert!(dataplane.look_again(engine.ruleset()), "the hook is not the first");
                 assert!(dataplane.write(&nothing, engine.ruleset()).is_in_step());
                 assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER", "DOCKER"]);
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_source_that_says_nothing_or_ends_is_noticed() {
+    kernel_test("dataplane::a_source_that_says_nothing_or_ends_is_noticed", || {
+        let node = Node::new("nft");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        node.namespace
+            .enter(|| {
+                let dataplane = Dataplane::open(BackendChoice::Forced(Backend::Nft)).unwrap();
+                let mut sync = Sync::new(settings(), dataplane);
+                sync.take(listing(&node));
+                assert!(sync.is_ready());
+                let mut sync = sync.with_silence(Duration::from_millis(50));
+                let (sender, inbox) = mpsc::channel();
+                let stop = |after: Duration, input: Input| {
+                    let sender = sender.clone();
+                    thread::spawn(move || {
+                        thread::sleep(after);
+                        sender.send(input).unwrap();
+                    });
+                };
+                stop(Duration::from_millis(150), Input::Stop);
+                sync.run(&inbox);
+                assert!(!sync.is_ready(), "silent");
+
+                sender.send(Input::Unchanged).unwrap();
+                stop(Duration::from_millis(10), Input::Stop);
+                sync.run(&inbox);
+                assert!(sync.is_ready(), "heard of again");
+
+                // A thread that panics drops it too. The loop ends though a sender is left.
+                let source = EndOfSource(sender.clone());
+                thread::spawn(move || drop(source));
+                sync.run(&inbox);
+                assert!(!sync.is_ready(), "ended");
             })
             .unwrap();
     });

@@ -33,6 +33,14 @@ pub enum InputError {
         /// What the system says.
         source: Arc<io::Error>,
     },
+    /// It is too much for a manifest.
+    #[error("{}: larger than {mebibytes} MiB", path.display())]
+    TooLarge {
+        /// What was asked for.
+        path: PathBuf,
+        /// How much is read at most.
+        mebibytes: u64,
+    },
     /// It is no text.
     #[error("{file}:{}:{}: not UTF-8 text{hint}", position.line, position.column)]
     NotUtf8 {
@@ -76,6 +84,7 @@ impl InputError {
         match self {
             InputError::NotFound { path }
             | InputError::Permission { path }
+            | InputError::TooLarge { path, .. }
             | InputError::Io { path, .. } => {
                 Location { file: Some(Arc::from(path.display().to_string())), position: None }
             }

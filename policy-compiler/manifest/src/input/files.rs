@@ -9,9 +9,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::fcntl::OFlag;
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::{Location, Position};
 
@@ -20,11 +22,16 @@ use super::{InputError, Loaded, Options, ParsedFile, merge, parse_file};
 /// The path that means standard input.
 pub const STDIN: &str = "-";
 
+/// More than this is no manifest, and would be held in memory several times over.
+const MAX_BYTES: u64 = 64 << 20;
+
 /// The files that a path stands for.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// The files, in path order, each named from the path as it was given.
     pub files: Vec<PathBuf>,
+    /// The directories that were looked into, each by its canonical path.
+    pub directories: BTreeSet<PathBuf>,
     /// What could not be looked into.
     pub errors: Vec<InputError>,
 }
@@ -94,7 +101,7 @@ fn nothing_in(path: &Path) -> Diagnostic {
 pub fn list(path: &Path) -> Listing {
     let mut listing = Listing::default();
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => walk(path, &mut listing, &mut BTreeSet::new()),
+        Ok(metadata) if metadata.is_dir() => walk(path, &mut listing),
         Ok(_) => listing.files.push(path.to_owned()),
         Err(error) => listing.errors.push(InputError::of_io(path, error)),
     }
@@ -112,9 +119,10 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn walk(directory: &Path, listing: &mut Listing, visited: &mut BTreeSet<PathBuf>) {
+fn walk(directory: &Path, listing: &mut Listing) {
     // A link back to where we came from would never end.
-    if !visited.insert(fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())) {
+    let canonical = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    if !listing.directories.insert(canonical) {
         return;
     }
     let entries = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -128,14 +136,20 @@ fn walk(directory: &Path, listing: &mut Listing, visited: &mut BTreeSet<PathBuf>
     paths.sort();
     for path in paths.into_iter().filter(|path| !is_hidden(path)) {
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => walk(&path, listing, visited),
+            Ok(metadata) if metadata.is_dir() => walk(&path, listing),
             Ok(metadata) if metadata.is_file() && is_manifest(&path) => listing.files.push(path),
-            Err(error) if is_manifest(&path) => {
+            Err(error) if is_there(&path, &error) => {
                 listing.errors.push(InputError::of_io(&path, error));
             }
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// Whether what could not be looked at for this reason is there all the same: a link to nothing is.
+fn is_there(path: &Path, error: &io::Error) -> bool {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    !gone(error) || !fs::symlink_metadata(path).is_err_and(|error| gone(&error))
 }
 
 /// The text of a file.
@@ -152,9 +166,29 @@ pub(crate) fn read_stdin() -> Result<String, InputError> {
     read_all(Path::new(STDIN), &mut io::stdin())
 }
 
+/// As [`read_text`], for a file of a directory: whatever has come to stand there, the reading does
+/// not wait for others. A pipe, a device or the kernel's log is refused.
+///
+/// # Errors
+/// Where it cannot be read now or is not UTF-8.
+pub fn read_regular(path: &Path) -> Result<String, InputError> {
+    let failed = |error| InputError::of_io(path, error);
+    let mut options = fs::OpenOptions::new();
+    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let mut file = options.open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    read_all(path, &mut file)
+}
+
 fn read_all(path: &Path, reader: &mut dyn Read) -> Result<String, InputError> {
     let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(|e| InputError::of_io(path, e))?;
+    let mut bounded = reader.take(MAX_BYTES + 1);
+    bounded.read_to_end(&mut bytes).map_err(|e| InputError::of_io(path, e))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
+        return Err(InputError::TooLarge { path: path.to_owned(), mebibytes: MAX_BYTES >> 20 });
+    }
     String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
         let before = &bytes[..error.utf8_error().valid_up_to()];

@@ -29,7 +29,9 @@ use policy_compiler::policy::Policy;
 pub(crate) use self::document::{add as add_document, quoting};
 pub use self::error::InputError;
 pub(crate) use self::files::read_stdin;
-pub use self::files::{Listing, STDIN, is_manifest, list, read, read_from, read_text};
+pub use self::files::{
+    Listing, STDIN, is_manifest, list, read, read_from, read_regular, read_text,
+};
 pub use self::merge::merge;
 pub(crate) use self::merge::merge_layers;
 

@@ -257,9 +257,9 @@ fn links_are_followed_without_end_and_broken_ones_are_told() {
     symlink(at("nowhere"), at("d.txt")).unwrap();
     let loaded = load(directory.path());
     assert_eq!(loaded.snapshot.policies.len(), 1);
-    assert!(
-        matches!(loaded.unreadable.as_slice(), [InputError::NotFound { path }] if *path == at("c.yaml"))
-    );
+    // A link that leads nowhere may have led to a directory, whatever it is called.
+    let message = |name: &str| format!("{}: no such file or directory", at(name).display());
+    assert_eq!(errors(&loaded.unreadable), ["c.yaml", "d.txt"].map(message));
     assert!(loaded.diagnostics.iter().all(|d| d.severity == Severity::Note));
 }
 
@@ -351,4 +351,39 @@ proptest! {
         let loaded = merge([&parse(&text)]);
         let _ = (errors(&loaded.unreadable), messages(&loaded.diagnostics));
     }
+}
+
+#[test]
+fn an_entry_that_cannot_be_looked_at_is_an_error_and_one_that_is_gone_is_none() {
+    use std::os::unix::fs::symlink;
+    let folder = directory(&[("a.yaml", POLICY)]);
+    let path = folder.path();
+    symlink("nothing", path.join("team")).unwrap();
+    symlink("round", path.join("round")).unwrap();
+    let listing = list(path);
+    assert_eq!(listing.files, [path.join("a.yaml")]);
+    let named: Vec<_> = listing.errors.iter().map(|e| e.location().file.unwrap()).collect();
+    let expected = ["round", "team"].map(|name| Arc::from(path.join(name).display().to_string()));
+    assert_eq!(named, expected);
+    fs::remove_file(path.join("team")).unwrap();
+    fs::remove_file(path.join("round")).unwrap();
+    assert_eq!(errors(&list(path).errors), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_larger_than_any_manifest_is_not_read() {
+    let folder = directory(&[]);
+    let path = folder.path().join("a.yaml");
+    fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
+    let message = read_regular(&path).unwrap_err().to_string();
+    assert_eq!(message, format!("{}: larger than 64 MiB", path.display()));
+}
+
+#[test]
+fn reading_a_pipe_in_a_directory_does_not_wait_for_a_writer() {
+    let folder = directory(&[]);
+    let path = folder.path().join("a.yaml");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let message = read_regular(&path).unwrap_err().to_string();
+    assert!(message.contains("not a regular file"), "{message}");
 }
