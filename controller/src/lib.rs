@@ -9,8 +9,10 @@
 //! should; the dataplane makes it so. One thread runs the loop and owns engine and dataplane.
 
 pub mod again;
+pub mod agent;
 pub mod args;
 pub mod dataplane;
+pub mod findings;
 pub mod health;
 pub mod logging;
 pub mod run;

@@ -1,7 +1,6 @@
 //! The commands, from their arguments to their exit status.
 
-use std::fmt::Write;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -10,6 +9,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
+use crate::agent::{Agent, AgentError};
 use crate::args::{Cli, Command, RunArgs};
 use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
@@ -24,6 +24,9 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Another writer.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
     /// The kernel's tables.
     #[error(transparent)]
     Dataplane(#[from] OpenError),
@@ -47,16 +50,19 @@ pub fn main() -> ExitCode {
     match dispatch(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let mut line = String::from("policyd: ");
-            let _ = write!(line, "{}", error_chain(&error));
-            eprintln!("{line}");
+            tell(&format!("policyd: {}", error_chain(&error)));
             ExitCode::from(UNUSABLE)
         }
     }
 }
 
+/// Writes a line on standard error, where somebody reads it.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
-    logging::start(cli.log_format, cli.log_level.as_deref())?;
+    let _log = logging::start(cli.log_format, cli.log_level.as_deref())?;
     match &cli.command {
         Command::Run(args) if args.once => once(args),
         Command::Run(args) => run(args),
@@ -67,6 +73,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
 /// Applies what the source holds now.
 fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
     let mut source = Directory::open(&args.source)?;
+    let _agent = Agent::hold()?;
     let mut sync = Sync::new(args.settings(), open(args)?);
     if let Some(listing) = source.settled() {
         sync.take(listing);
@@ -78,11 +85,14 @@ fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
 /// Follows the source until a signal comes.
 fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let source = Directory::open(&args.source)?;
+    let _agent = Agent::hold()?;
     let mut sync = Sync::new(args.settings(), open(args)?);
     let (sender, inbox) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = runtime.block_on(async {
-        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    let (mut terminate, mut interrupt, mut hangup) = runtime.block_on(async {
+        let [term, int, hup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok::<_, io::Error>((term?, int?, hup?))
     })?;
     let listings = sender.clone();
     thread::Builder::new().name("source".to_owned()).spawn(move || {
@@ -99,6 +109,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
         tokio::select! {
             _ = terminate.recv() => Some("SIGTERM"),
             _ = interrupt.recv() => Some("SIGINT"),
+            _ = hangup.recv() => Some("SIGHUP"),
             _ = &mut end => None,
         }
     });
@@ -112,6 +123,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
                 _ = &mut end => false,
                 _ = terminate.recv() => true,
                 _ = interrupt.recv() => true,
+                _ = hangup.recv() => true,
             }
         });
     if insisted {
@@ -137,10 +149,11 @@ fn open(args: &RunArgs) -> Result<Dataplane, StartError> {
 }
 
 fn clean() -> Result<ExitCode, StartError> {
+    let _agent = Agent::hold()?;
     let report = cleanup()?;
-    println!("{report}");
+    let _ = writeln!(io::stdout(), "{report}");
     for line in &report.remaining {
-        eprintln!("policyd: still there: {line}");
+        tell(&format!("policyd: still there: {line}"));
     }
     let clean = report.remaining.is_empty();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use policy_compiler::config::{DenyAction, Hairpin, InterfaceName, NodeConfig};
-use policy_compiler::diagnostic::{Diagnostic, Severity};
+use policy_compiler::diagnostic::Diagnostic;
 use policy_compiler::engine::Engine;
 use policy_compiler::name::NodeName;
 use policy_compiler::update::Event;
@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 use crate::again::Again;
 use crate::dataplane::links::Bridges;
 use crate::dataplane::{Changes, Dataplane, Outcome, START, Written, error_chain};
+use crate::findings::Findings;
 use crate::health::{Health, InForce};
 use crate::source::{Input, Listing, Problem, RESCAN};
 
@@ -77,7 +78,7 @@ pub struct Sync {
     /// Whether a whole listing has been seen.
     begun: bool,
     problems: BTreeSet<Problem>,
-    diagnosed: BTreeSet<Diagnostic>,
+    findings: Findings,
     /// Diagnostics of the source; the engine adds its own.
     listed: Vec<Diagnostic>,
     bridges: Bridges,
@@ -115,7 +116,7 @@ impl Sync {
             health: Health::default(),
             begun: false,
             problems: BTreeSet::new(),
-            diagnosed: BTreeSet::new(),
+            findings: Findings::default(),
             listed: Vec::new(),
             bridges: Bridges::default(),
             wired: false,
@@ -360,16 +361,7 @@ impl Sync {
 
     /// Logs the diagnostics that are new.
     fn report_diagnostics(&mut self) {
-        let now: BTreeSet<Diagnostic> =
-            self.listed.iter().chain(self.engine.diagnostics()).cloned().collect();
-        for diagnostic in now.difference(&self.diagnosed) {
-            match diagnostic.severity {
-                Severity::Error => error!(%diagnostic, "invalid, taken in the way that denies"),
-                Severity::Warning => warn!(%diagnostic, "questionable"),
-                Severity::Note => debug!(%diagnostic, "note"),
-            }
-        }
-        self.diagnosed = now;
+        self.findings.report(self.listed.iter().chain(self.engine.diagnostics()));
     }
 
     fn update_health(&mut self) {

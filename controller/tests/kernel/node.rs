@@ -123,6 +123,15 @@ impl Node {
         rules.map(|rule| rule.rsplit(' ').next().unwrap_or_default().to_owned()).collect()
     }
 
+    /// Starts policyd with its standard error elsewhere.
+    pub(crate) fn start_logging_to(&self, stderr: std::process::Stdio) -> Running {
+        let log = self.file("log");
+        let source = self.source().display().to_string();
+        let mut command = self.policyd(&self.run_words(&source), &log);
+        command.stderr(stderr);
+        Running { child: self.namespace.spawn(&mut command).unwrap(), log }
+    }
+
     fn policyd(&self, words: &[&str], log: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_policyd"));
         let log = File::create(log).unwrap();
@@ -196,6 +205,10 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn stop(mut self, signal: Signal) -> ExitStatus {

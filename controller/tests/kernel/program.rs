@@ -428,3 +428,60 @@ fn a_missing_program_is_named_with_its_package() {
         );
     });
 }
+
+#[test]
+fn only_one_policyd_writes_and_cleanup_waits_for_its_end() {
+    kernel_test("program::only_one_policyd_writes_and_cleanup_waits_for_its_end", || {
+        let node = Node::new("nft");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let mut policyd = node.start();
+        policyd.await_lines("INFO ready ", 1);
+        let in_force = node.everything();
+        let refusal = format!(
+            "policyd: policyd already runs in this network namespace, as process {}\n",
+            policyd.pid()
+        );
+        for (status, log) in [node.once(), node.cleanup()] {
+            assert_eq!((status.code(), &log), (Some(2), &refusal));
+        }
+        assert_eq!(node.everything(), in_force);
+        // Another network namespace is another node.
+        let other = Node::new("nft");
+        other.write("pods.yaml", PODS);
+        assert!(other.once().0.success());
+        assert!(policyd.stop(Signal::SIGHUP).success(), "a hangup ends it as other signals do");
+        assert!(node.cleanup().0.success());
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_rule() {
+    kernel_test("program::a_log_that_nobody_reads_holds_up_no_rule", || {
+        for gone in [true, false] {
+            let node = Node::new("nft");
+            node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+            // More than a pipe takes.
+            let invalid = allow("bad", "a", "b", 80).replace("from:", "form:") + "---\n";
+            for file in 0..60 {
+                let text =
+                    |n: usize| invalid.replace("name: bad", &format!("name: bad-{file}-{n}"));
+                node.write(&format!("bad{file}.yaml"), &(0..20).map(text).collect::<String>());
+            }
+            let (reader, writer) = std::io::pipe().unwrap();
+            let reader = (!gone).then_some(reader);
+            let policyd = node.start_logging_to(writer.into());
+            let in_force = |port: &str| {
+                let begun = std::time::Instant::now();
+                while !node.table("iptables", "nft").contains(&format!("--dport {port} ")) {
+                    assert!(begun.elapsed().as_secs() < 20, "{port} with a reader: {}", !gone);
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            };
+            in_force("80");
+            node.write("policy.yaml", &allow("web", "a", "b", 443));
+            in_force("443");
+            assert!(policyd.stop(Signal::SIGTERM).success());
+            drop(reader);
+        }
+    });
+}
