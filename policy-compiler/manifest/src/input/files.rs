@@ -9,11 +9,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::{Location, Position};
 
@@ -173,13 +171,24 @@ pub(crate) fn read_stdin() -> Result<String, InputError> {
 /// Where it cannot be read now or is not UTF-8.
 pub fn read_regular(path: &Path) -> Result<String, InputError> {
     let failed = |error| InputError::of_io(path, error);
-    let mut options = fs::OpenOptions::new();
-    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
-    let mut file = options.open(path).map_err(failed)?;
+    let mut file = open_at_once(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
     }
     read_all(path, &mut file)
+}
+
+/// Opens without waiting for the writer of a FIFO.
+#[cfg(unix)]
+fn open_at_once(path: &Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_at_once(path: &Path) -> io::Result<fs::File> {
+    fs::File::open(path)
 }
 
 fn read_all(path: &Path, reader: &mut dyn Read) -> Result<String, InputError> {
