@@ -59,6 +59,17 @@ pub(crate) fn word(text: &str, position: Position) -> Option<&str> {
     (!word.is_empty()).then_some(word)
 }
 
+/// What a quoted line shows for `c`: a tab would move the caret under it, and a control character the
+/// terminal.
+#[must_use]
+pub fn printable(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if c.is_control() => '?',
+        c => c,
+    }
+}
+
 /// The longest part of a line that is worth showing, in characters.
 const WIDTH: usize = 120;
 
@@ -77,21 +88,7 @@ pub fn quote(line: &str, position: Position) -> String {
     let length = line.chars().count();
     let column = column.min(length);
     let start = if column < WIDTH { 0 } else { column - WIDTH / 2 };
-    let shown: String = line
-        .chars()
-        .skip(start)
-        .take(WIDTH)
-        // A tab would move the caret, and a control character the terminal.
-        .map(|c| {
-            if c == '\t' {
-                ' '
-            } else if c.is_control() {
-                '?'
-            } else {
-                c
-            }
-        })
-        .collect();
+    let shown: String = line.chars().skip(start).take(WIDTH).map(printable).collect();
     let margin = " ".repeat(number.len());
     format!(
         " {number} | {}\n {margin} | {}^",

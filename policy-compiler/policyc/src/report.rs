@@ -134,20 +134,7 @@ fn quote_line(location: &Location, style: Style, line: &str) -> Option<String> {
     let column = usize::try_from(position.column).unwrap_or(1).saturating_sub(1);
     let before: String = line.chars().take(column).map(blank).collect();
     let carets = "^".repeat(token(line, column).width().max(1));
-    // A tab would move the carets, and a control character the terminal.
-    let shown: String = line
-        .trim_end()
-        .chars()
-        .map(|c| {
-            if c == '\t' {
-                ' '
-            } else if c.is_control() {
-                '?'
-            } else {
-                c
-            }
-        })
-        .collect();
+    let shown: String = line.trim_end().chars().map(source::printable).collect();
     let bar = format!("{MARGIN}|{MARGIN:#}");
     let _ = writeln!(out, "{pad}  {bar}");
     let _ = writeln!(out, " {MARGIN}{number}{MARGIN:#} {bar} {shown}");

@@ -308,7 +308,8 @@ proptest! {
     #[test]
     fn what_is_accepted_is_what_a_typed_decoder_accepts_and_loses_nothing(spec in damaged_spec()) {
         let decoded = policy_spec(ObjectKey::new("shop", "web").unwrap(), &spec, None);
-        if !decoded.object.flawed {
+        // A spec that is null is as good as none to the API server, and no spec to the typed decoder.
+        if !decoded.object.flawed && !spec.is_null() {
             let plain = json(&spec);
             let typed: NetworkPolicySpec = serde_json::from_value(plain.clone()).unwrap();
             let again = serde_json::to_value(typed).unwrap();

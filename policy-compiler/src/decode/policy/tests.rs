@@ -220,7 +220,7 @@ fn a_spec_that_cannot_be_read_isolates_the_namespace_in_both_directions() {
         (json!({"spec": "deny"}), "spec"),
         (json!({"spec": [{"podSelector": {}}]}), "spec"),
         (json!({"Spec": {"podSelector": {}}}), "Spec"),
-        (json!({"podSelector": {}, "ingress": [{}]}), "ingress"),
+        (json!({"podSelector": {}, "ingress": [{}]}), "podSelector"),
         (json!({"policytypes": ["Egress"]}), "policytypes"),
     ] {
         let decoded = of_object(head(rest.clone())).unwrap();
