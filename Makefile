@@ -16,7 +16,7 @@ setup: ## Installs what building and testing need (Debian packages, cargo-nextes
 build: setup ## Builds policyd and policyc
 	@$(CARGO) build --quiet --locked --package policyd --package policyc
 
-demo: build ## Shows a shop before and after its policies, with real packets (needs root, about a minute)
+demo: build ## Shows a shop before and after its policies, with real packets (needs root; seconds after the build)
 	@$(CARGO) run --quiet --locked --package policy-tests --bin demo
 
 test: setup ## Runs every test, kernel tests included (KERNEL_TESTS=skip leaves those out)
