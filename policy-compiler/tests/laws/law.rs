@@ -76,14 +76,19 @@ proptest! {
                 (ConnState::Invalid, verdict.decision),
                 (ConnState::Untracked, verdict.decision),
             ] {
+                let mut most = 0;
                 let passes = hops.iter().all(|hop| {
                     let packet = simulate::Hop {
                         packet: policy_compiler::packet::Packet { state, ..hop.packet.clone() },
                         ..hop.clone()
                     };
-                    simulate::simulate(&rulesets[&packet.node], &packet.packet).outcome
-                        == Outcome::Passes
+                    let fate = simulate::simulate(&rulesets[&packet.node], &packet.packet);
+                    most = most.max(fate.evaluated);
+                    fate.outcome == Outcome::Passes
                 });
+                if matches!(state, ConnState::Established | ConnState::Related) {
+                    prop_assert!(most <= 1, "{most} rules for {flow:?} as {state:?}");
+                }
                 let decision = if passes { Decision::Allowed } else { Decision::Denied };
                 prop_assert_eq!(decision, expected, "{:?} as {:?}", flow, state);
             }
