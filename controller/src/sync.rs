@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::dataplane::links::Bridges;
 use crate::dataplane::{Changes, Dataplane, Outcome, START, Written, error_chain};
 use crate::findings::Findings;
 use crate::health::{Health, InForce};
-use crate::source::{Input, Listing, Problem, RESCAN};
+use crate::source::{Change, Found, Input, Kind, Listing, Problem, RESCAN, Standing, Subject};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
@@ -67,6 +68,19 @@ pub enum Ipvs {
     Off,
 }
 
+/// What the loop shows to those who ask.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The operator's choices.
+    pub settings: &'a Settings,
+    /// The objects, and what follows from them.
+    pub engine: &'a Engine,
+    /// What the kernel was told.
+    pub dataplane: &'a Dataplane,
+    /// Whether that is as it should be.
+    pub health: &'a Health,
+}
+
 /// The loop's state.
 #[derive(Debug)]
 pub struct Sync {
@@ -81,6 +95,9 @@ pub struct Sync {
     findings: Findings,
     /// Diagnostics of the source; the engine adds its own.
     listed: Vec<Diagnostic>,
+    /// What a source that tells object by object last said about each.
+    found: BTreeMap<(Kind, Arc<str>), Found>,
+    standing: BTreeMap<Kind, Standing>,
     bridges: Bridges,
     /// Whether the bridges were ever found, and why they cannot be now.
     wired: bool,
@@ -118,6 +135,8 @@ impl Sync {
             problems: BTreeSet::new(),
             findings: Findings::default(),
             listed: Vec::new(),
+            found: BTreeMap::new(),
+            standing: BTreeMap::new(),
             bridges: Bridges::default(),
             wired: false,
             unwired: None,
@@ -151,11 +170,21 @@ impl Sync {
             };
             // Of several listings that wait, only the last still holds.
             let mut newest = None;
+            let mut changed = false;
             for input in std::iter::once(first).chain(inbox.try_iter()) {
                 match input {
                     Input::Stop => return,
                     Input::Unchanged => {}
                     Input::Listed(listing) => newest = Some(listing),
+                    Input::Changed(change) => {
+                        self.apply(*change);
+                        changed = true;
+                    }
+                    Input::Standing(standing) => {
+                        self.standing.insert(standing.kind, standing);
+                        changed = true;
+                    }
+                    Input::Asked(question) => question(&self.view()),
                     Input::SourceEnded => self.source_ended = true,
                 }
             }
@@ -163,6 +192,9 @@ impl Sync {
             self.silent_at = Instant::now() + self.silence;
             if let Some(listing) = newest {
                 self.take(*listing);
+            }
+            if changed {
+                self.after_changes();
             }
             if self.source_ended || was_silent {
                 self.update_health();
@@ -210,6 +242,46 @@ impl Sync {
         self.engine.apply(Event::Relisted(Box::new(listing.snapshot)));
         self.look_at_node();
         self.flush();
+    }
+
+    /// Takes in what a source says of one object, or of all objects of a kind.
+    fn apply(&mut self, change: Change) {
+        let Change { subject: Subject { kind, object }, event, found, seen: _ } = change;
+        match object {
+            None => self.found.retain(|(other, _), _| *other != kind),
+            Some(object) => drop(self.found.remove(&(kind, object))),
+        }
+        self.found.extend(found.into_iter().map(|(object, found)| ((kind, object), found)));
+        if let Some(event) = event {
+            self.engine.apply(event);
+        }
+    }
+
+    /// Brings the kernel after what was taken in, once every kind has been listed.
+    fn after_changes(&mut self) {
+        let problems = self.found.values().flat_map(|found| found.problems.iter().cloned());
+        self.report_problems(problems.collect());
+        let diagnostics = self.found.values().flat_map(|found| found.diagnostics.iter().cloned());
+        self.listed = diagnostics.collect();
+        self.begun |= self.standing.values().all(|standing| standing.listed);
+        if self.begun {
+            self.look_at_node();
+            self.flush();
+        } else {
+            self.report_diagnostics();
+            self.update_health();
+        }
+    }
+
+    /// What there is to see.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View {
+            settings: &self.settings,
+            engine: &self.engine,
+            dataplane: &self.dataplane,
+            health: &self.health,
+        }
     }
 
     fn do_due(&mut self) {

@@ -29,6 +29,29 @@ pub enum Event {
     NodeDeleted(NodeName),
     /// Everything was listed anew: objects that are not in it are gone.
     Relisted(Box<crate::cluster::Snapshot>),
+    /// All pods were listed anew.
+    PodsRelisted(Relist<ObjectKey, Pod>),
+    /// All namespaces were listed anew.
+    NamespacesRelisted(Relist<NamespaceName, Namespace>),
+    /// All policies were listed anew.
+    PoliciesRelisted(Relist<ObjectKey, Policy>),
+    /// All nodes were listed anew.
+    NodesRelisted(Relist<NodeName, Node>),
+}
+
+/// All objects of a kind at one moment. What is in neither part is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relist<K, V> {
+    /// The objects.
+    pub objects: BTreeMap<K, V>,
+    /// Objects that exist and cannot be decoded: what they last were stays.
+    pub unread: BTreeSet<K>,
+}
+
+impl<K, V> Default for Relist<K, V> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), unread: BTreeSet::new() }
+    }
 }
 
 /// One step of an [`Update`]. The kernel does each as a whole for its family (a transaction or one

@@ -1,40 +1,136 @@
 //! Where the objects of the cluster come from.
 //!
-//! A source says what there is, whole, whenever that changes; the engine finds out what is
-//! different. A source never stops at a failure: it says what is wrong, keeps what it last knew, and
-//! tries again.
+//! A source says what there is: whole, whenever that changes ([`Listing`]), or object by object
+//! ([`Change`]); the engine finds out what is different. A source never stops at a failure: it says
+//! what is wrong, keeps what it last knew, and tries again.
 
 pub mod directory;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy_compiler::cluster::Snapshot;
 use policy_compiler::diagnostic::Diagnostic;
+use policy_compiler::update::Event;
+
+use crate::sync::View;
 
 /// How often a source looks without being told that something changed, and says so.
 pub const RESCAN: Duration = Duration::from_secs(10);
 
 /// Tells the loop what the cluster holds, for as long as somebody listens.
 pub trait Source: Send {
-    /// Sends a listing at once, and one after each change, until the receiver is gone. Says that
-    /// nothing changed at least every [`RESCAN`].
-    fn run(self, listings: &Sender<Input>);
+    /// Tells what there is at once, and each change, until the receiver is gone. Says that nothing
+    /// changed at least every [`RESCAN`].
+    fn run(self, inbox: &Sender<Input>);
 }
 
 /// What the loop is told.
-#[derive(Debug)]
 pub enum Input {
     /// The cluster is now so.
     Listed(Box<Listing>),
+    /// An object has changed, or all of a kind were listed anew.
+    Changed(Box<Change>),
+    /// How a part of the source stands.
+    Standing(Standing),
     /// The source has looked, and nothing has changed.
     Unchanged,
     /// The source will not say anything more.
     SourceEnded,
+    /// Somebody wants to know something that only the loop does.
+    Asked(Question),
     /// It is time to end.
     Stop,
+}
+
+/// Carried out by the loop between two writes; it must be quick.
+pub type Question = Box<dyn FnOnce(&View<'_>) + Send>;
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::Listed(listing) => f.debug_tuple("Listed").field(listing).finish(),
+            Input::Changed(change) => f.debug_tuple("Changed").field(change).finish(),
+            Input::Standing(standing) => f.debug_tuple("Standing").field(standing).finish(),
+            Input::Unchanged => f.write_str("Unchanged"),
+            Input::SourceEnded => f.write_str("SourceEnded"),
+            Input::Asked(_) => f.write_str("Asked(..)"),
+            Input::Stop => f.write_str("Stop"),
+        }
+    }
+}
+
+/// The kinds of objects that a source follows one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Pods.
+    Pod,
+    /// Namespaces.
+    Namespace,
+    /// NetworkPolicies.
+    Policy,
+    /// Nodes, where they are followed at all.
+    Node,
+}
+
+impl Kind {
+    /// As the API has it in paths and roles.
+    #[must_use]
+    pub fn resource(self) -> &'static str {
+        match self {
+            Kind::Pod => "pods",
+            Kind::Namespace => "namespaces",
+            Kind::Policy => "networkpolicies",
+            Kind::Node => "nodes",
+        }
+    }
+}
+
+/// What a source learned of one object, or of all objects of a kind.
+#[derive(Debug)]
+pub struct Change {
+    /// Whom it is about. What was found before about the same is then no longer so; of a whole kind
+    /// that is all that was found about any object of it.
+    pub subject: Subject,
+    /// What the engine is to know; nothing where the object cannot be decoded, so that what it last
+    /// held goes on.
+    pub event: Option<Event>,
+    /// What is wrong with the objects that it is about, by their names as in [`Subject::object`].
+    pub found: BTreeMap<Arc<str>, Found>,
+    /// When it came.
+    pub seen: Instant,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Inside it.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Why it cannot be decoded.
+    pub problems: Vec<Problem>,
+}
+
+/// Whom a [`Change`] is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// Of which kind.
+    pub kind: Kind,
+    /// `NAMESPACE/NAME` or `NAME` of one object; `None` for all of the kind.
+    pub object: Option<Arc<str>>,
+}
+
+/// How a part of the source stands. A part that the loop was never told of does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub kind: Kind,
+    /// Whether it was ever listed whole. Before all parts were, nothing is written.
+    pub listed: bool,
+    /// Since when it fails, and why, in words for a person.
+    pub failing: Option<(Instant, String)>,
 }
 
 /// Says that the source has ended when it is dropped, so also where its thread panics: nobody else

@@ -25,7 +25,7 @@ use crate::compile::compile;
 use crate::config::NodeConfig;
 use crate::diagnostic::Diagnostic;
 use crate::ruleset::{Generation, Ruleset, SetRole};
-use crate::update::{Event, Update};
+use crate::update::{Event, Relist, Update};
 
 /// The rules of one node, following what happens in the cluster.
 #[derive(Clone, Debug)]
@@ -78,6 +78,10 @@ impl Engine {
                 *objects = *listed;
                 differs
             }
+            Event::PodsRelisted(listed) => relist(&mut objects.pods, listed),
+            Event::NamespacesRelisted(listed) => relist(&mut objects.namespaces, listed),
+            Event::PoliciesRelisted(listed) => relist(&mut objects.policies, listed),
+            Event::NodesRelisted(listed) => relist(&mut objects.nodes, listed),
         };
         self.dirty |= changed;
     }
@@ -143,6 +147,22 @@ fn put<K: Ord, V: PartialEq>(objects: &mut BTreeMap<K, V>, key: K, object: V) ->
     }
     objects.insert(key, object);
     true
+}
+
+/// Puts what was listed in the place of `objects`; returns whether that made a difference.
+fn relist<K: Ord, V: PartialEq + Clone>(
+    objects: &mut BTreeMap<K, V>,
+    listed: Relist<K, V>,
+) -> bool {
+    let Relist { objects: mut next, unread } = listed;
+    for key in unread {
+        if let Some(last) = objects.get(&key) {
+            next.entry(key).or_insert_with(|| last.clone());
+        }
+    }
+    let differs = *objects != next;
+    *objects = next;
+    differs
 }
 
 fn uses(ruleset: &Ruleset, generation: Generation) -> bool {

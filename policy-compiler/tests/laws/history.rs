@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use policy_compiler::cluster::{Namespace, Node, Phase, Pod, Snapshot};
 use policy_compiler::labels::Labels;
 use policy_compiler::policy::{Policy, Rule};
-use policy_compiler::update::Event;
+use policy_compiler::update::{Event, Relist};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -32,6 +32,8 @@ pub(crate) enum Change {
     Node(Node),
     NodeGone(Index),
     Relisted(Snapshot),
+    /// Each kind for itself, with one pod and one policy that cannot be read.
+    KindsRelisted(Snapshot, Index, Index),
 }
 
 pub(crate) fn change() -> impl Strategy<Value = Change> {
@@ -53,6 +55,8 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         1 => node().prop_map(Change::Node),
         1 => index().prop_map(Change::NodeGone),
         1 => cluster().prop_map(Change::Relisted),
+        1 => (cluster(), any::<Index>(), any::<Index>())
+            .prop_map(|(cluster, pod, policy)| Change::KindsRelisted(cluster, pod, policy)),
     ]
 }
 
@@ -124,9 +128,28 @@ impl Change {
                 nth(&now.nodes, *index).map(|(name, _)| vec![Event::NodeDeleted(name.clone())])
             }
             Change::Relisted(snapshot) => Some(vec![Event::Relisted(Box::new(snapshot.clone()))]),
+            Change::KindsRelisted(snapshot, pods, policies) => Some(vec![
+                Event::PodsRelisted(Relist {
+                    objects: snapshot.pods.clone(),
+                    unread: nth(&now.pods, *pods).map(|(key, _)| key.clone()).into_iter().collect(),
+                }),
+                Event::NamespacesRelisted(whole(&snapshot.namespaces)),
+                Event::PoliciesRelisted(Relist {
+                    objects: snapshot.policies.clone(),
+                    unread: nth(&now.policies, *policies)
+                        .map(|(k, _)| k.clone())
+                        .into_iter()
+                        .collect(),
+                }),
+                Event::NodesRelisted(whole(&snapshot.nodes)),
+            ]),
         };
         found.unwrap_or_default()
     }
+}
+
+fn whole<K: Ord + Clone, V: Clone>(objects: &BTreeMap<K, V>) -> Relist<K, V> {
+    Relist { objects: objects.clone(), ..Relist::default() }
 }
 
 /// What an event makes of the objects, said once more and without the engine.
@@ -145,5 +168,14 @@ pub(crate) fn happen(objects: &mut Snapshot, event: Event) {
         Event::NodeApplied(node) => drop(objects.nodes.insert(node.name.clone(), node)),
         Event::NodeDeleted(name) => drop(objects.nodes.remove(&name)),
         Event::Relisted(listed) => *objects = *listed,
+        Event::PodsRelisted(listed) => relist(&mut objects.pods, listed),
+        Event::NamespacesRelisted(listed) => relist(&mut objects.namespaces, listed),
+        Event::PoliciesRelisted(listed) => relist(&mut objects.policies, listed),
+        Event::NodesRelisted(listed) => relist(&mut objects.nodes, listed),
     }
+}
+
+fn relist<K: Ord, V>(objects: &mut BTreeMap<K, V>, listed: Relist<K, V>) {
+    objects.retain(|key, _| listed.unread.contains(key));
+    objects.extend(listed.objects);
 }

@@ -13,7 +13,7 @@ use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::policy::Policy;
 use crate::ruleset::{Generation, Ruleset, SetName, SetRole};
-use crate::update::{Event, Step, Update};
+use crate::update::{Event, Relist, Step, Update};
 
 const START: Generation = Generation(7);
 
@@ -192,4 +192,21 @@ fn a_change_of_configuration_is_flushed() {
     assert!(matches!(&steps[..], [Step::ReplaceChains(_)]), "{steps:?}");
     let compiled = compile(engine.snapshot(), &refusing).ruleset;
     assert_eq!(without_generations(engine.ruleset()), compiled);
+}
+
+#[test]
+fn a_kind_that_is_listed_anew_loses_what_is_not_listed_and_keeps_what_cannot_be_read() {
+    let mut engine = started();
+    engine.apply(Event::PodsRelisted(Relist {
+        objects: [(key("web"), pod("web", "web", "n1", "10.0.0.1"))].into(),
+        unread: [key("a"), key("never-seen")].into(),
+    }));
+    assert!(!engine.is_dirty(), "the same pods");
+    engine.apply(Event::PodsRelisted(Relist {
+        objects: [(key("web"), pod("web", "web", "n1", "10.0.0.1"))].into(),
+        ..Relist::default()
+    }));
+    engine.flush();
+    assert_eq!(engine.snapshot().pods.keys().collect::<Vec<_>>(), [&key("web")]);
+    assert_eq!(engine.snapshot().policies.len(), 1, "another kind is not touched");
 }
