@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::cidr::Family;
 use crate::document::Location;
 use crate::labels::Labels;
@@ -187,6 +189,8 @@ pub struct Node {
     pub name: NodeName,
     /// Its addresses as given by its own object.
     pub addresses: Vec<IpAddr>,
+    /// The networks that its pods' addresses are taken from, masked; none where its object does not say.
+    pub pod_networks: Vec<IpNet>,
     /// Where it stands.
     pub location: Location,
 }

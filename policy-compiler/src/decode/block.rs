@@ -37,7 +37,8 @@ pub(super) fn ip_block(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpB
     }
 }
 
-fn cidr_at(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpNet> {
+/// The network at `field`, masked, or `None` with the reason reported.
+pub(super) fn cidr_at(field: &Field<'_>, report: &mut Report<'_>) -> Option<IpNet> {
     let text = report.text(field)?;
     match network(text) {
         Ok(read) => {

@@ -347,7 +347,12 @@ fn a_pod_and_its_own_node_always_reach_each_other_and_other_nodes_are_addresses(
     let mut snapshot = cluster(three_pods(), vec![deny("x/p"), deny("y/p")]);
     for (name, address) in [("n1", "192.0.2.1"), ("n2", "192.0.2.2")] {
         let location = Location::default();
-        let node = Node { name: node(name), addresses: vec![ip(address)], location };
+        let node = Node {
+            name: node(name),
+            addresses: vec![ip(address)],
+            pod_networks: Vec::new(),
+            location,
+        };
         snapshot.nodes.insert(node.name.clone(), node);
     }
     for (from, to, expected) in [

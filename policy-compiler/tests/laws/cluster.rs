@@ -321,6 +321,7 @@ pub(crate) fn node() -> impl Strategy<Value = Node> {
         Node {
             name: node_name(name),
             addresses: vec![ip(v4), ip(v6)],
+            pod_networks: Vec::new(),
             location: Location::default(),
         }
     })

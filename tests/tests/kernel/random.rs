@@ -96,7 +96,12 @@ pub(crate) fn cluster(dice: &mut Dice, nodes: usize) -> Snapshot {
             IpAddr::from([192, 0, 2, last]),
             IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)]),
         ];
-        let node = Node { name: name.clone(), addresses, location: Location::default() };
+        let node = Node {
+            name: name.clone(),
+            addresses,
+            pod_networks: Vec::new(),
+            location: Location::default(),
+        };
         snapshot.nodes.insert(name, node);
     }
     for number in 0..6 + dice.below(5) {

@@ -262,6 +262,7 @@ pub(super) fn lay(reader: &Reader, layers: &[&Description]) -> Loaded {
         made[*depth].objects.push(Object::Node(cluster::Node {
             name: (*name).clone(),
             addresses: own.addresses.clone(),
+            pod_networks: Vec::new(),
             location: reader.location(own.position),
         }));
     }

@@ -73,7 +73,10 @@ fn the_address_of_a_node_is_in_no_pod_set() {
     let mut snapshot = cluster([pod("shop/db", "app=db", 1), web(|_| ())], [from_web("shop/a")]);
     let name = NodeName::new("n2").unwrap();
     let addresses = vec!["10.244.1.2".parse().unwrap()];
-    snapshot.nodes.insert(name.clone(), Node { name, addresses, location: Location::default() });
+    snapshot.nodes.insert(
+        name.clone(),
+        Node { name, addresses, pod_networks: Vec::new(), location: Location::default() },
+    );
     assert_eq!(allows(&compile(&snapshot, &config()), IN, 1), ["-p tcp -m tcp --dport 80 {} src"]);
 }
 

@@ -45,8 +45,12 @@ fn cluster() -> Snapshot {
 }
 
 fn with<const N: usize>(pods: [Pod; N]) -> Snapshot {
-    let n1 =
-        Node { name: node("n1"), addresses: vec![ip("192.0.2.11")], location: Location::default() };
+    let n1 = Node {
+        name: node("n1"),
+        addresses: vec![ip("192.0.2.11")],
+        pod_networks: Vec::new(),
+        location: Location::default(),
+    };
     Snapshot {
         pods: pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect(),
         nodes: [(n1.name.clone(), n1)].into(),
