@@ -100,6 +100,28 @@ impl Update {
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
+
+    /// How far it goes.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        let reach = |step: &Step| match step {
+            Step::AddMembers(_) | Step::RemoveMembers(_) => Reach::Members,
+            Step::CreateSets(_) | Step::ReplaceChains(_) | Step::DestroySets(_) => Reach::Chains,
+        };
+        self.steps.iter().map(reach).max().unwrap_or_default()
+    }
+}
+
+/// How far an [`Update`] goes, which says what it costs to carry out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// It changes nothing.
+    #[default]
+    Nothing,
+    /// It changes what standing sets hold, and nothing else: that takes microseconds.
+    Members,
+    /// It changes chains, or which sets there are: that takes a transaction.
+    Chains,
 }
 
 impl Ruleset {

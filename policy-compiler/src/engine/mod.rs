@@ -1,8 +1,11 @@
 //! Keeps a ruleset in step with events, and says how the kernel gets there.
 //!
 //! ```text
-//!  Event ── apply ──> Snapshot ── flush: compile ──> Ruleset ── plan ──> Update (ordered steps)
+//!  Event ── apply ──> Snapshot ── pending: compile, plan ──> staged ── flush ──> Update (ordered steps)
 //! ```
+//!
+//! Staging and flushing are two, so that whoever writes can see how far an update reaches before it is
+//! taken to be carried out, and let one that is dear wait for what comes after it.
 //!
 //! [`Engine`] is the single writer of its state. Its law: after any events and a flush, its ruleset is
 //! that which `compile` makes of the same objects, but for the generations of sets; and carrying out
@@ -25,7 +28,7 @@ use crate::compile::compile;
 use crate::config::NodeConfig;
 use crate::diagnostic::Diagnostic;
 use crate::ruleset::{Generation, Ruleset, SetRole};
-use crate::update::{Event, Relist, Update};
+use crate::update::{Event, Reach, Relist, Update};
 
 /// The rules of one node, following what happens in the cluster.
 #[derive(Clone, Debug)]
@@ -37,8 +40,18 @@ pub struct Engine {
     diagnostics: Vec<Diagnostic>,
     /// The generation in which sets of pods are made next; never used before.
     fresh: Generation,
+    /// What a flush will hand out, as long as nothing changes after it.
+    staged: Option<Staged>,
     /// Whether something differs from what was last compiled.
     dirty: bool,
+}
+
+/// A way that was planned and not yet gone.
+#[derive(Clone, Debug)]
+struct Staged {
+    plan: Plan,
+    diagnostics: Vec<Diagnostic>,
+    reach: Reach,
 }
 
 impl Engine {
@@ -55,12 +68,13 @@ impl Engine {
             ruleset: Ruleset::default(),
             diagnostics: Vec::new(),
             fresh: start,
+            staged: None,
             dirty: true,
         }
     }
 
-    /// Takes an event in. Nothing is compiled yet; an object that is as it was changes nothing.
-    pub fn apply(&mut self, event: Event) {
+    /// Takes an event in, and says whether it made any object different. Nothing is compiled yet.
+    pub fn apply(&mut self, event: Event) -> bool {
         let objects = &mut self.snapshot;
         let changed = match event {
             Event::PodApplied(pod) => put(&mut objects.pods, pod.key.clone(), *pod),
@@ -84,6 +98,7 @@ impl Engine {
             Event::NodesRelisted(listed) => relist(&mut objects.nodes, listed),
         };
         self.dirty |= changed;
+        changed
     }
 
     /// Changes the configuration, from the next flush on.
@@ -92,27 +107,44 @@ impl Engine {
         self.config = config;
     }
 
-    /// Compiles what has changed since the last flush, and returns the steps that bring the kernel
-    /// there: none where nothing has changed. They are taken to have been carried out from now on.
-    pub fn flush(&mut self) -> Update {
-        if !self.dirty {
-            return Update::default();
+    /// Compiles what has changed since this was last asked, and says how far the next flush will
+    /// reach. Until then nothing is taken to have been carried out.
+    pub fn pending(&mut self) -> Reach {
+        if self.dirty {
+            let compiled = compile(&self.snapshot, &self.config);
+            let plan = plan(&self.ruleset, &compiled.ruleset, self.fresh);
+            let reach = plan.update.reach();
+            self.staged = Some(Staged { plan, diagnostics: compiled.diagnostics, reach });
+            self.dirty = false;
         }
-        let compiled = compile(&self.snapshot, &self.config);
-        let Plan { ruleset, update } = plan(&self.ruleset, &compiled.ruleset, self.fresh);
-        if uses(&ruleset, self.fresh) {
-            self.fresh = self.fresh.next();
-        }
-        self.ruleset = ruleset;
-        self.diagnostics = compiled.diagnostics;
-        self.dirty = false;
-        update
+        self.staged.as_ref().map_or(Reach::Nothing, |staged| staged.reach)
     }
 
-    /// Whether a flush has anything to compile.
+    /// Returns the steps that bring the kernel from the last flush to what there is now: none where
+    /// nothing has changed. They are taken to have been carried out from now on.
+    pub fn flush(&mut self) -> Update {
+        self.pending();
+        let Some(Staged { plan, diagnostics, .. }) = self.staged.take() else {
+            return Update::default();
+        };
+        if uses(&plan.ruleset, self.fresh) {
+            self.fresh = self.fresh.next();
+        }
+        self.ruleset = plan.ruleset;
+        self.diagnostics = diagnostics;
+        plan.update
+    }
+
+    /// Whether something has changed since it was last asked what is pending.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// Whether a flush would hand out what was planned, or plan anew.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.dirty || self.staged.is_some()
     }
 
     /// The rules as last flushed.

@@ -13,7 +13,7 @@ use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::policy::Policy;
 use crate::ruleset::{Generation, Ruleset, SetName, SetRole};
-use crate::update::{Event, Relist, Step, Update};
+use crate::update::{Event, Reach, Relist, Step, Update};
 
 const START: Generation = Generation(7);
 
@@ -162,6 +162,37 @@ fn a_client_elsewhere_is_one_member_more_or_less() {
     assert_eq!(engine.flush().steps, [Step::AddMembers(edit.clone().into())]);
     engine.apply(Event::PodDeleted(key("b")));
     assert_eq!(engine.flush().steps, [Step::RemoveMembers(edit.into())]);
+}
+
+#[test]
+fn what_is_pending_is_handed_out_by_the_flush_and_planned_anew_after_another_event() {
+    let mut engine = started();
+    assert_eq!(engine.pending(), Reach::Nothing);
+    assert!(!engine.is_behind());
+    let before = engine.ruleset().clone();
+
+    assert!(engine.apply(applied(pod("b", "client", "n2", "10.0.0.3"))));
+    assert_eq!(engine.pending(), Reach::Members);
+    assert!(engine.is_behind() && !engine.is_dirty());
+    assert_eq!(*engine.ruleset(), before, "nothing has been carried out");
+
+    engine.apply(policy(web_from("client", 443)));
+    assert_eq!(engine.pending(), Reach::Chains);
+    engine.apply(policy(web_from("client", 80)));
+    assert!(engine.apply(Event::PodDeleted(key("b"))));
+    assert!(!engine.apply(Event::PodDeleted(key("b"))));
+    assert_eq!(engine.pending(), Reach::Nothing, "all of it was taken back");
+    assert_eq!(engine.flush(), Update::default());
+    assert!(!engine.is_behind());
+    assert_eq!(*engine.ruleset(), before);
+
+    // A plan that is not gone uses up no generation.
+    for port in [443, 8443] {
+        engine.apply(policy(web_from("other", port)));
+        assert_eq!(engine.pending(), Reach::Chains);
+    }
+    assert_eq!(engine.flush().reach(), Reach::Chains);
+    assert_eq!(generations(engine.ruleset()), [START.next()]);
 }
 
 #[test]
