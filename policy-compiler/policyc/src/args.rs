@@ -98,12 +98,31 @@ pub enum Explain {
 /// Which objects to read.
 #[derive(Args, Clone, Debug)]
 pub struct Input {
-    /// Manifests to read: files, directories, or `-` for standard input. May be repeated.
+    /// Manifests to read: files, directories, or `-` for standard input. May be repeated. Without it
+    /// the cluster of the current kubeconfig context is read.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1.., action = clap::ArgAction::Append)]
     pub files: Vec<PathBuf>,
-    /// The namespace of names and objects that name none.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    pub namespace: String,
+    /// With -f: read the cluster too, and lay the manifests over it: what would be if they were
+    /// applied.
+    #[arg(long, requires = "files")]
+    pub live: bool,
+    /// The kubeconfig of the cluster; else `KUBECONFIG`, else ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The namespace of names and objects that name none [default: the context's, or `default`].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+impl Input {
+    /// Whether a cluster is read.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live || self.files.is_empty()
+    }
 }
 
 /// Which address families to ask.
@@ -133,6 +152,8 @@ pub enum Format {
 #[command(after_help = "Examples:\n  \
     policyc explain pod shop/cart-0 -f examples/shop\n  \
     policyc explain pod deploy/web -n shop -f examples/shop\n  \
+    policyc explain pod deploy/web -n shop                     # the cluster of the kubeconfig\n  \
+    policyc explain pod deploy/web -n shop --live -f new.yaml  # if new.yaml were applied to it\n  \
     kubectl get pods,ns,netpol,nodes -A -o yaml | policyc explain pod -l app=web -n shop -f -")]
 pub struct ExplainPod {
     /// NAMESPACE/NAME or NAME of a pod, or a workload: deploy/NAME, sts/, ds/, rs/, job/, cronjob/
@@ -142,6 +163,9 @@ pub struct ExplainPod {
     /// Every pod of the namespace with these labels, as in `kubectl -l`.
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
+    /// With -l: the pods of all namespaces.
+    #[arg(short = 'A', long, requires = "selector", conflicts_with = "namespace")]
+    pub all_namespaces: bool,
     /// Objects to read.
     #[command(flatten)]
     pub input: Input,

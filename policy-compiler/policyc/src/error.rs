@@ -2,14 +2,14 @@
 
 use std::io;
 
+use crate::live::LiveError;
+
 /// A command failed; nothing, or not all, could be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// No input was named.
-    #[error(
-        "this version reads manifests only: name them with `-f PATH` (files, directories, or `-` for standard input)"
-    )]
-    NoInput,
+    /// The cluster cannot be read.
+    #[error(transparent)]
+    Live(#[from] LiveError),
     /// What was asked about is not in the input.
     #[error("{what} `{name}` is not in the input")]
     NotFound {
@@ -52,11 +52,7 @@ impl CommandError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
-            CommandError::NoInput => Some(
-                "for example `policyc explain pod shop/cart-0 -f manifests/`; a live cluster can be \
-                 read with `kubectl get pods,ns,netpol,nodes,svc -A -o yaml | policyc ... -f -`"
-                    .to_owned(),
-            ),
+            CommandError::Live(error) => error.help(),
             CommandError::NotFound { nearest, help, .. } if nearest.is_empty() => help.clone(),
             CommandError::NotFound { nearest, .. } => {
                 let names: Vec<String> = nearest.iter().map(|n| format!("`{n}`")).collect();

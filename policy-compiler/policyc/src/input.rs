@@ -1,4 +1,4 @@
-//! Reading what `-f` names, and telling what is wrong with it.
+//! Reading what `-f` names, or the live cluster, and telling what is wrong with it.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use policy_manifest::input::{self, Loaded, Options};
 
 use crate::args;
 use crate::error::CommandError;
+use crate::live;
 use crate::output::Output;
 use crate::report;
 use crate::status::Status;
@@ -23,22 +24,45 @@ pub struct Input {
     files: Vec<PathBuf>,
 }
 
-/// Reads the manifests and reports on standard error what is wrong with them.
+/// Reads the manifests, or the cluster, or both, and reports on standard error what is wrong with
+/// them.
 ///
 /// # Errors
-/// Where no input is named, or the namespace is no name.
+/// Where the cluster cannot be read, or the namespace is no name.
 pub fn read(args: &args::Input, verbose: bool, output: Output) -> Result<Input, CommandError> {
-    if args.files.is_empty() {
-        return Err(CommandError::NoInput);
+    if !args.is_live() && (args.kubeconfig.is_some() || args.context.is_some()) {
+        return Err(CommandError::usage(
+            "`--kubeconfig` and `--context` name a cluster, and `-f` reads manifests instead",
+            "add `--live` to lay the manifests over the cluster, or leave one of them out",
+        ));
     }
-    let options = Options::in_namespace(&args.namespace).map_err(|error| CommandError::Usage {
-        message: format!("`-n {}`: {error}", args.namespace),
-        help: None,
-    })?;
-    let loaded = input::read(&args.files, &options);
-    let input = Input { loaded, namespace: args.namespace.clone(), files: args.files.clone() };
+    // Before a cluster is asked: a mistake in the command line should not need one to be found.
+    let asked = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    options(asked)?;
+    let input = if args.is_live() {
+        let cluster = live::read(args)?;
+        for lack in &cluster.lacking {
+            output.diagnostic(&report::entry(Severity::Warning, lack, None, None));
+        }
+        let options = options(&cluster.namespace)?;
+        let loaded = input::read_over(&cluster.objects, &args.files, &options);
+        Input { loaded, namespace: cluster.namespace, files: args.files.clone() }
+    } else {
+        let loaded = input::read(&args.files, &options(asked)?);
+        Input { loaded, namespace: asked.to_owned(), files: args.files.clone() }
+    };
     input.report(verbose, output);
     Ok(input)
+}
+
+/// The namespace of names that name none, where nothing says otherwise.
+const DEFAULT_NAMESPACE: &str = "default";
+
+fn options(namespace: &str) -> Result<Options, CommandError> {
+    Options::in_namespace(namespace).map_err(|error| CommandError::Usage {
+        message: format!("`-n {namespace}`: {error}"),
+        help: None,
+    })
 }
 
 impl Input {

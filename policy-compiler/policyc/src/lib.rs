@@ -1,7 +1,8 @@
-//! `policyc`: says what NetworkPolicies allow, and why, from manifests.
+//! `policyc`: says what NetworkPolicies allow, and why, from manifests and
+//! from live clusters.
 //!
 //! ```text
-//!  args ──> input (manifests, diagnostics) ──> explain, can ──> an answer as data ──┬──> text
+//!  args ──> input (manifests, live cluster) ──> explain, can ──> an answer as data ──┬──> text
 //!                                       └────> render, test ──>                     └──> JSON, YAML
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod can;
 pub mod error;
 pub mod explain;
 pub mod input;
+pub mod live;
 pub mod output;
 pub mod phrase;
 pub mod question;

@@ -72,7 +72,11 @@ pub fn command_error(error: &CommandError) -> String {
     let mut message = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        let _ = write!(message, ": {cause}");
+        // Some libraries say in an error what its cause says.
+        let cause_text = cause.to_string();
+        if !message.ends_with(&cause_text) {
+            let _ = write!(message, ": {cause_text}");
+        }
         source = cause.source();
     }
     entry(Severity::Error, &message, None, error.help().as_deref())

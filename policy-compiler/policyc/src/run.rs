@@ -38,7 +38,10 @@ pub fn run(cli: &Cli) -> Status {
 fn explain_pod(args: &ExplainPod, verbose: bool, output: Output) -> Result<Status, CommandError> {
     let input = input::read(&args.input, verbose, output)?;
     let named = match (&args.pod, &args.selector) {
-        (_, Some(selector)) => subject::selected(selector, input.snapshot(), &input.namespace)?,
+        (_, Some(selector)) => {
+            let namespace = Some(&*input.namespace).filter(|_| !args.all_namespaces);
+            subject::selected(selector, input.snapshot(), namespace)?
+        }
         (pod, None) => {
             subject::pods(pod.as_deref().unwrap_or_default(), input.snapshot(), &input.namespace)?
         }

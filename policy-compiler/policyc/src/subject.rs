@@ -147,21 +147,27 @@ fn not_found(
     CommandError::NotFound { what, name, nearest, help }
 }
 
-/// The pods of `namespace` with the labels that `text` asks for.
+/// The pods of `namespace`, or of all, with the labels that `text` asks for.
 ///
 /// # Errors
 /// Where the text is no selector, or selects nothing.
-pub fn selected(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<Named, CommandError> {
+pub fn selected(
+    text: &str,
+    snapshot: &Snapshot,
+    namespace: Option<&str>,
+) -> Result<Named, CommandError> {
     let selector = selector(text)?;
+    let within = |pod: &Pod| namespace.is_none_or(|name| pod.key.namespace.as_str() == name);
     let pods: Vec<ObjectKey> = snapshot
         .pods
         .values()
-        .filter(|pod| pod.key.namespace.as_str() == namespace && selector.matches(&pod.labels))
+        .filter(|pod| within(pod) && selector.matches(&pod.labels))
         .map(|pod| pod.key.clone())
         .collect();
     if pods.is_empty() {
-        let help =
-            Some(format!("only namespace {namespace} is searched; choose another with `-n`"));
+        let help = namespace.map(|name| {
+            format!("only namespace {name} is searched; choose another with `-n`, or all with `-A`")
+        });
         let nearest = Vec::new();
         return Err(CommandError::NotFound {
             what: "a pod with labels",
@@ -170,7 +176,8 @@ pub fn selected(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<Name
             help,
         });
     }
-    Ok(Named { text: format!("pods {selector} in {namespace}"), single: false, pods })
+    let place = namespace.map_or_else(|| "all namespaces".to_owned(), str::to_owned);
+    Ok(Named { text: format!("pods {selector} in {place}"), single: false, pods })
 }
 
 /// A selector as `kubectl -l` writes it.

@@ -16,7 +16,7 @@ struct ItemType {
 }
 
 /// Adds the objects of one document: itself, or the items of the list that it is.
-pub(crate) fn add(parsed: &mut ParsedFile, node: Node, options: &Options) {
+pub fn add(parsed: &mut ParsedFile, node: Node, options: &Options) {
     match not_meant_as_object(&parsed.name, &node) {
         Some(what) => parsed.pass_over(what),
         None => add_object(parsed, node, options),
@@ -30,8 +30,8 @@ fn add_object(parsed: &mut ParsedFile, mut node: Node, options: &Options) {
     if let Some(namespace) = &options.default_namespace {
         decode::put_in_namespace(&mut node, namespace);
     }
-    let file = parsed.name.clone();
-    match decode::object(&node, Some(&file)) {
+    let file = Some(parsed.name.clone()).filter(|name| !name.is_empty());
+    match decode::object(&node, file.as_ref()) {
         decode::Object::Policy(decoding) => take(parsed, decoding, Object::Policy),
         decode::Object::Pod(decoding) => take(parsed, decoding, Object::Pod),
         decode::Object::Namespace(decoding) => take(parsed, decoding, Object::Namespace),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::{Location, Position};
 
-use super::{InputError, Loaded, Options, ParsedFile, merge, parse_file};
+use super::{InputError, Loaded, Options, ParsedFile, merge_layers, parse_file};
 
 /// The path that means standard input.
 pub const STDIN: &str = "-";
@@ -44,6 +44,22 @@ pub fn read<P: AsRef<Path>>(paths: &[P], options: &Options) -> Loaded {
 /// As [`read`], with `stdin` in the place of standard input.
 #[must_use]
 pub fn read_from<P: AsRef<Path>>(paths: &[P], options: &Options, stdin: &mut dyn Read) -> Loaded {
+    read_layers(&[], paths, options, stdin)
+}
+
+/// As [`read`], laid over what `base` holds: an object of the files replaces the one of the same kind
+/// and name, and a workload's template changes the pods that the workload has made.
+#[must_use]
+pub fn read_over<P: AsRef<Path>>(base: &[ParsedFile], paths: &[P], options: &Options) -> Loaded {
+    read_layers(base, paths, options, &mut io::stdin())
+}
+
+fn read_layers<P: AsRef<Path>>(
+    base: &[ParsedFile],
+    paths: &[P],
+    options: &Options,
+    stdin: &mut dyn Read,
+) -> Loaded {
     let mut parsed: Vec<ParsedFile> = Vec::new();
     let mut errors: Vec<InputError> = Vec::new();
     let mut notes: Vec<Diagnostic> = Vec::new();
@@ -75,7 +91,7 @@ pub fn read_from<P: AsRef<Path>>(paths: &[P], options: &Options, stdin: &mut dyn
             }
         }
     }
-    let mut loaded = merge(&parsed);
+    let mut loaded = merge_layers(&[base.iter().collect(), parsed.iter().collect()]);
     errors.append(&mut loaded.unreadable);
     loaded.unreadable = errors;
     loaded.diagnostics.extend(notes);

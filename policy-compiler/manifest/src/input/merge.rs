@@ -26,8 +26,8 @@ pub fn merge<'a>(files: impl IntoIterator<Item = &'a ParsedFile>) -> Loaded {
 /// says of the same object, and that is no duplicate.
 pub(crate) fn merge_layers(layers: &[Vec<&ParsedFile>]) -> Loaded {
     let mut loaded = Loaded::default();
-    let mut objects: BTreeMap<ObjectRef, &Object> = BTreeMap::new();
-    for layer in layers {
+    let mut objects: BTreeMap<ObjectRef, (usize, &Object)> = BTreeMap::new();
+    for (depth, layer) in layers.iter().enumerate() {
         let mut files = layer.clone();
         files.sort_by(|a, b| Path::new(&*a.name).cmp(Path::new(&*b.name)));
         let mut of_layer: BTreeMap<ObjectRef, Vec<&Object>> = BTreeMap::new();
@@ -46,7 +46,7 @@ pub(crate) fn merge_layers(layers: &[Vec<&ParsedFile>]) -> Loaded {
         }
         for (reference, same) in of_layer {
             loaded.diagnostics.extend(duplicates(&reference, &same));
-            objects.extend(same.last().map(|last| (reference, *last)));
+            objects.extend(same.last().map(|last| (reference, (depth, *last))));
         }
     }
     fill(&mut loaded, objects.into_values());
@@ -79,10 +79,10 @@ fn duplicates(reference: &ObjectRef, same: &[&Object]) -> Vec<Diagnostic> {
     findings
 }
 
-fn fill<'a>(loaded: &mut Loaded, objects: impl Iterator<Item = &'a Object>) {
-    let mut pods: Vec<&Pod> = Vec::new();
+fn fill<'a>(loaded: &mut Loaded, objects: impl Iterator<Item = (usize, &'a Object)>) {
+    let mut pods: Vec<(usize, &Pod)> = Vec::new();
     let snapshot = &mut loaded.snapshot;
-    for object in objects {
+    for (depth, object) in objects {
         match object {
             Object::Policy(policy) => {
                 snapshot.policies.insert(policy.key.clone(), policy.clone());
@@ -96,25 +96,38 @@ fn fill<'a>(loaded: &mut Loaded, objects: impl Iterator<Item = &'a Object>) {
             Object::Service(service) => {
                 snapshot.services.insert(service.key.clone(), service.clone());
             }
-            Object::Pod(pod) => pods.push(pod),
+            Object::Pod(pod) => pods.push((depth, pod)),
         }
     }
     place_pods(loaded, &pods);
 }
 
 /// Puts pods under their keys. Pods that exist come first, and stand for the template that made
-/// them. Templates of several kinds may share a name; all but the first get their kind into it.
-fn place_pods(loaded: &mut Loaded, pods: &[&Pod]) {
+/// them; where that template is of a later layer, it says what they would be. Templates of several
+/// kinds may share a name; all but the first get their kind into it.
+fn place_pods(loaded: &mut Loaded, pods: &[(usize, &Pod)]) {
     let workload = |pod: &Pod| {
         let workload = pod.workload.as_ref()?;
         Some((pod.key.namespace.clone(), workload.kind.clone(), workload.name.clone()))
     };
-    let running: BTreeSet<_> =
-        pods.iter().filter(|pod| !pod.template).filter_map(|pod| workload(pod)).collect();
-    for pod in pods.iter().filter(|pod| !pod.template) {
-        loaded.snapshot.pods.insert(pod.key.clone(), (*pod).clone());
+    let templates = || pods.iter().filter(|(_, pod)| pod.template);
+    let latest: BTreeMap<_, _> =
+        templates().filter_map(|(depth, pod)| Some((workload(pod)?, (*depth, *pod)))).collect();
+    let mut running = BTreeSet::new();
+    for (depth, pod) in pods.iter().filter(|(_, pod)| !pod.template) {
+        let mut placed = (*pod).clone();
+        if let Some(workload) = workload(pod) {
+            match latest.get(&workload) {
+                Some((of_template, template)) if of_template > depth => {
+                    follow(&mut placed, template);
+                }
+                _ => {}
+            }
+            running.insert(workload);
+        }
+        loaded.snapshot.pods.insert(placed.key.clone(), placed);
     }
-    for template in pods.iter().filter(|pod| pod.template) {
+    for (_, template) in templates() {
         if workload(template).is_some_and(|w| running.contains(&w)) {
             continue;
         }
@@ -127,6 +140,31 @@ fn place_pods(loaded: &mut Loaded, pods: &[&Pod]) {
         }
         loaded.snapshot.pods.insert(pod.key.clone(), pod);
     }
+}
+
+/// The labels that controllers give to the pods which they make, beside the template's own.
+const MADE: [&str; 9] = [
+    "apps.kubernetes.io/pod-index",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-completion-index",
+    "batch.kubernetes.io/job-name",
+    "controller-revision-hash",
+    "controller-uid",
+    "job-name",
+    "pod-template-hash",
+    "statefulset.kubernetes.io/pod-name",
+];
+
+/// Makes of a pod what its workload would make anew from `template`, where it is.
+fn follow(pod: &mut Pod, template: &Pod) {
+    let mut labels = template.labels.clone();
+    for (key, value) in pod.labels.iter().filter(|(key, _)| MADE.contains(key)) {
+        labels.insert(key, value);
+    }
+    pod.labels = labels;
+    pod.ports.clone_from(&template.ports);
+    pod.host_network = template.host_network;
+    pod.location = template.location.clone();
 }
 
 fn key_with_kind(pod: &Pod) -> Option<ObjectKey> {

@@ -26,11 +26,12 @@ use policy_compiler::document::Location;
 use policy_compiler::name::{NameError, NamespaceName, ObjectKey};
 use policy_compiler::policy::Policy;
 
+pub use self::document::add;
 pub(crate) use self::document::{add as add_document, quoting};
 pub use self::error::InputError;
 pub(crate) use self::files::read_stdin;
 pub use self::files::{
-    Listing, STDIN, is_manifest, list, read, read_from, read_regular, read_text,
+    Listing, STDIN, is_manifest, list, read, read_from, read_over, read_regular, read_text,
 };
 pub use self::merge::merge;
 pub(crate) use self::merge::merge_layers;
@@ -140,6 +141,13 @@ impl ParsedFile {
 
     fn pass_over(&mut self, kind: &str) {
         *self.ignored.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// What objects that were never written in a file are put into, by [`add`]. Findings about them name
+    /// `name` as their place; an empty name, none.
+    #[must_use]
+    pub fn listed(name: &str) -> Self {
+        Self::empty(Arc::from(name), Arc::from(""))
     }
 
     pub(crate) fn empty(name: Arc<str>, text: Arc<str>) -> Self {

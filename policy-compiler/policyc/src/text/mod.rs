@@ -13,6 +13,7 @@ pub use table::{Column, Table};
 use anstyle::{AnsiColor, Style};
 
 use crate::answer::Place;
+use crate::live::LIVE;
 
 /// Names of objects, and what a person looks for first.
 pub const STRONG: Style = Style::new().bold();
@@ -42,20 +43,23 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `cart.yaml:52`; nothing where the place is not known.
+    /// `cart.yaml:52`; nothing where the place is not known, or is the cluster, which has no lines.
     #[must_use]
     pub fn place(&self, place: Option<&Place>) -> Line {
-        place.map_or_else(Line::default, |place| {
-            let file = place.file.strip_prefix(&self.directory).unwrap_or(&place.file);
-            let file = straight(file);
-            Line::of(
-                DIM,
-                match place.line {
-                    Some(line) => format!("{file}:{line}"),
-                    None => file,
-                },
-            )
-        })
+        place.filter(|place| place.line.is_some() || &*place.file != LIVE).map_or_else(
+            Line::default,
+            |place| {
+                let file = place.file.strip_prefix(&self.directory).unwrap_or(&place.file);
+                let file = straight(file);
+                Line::of(
+                    DIM,
+                    match place.line {
+                        Some(line) => format!("{file}:{line}"),
+                        None => file,
+                    },
+                )
+            },
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod examples;
 mod golden;
+mod live;
 mod readme;
 mod run;
 mod schema;

@@ -240,6 +240,13 @@ fn every_command_has_an_example_and_every_shell_a_completion() {
     }
 }
 
+/// Whether a question reads the cluster of a kubeconfig; `live.rs` asks such ones.
+fn needs_a_cluster(line: &str) -> bool {
+    let questions = ["explain", "can", "render"];
+    questions.iter().any(|q| line.starts_with(q))
+        && (line.contains("--live") || !line.contains("-f "))
+}
+
 #[test]
 fn the_examples_of_the_help_work() {
     let root = fixtures().join("../../../..");
@@ -248,6 +255,10 @@ fn the_examples_of_the_help_work() {
         let help = policyc(&format!("{command} --help")).stdout;
         let examples = help.lines().filter_map(|line| line.trim().strip_prefix("policyc "));
         for line in examples.filter(|line| !line.contains(['*', '>'])) {
+            let line = line.split(" #").next().unwrap_or(line);
+            if needs_a_cluster(line) {
+                continue;
+            }
             let run = policyc_in(&root, line, "", &[]);
             assert!(run.status < 2, "{line}\n{}", run.stderr);
             tried += 1;

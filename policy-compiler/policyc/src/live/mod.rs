@@ -1,0 +1,105 @@
+//! A live cluster as input: the objects that its API server has now.
+//!
+//! ```text
+//!  kubeconfig ──connect──> Client ──list (pages)──> documents ──decode──> ParsedFile, one for each kind
+//! ```
+//!
+//! Pods, Namespaces, NetworkPolicies, Nodes and Services of all namespaces are read, page by page; of
+//! a page nothing stays but what policy depends on. Nothing is ever written to the cluster. Nodes and
+//! Services may be refused, for not everybody may list them: then a warning says what the answer
+//! lacks. Anything else that is refused ends the command, since an answer without it would be about
+//! another cluster.
+
+mod connect;
+mod list;
+mod progress;
+
+use policy_manifest::input::ParsedFile;
+use policy_manifest::source;
+
+pub use self::connect::ConnectError;
+use self::connect::Connection;
+pub use self::list::ListError;
+use self::list::Resource;
+use self::progress::Progress;
+use crate::args;
+
+/// What live objects are named by where manifests have a file.
+pub const LIVE: &str = "live";
+
+/// Why a cluster cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The process has no means to talk to anybody.
+    #[error("cannot start the client")]
+    Runtime(#[source] std::io::Error),
+    /// Where the cluster is cannot be found out.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Its objects cannot be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
+}
+
+impl LiveError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            LiveError::Runtime(_) => None,
+            LiveError::Connect(error) => Some(error.help().to_owned()),
+            LiveError::List(error) => error.help(),
+        }
+    }
+}
+
+/// What a cluster holds.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its objects.
+    pub objects: Vec<ParsedFile>,
+    /// The namespace of names that name none: the context's own, unless another was asked for.
+    pub namespace: String,
+    /// What could not be listed and may be lacking, a sentence each.
+    pub lacking: Vec<String>,
+}
+
+/// Reads a cluster.
+///
+/// # Errors
+/// Where it cannot be reached, or refuses to list what no answer can do without.
+pub fn read(args: &args::Input) -> Result<Cluster, LiveError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(LiveError::Runtime)?;
+    runtime.block_on(async {
+        let connection = connect::connect(args).await?;
+        let Connection { namespace, .. } = &connection;
+        let namespace = args.namespace.clone().unwrap_or_else(|| namespace.clone());
+        let (objects, lacking) = list_all(&connection).await?;
+        Ok(Cluster { objects, namespace, lacking })
+    })
+}
+
+async fn list_all(connection: &Connection) -> Result<(Vec<ParsedFile>, Vec<String>), LiveError> {
+    let progress = Progress::start();
+    let mut objects = Vec::new();
+    let mut lacking = Vec::new();
+    for resource in Resource::ALL {
+        match list::list(connection, resource, &progress).await {
+            Ok(parsed) => objects.push(parsed),
+            Err(error) if error.is_refusal() && !resource.is_needed() => {
+                let (what, lack) = (resource.name(), resource.lack());
+                lacking.push(format!("{what} are not read, so that {lack}: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((objects, lacking))
+}
+
+/// Text from elsewhere, fit for a terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(source::printable).collect()
+}
