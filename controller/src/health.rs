@@ -1,9 +1,11 @@
-//! Whether the desired state is in the kernel.
+//! Whether the desired state is in the kernel, and what else an operator should know.
 //!
 //! Ready means: every input could be read, and both families hold what follows from it. Anything
-//! else is a reason not to be ready. A change of either is logged once.
+//! else is a reason not to be ready. A note is what is not as it should be though the desired state
+//! is in force. What is new of either is logged once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -19,6 +21,32 @@ pub enum Readiness {
     NotReady(BTreeSet<String>),
 }
 
+/// Something that is not as it should be, and does not matter to readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What.
+    pub text: String,
+    /// Since when, where that counts.
+    pub since: Option<Instant>,
+}
+
+impl Note {
+    /// In words, as of `now`.
+    #[must_use]
+    pub fn as_of(&self, now: Instant) -> String {
+        match self.since {
+            None => self.text.clone(),
+            Some(since) => {
+                let seconds = now.saturating_duration_since(since).as_secs();
+                format!("{}, for {seconds} s", self.text)
+            }
+        }
+    }
+}
+
+/// Notes by what they are about: what is said about the same may vary and is no news.
+pub type Notes = BTreeMap<String, Note>;
+
 /// What is in force, for the line that says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InForce {
@@ -32,10 +60,11 @@ pub struct InForce {
     pub sets: usize,
 }
 
-/// Keeps the readiness and logs its changes.
+/// Keeps readiness and notes, and logs what changes.
 #[derive(Debug, Default)]
 pub struct Health {
     readiness: Readiness,
+    notes: Notes,
 }
 
 impl Health {
@@ -51,8 +80,25 @@ impl Health {
         self.readiness == Readiness::Ready
     }
 
-    /// Takes the reasons not to be ready, of which there may be none.
-    pub fn set(&mut self, reasons: BTreeSet<String>, in_force: InForce) {
+    /// The notes as last set.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Takes the notes, of which there may be none.
+    pub fn note(&mut self, notes: Notes) {
+        for (about, note) in &notes {
+            if !self.notes.contains_key(about) {
+                warn!(about, note = note.text, "worth a look");
+            }
+        }
+        self.notes = notes;
+    }
+
+    /// Takes the reasons not to be ready, of which there may be none; `in_force` is asked where that
+    /// makes a difference.
+    pub fn set(&mut self, reasons: BTreeSet<String>, in_force: impl FnOnce() -> InForce) {
         let next = if reasons.is_empty() { Readiness::Ready } else { Readiness::NotReady(reasons) };
         if next == self.readiness {
             return;
@@ -63,10 +109,38 @@ impl Health {
                 warn!(reason, "not ready");
             }
             Readiness::Ready | Readiness::Starting => {
-                let InForce { policies, pods, chains, sets } = in_force;
+                let InForce { policies, pods, chains, sets } = in_force();
                 info!(policies, pods, chains, sets, "ready");
             }
         }
         self.readiness = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_note_says_for_how_long() {
+        let now = Instant::now();
+        let mut note = Note { text: "pods: not heard of".to_owned(), since: None };
+        assert_eq!(note.as_of(now), "pods: not heard of");
+        note.since = Some(now);
+        assert_eq!(note.as_of(now + Duration::from_secs(35)), "pods: not heard of, for 35 s");
+    }
+
+    #[test]
+    fn notes_leave_readiness_alone() {
+        let mut health = Health::default();
+        health.set(BTreeSet::new(), InForce::default);
+        let note = Note { text: "stale".to_owned(), since: None };
+        health.note(BTreeMap::from([("pods".to_owned(), note)]));
+        assert!(health.is_ready());
+        health.set(BTreeSet::from(["a reason".to_owned()]), InForce::default);
+        assert!(!health.is_ready());
+        assert_eq!(health.notes().len(), 1);
     }
 }

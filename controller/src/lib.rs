@@ -15,6 +15,7 @@ pub mod dataplane;
 pub mod findings;
 pub mod health;
 pub mod logging;
+pub mod pace;
 pub mod run;
 pub mod source;
 pub mod sync;

@@ -1,0 +1,194 @@
+//! What the source says: objects for the engine, and how it fares itself.
+//!
+//! Nothing may be written before everything was listed once. From then on a part of the source that
+//! cannot be heard is a note: the rules that stand go on, and what changes meanwhile comes later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use policy_compiler::diagnostic::Diagnostic;
+use policy_compiler::engine::Engine;
+use policy_compiler::update::Event;
+use tracing::error;
+
+use crate::findings::Findings;
+use crate::health::{Note, Notes};
+use crate::source::{Change, Found, Kind, Listing, Problem, RESCAN, Standing, Subject};
+
+/// How long a source may say nothing before what it last said is no longer trusted to be all.
+const SILENCE: Duration = RESCAN.saturating_mul(3);
+
+/// What the source has said.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// Whether everything was listed once.
+    begun: bool,
+    problems: BTreeSet<Problem>,
+    findings: Findings,
+    /// Diagnostics of the source; the engine adds its own.
+    listed: Vec<Diagnostic>,
+    /// What a source that tells object by object last said about each.
+    found: BTreeMap<(Kind, Arc<str>), Found>,
+    /// Whether that, or what was listed, is other than what was last reported.
+    news: bool,
+    standing: BTreeMap<Kind, Standing>,
+    /// When the source must have been heard of again, and how long that is from each time.
+    silent_at: Instant,
+    silence: Duration,
+    ended: bool,
+}
+
+impl Intake {
+    pub(super) fn new() -> Self {
+        Self {
+            begun: false,
+            problems: BTreeSet::new(),
+            findings: Findings::default(),
+            listed: Vec::new(),
+            found: BTreeMap::new(),
+            news: false,
+            standing: BTreeMap::new(),
+            silent_at: Instant::now() + SILENCE,
+            silence: SILENCE,
+            ended: false,
+        }
+    }
+
+    pub(super) fn bear_silence_for(&mut self, silence: Duration) {
+        self.silence = silence;
+        self.heard();
+    }
+
+    /// The source has been heard of.
+    pub(super) fn heard(&mut self) {
+        self.silent_at = Instant::now() + self.silence;
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_at <= Instant::now()
+    }
+
+    /// When the source will have been silent for too long, where that is still to come.
+    pub(super) fn silent_at(&self) -> Option<Instant> {
+        Some(self.silent_at).filter(|at| *at > Instant::now())
+    }
+
+    /// The source will not be heard of any more.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether rules may be written.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// How the parts of the source stand.
+    pub(super) fn standing(&self) -> &BTreeMap<Kind, Standing> {
+        &self.standing
+    }
+
+    /// What the source found wrong inside objects.
+    pub(super) fn listed(&self) -> &[Diagnostic] {
+        &self.listed
+    }
+
+    /// Whether what is wrong is other than what was last reported.
+    pub(super) fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// Takes in all that there is.
+    pub(super) fn take(&mut self, listing: Listing, engine: &mut Engine) {
+        self.report_problems(listing.problems.into_iter().collect());
+        self.listed = listing.diagnostics;
+        self.news = true;
+        if self.begun || listing.whole {
+            self.begun = true;
+            engine.apply(Event::Relisted(Box::new(listing.snapshot)));
+        }
+    }
+
+    /// Takes in what is said of one object, or of all objects of a kind, and says whether an object
+    /// is now another.
+    pub(super) fn apply(&mut self, change: Change, engine: &mut Engine) -> bool {
+        let Change { subject: Subject { kind, object }, event, found, seen: _ } = change;
+        self.news |= !found.is_empty();
+        match object {
+            None => {
+                let before = self.found.len();
+                self.found.retain(|(other, _), _| *other != kind);
+                self.news |= self.found.len() < before;
+            }
+            Some(object) => self.news |= self.found.remove(&(kind, object)).is_some(),
+        }
+        self.found.extend(found.into_iter().map(|(object, found)| ((kind, object), found)));
+        event.is_some_and(|event| engine.apply(event))
+    }
+
+    /// Takes in how a part stands.
+    pub(super) fn stand(&mut self, standing: Standing) {
+        self.standing.insert(standing.kind, standing);
+        self.begun |= self.standing.values().all(|standing| standing.listed);
+    }
+
+    /// Logs what is new of what is wrong, with what the engine has to say of it.
+    pub(super) fn report(&mut self, engine: &Engine) {
+        if std::mem::take(&mut self.news) && !self.standing.is_empty() {
+            let problems = self.found.values().flat_map(|found| found.problems.iter().cloned());
+            self.report_problems(problems.collect());
+            let listed = self.found.values().flat_map(|found| found.diagnostics.iter().cloned());
+            self.listed = listed.collect();
+        }
+        self.findings.report(self.listed.iter().chain(engine.diagnostics()));
+    }
+
+    fn report_problems(&mut self, now: BTreeSet<Problem>) {
+        for problem in now.difference(&self.problems) {
+            error!(input = &*problem.input, reason = %problem, "cannot read");
+        }
+        self.problems = now;
+    }
+
+    /// Why what there is may not be all.
+    pub(super) fn reasons(&self) -> BTreeSet<String> {
+        let inputs: BTreeSet<&str> = self.problems.iter().map(|p| &*p.input).collect();
+        let mut reasons: BTreeSet<String> =
+            inputs.into_iter().map(|input| format!("{input} cannot be read")).collect();
+        if !self.begun {
+            reasons.insert("not everything has been read yet".to_owned());
+            reasons.extend(self.failing().map(|(kind, _, cause)| format!("{kind}: {cause}")));
+        }
+        if self.ended {
+            reasons.insert("the source has ended".to_owned());
+        } else if self.is_silent() {
+            reasons.insert(format!("the source has said nothing for {:?}", self.silence));
+        }
+        reasons
+    }
+
+    /// What may come later than it happens.
+    pub(super) fn notes(&self) -> Notes {
+        if !self.begun {
+            return Notes::new();
+        }
+        let failing = self.failing().map(|(kind, since, cause)| {
+            let text = format!("{kind} cannot be followed: {cause}");
+            (kind.to_owned(), Note { text, since: Some(since) })
+        });
+        failing.collect()
+    }
+
+    /// What fails, since when and why.
+    fn failing(&self) -> impl Iterator<Item = (&'static str, Instant, &str)> {
+        self.standing.values().filter_map(|standing| {
+            let (since, cause) = standing.failing.as_ref()?;
+            Some((standing.kind.resource(), *since, cause.as_str()))
+        })
+    }
+}

@@ -1,0 +1,428 @@
+//! The loop: what a source says goes through the engine into the kernel.
+//!
+//! ```text
+//!  inbox ── intake ──> engine ── plan (paced) ──> members: at once
+//!    └── questions                            └─> chains: paced ──> dataplane ──> health
+//! ```
+//!
+//! One thread runs it and owns engine and dataplane. Each turn it takes in what waits, then plans and
+//! writes as far as the pace allows: at once where little happens, many events together where much
+//! does. Invariants: nothing is written before everything was listed once; a write that failed is
+//! tried again, ever more slowly, until it succeeds; whatever fails is a reason not to be ready and
+//! never ends the loop.
+
+mod awaited;
+mod intake;
+mod node;
+mod report;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use policy_compiler::diagnostic::Diagnostic;
+use policy_compiler::engine::Engine;
+use policy_compiler::update::Reach;
+
+pub use self::settings::{Ipvs, Settings};
+
+use self::awaited::Awaited;
+use self::intake::Intake;
+use self::node::Wiring;
+use self::report::Failures;
+use crate::again::Again;
+use crate::dataplane::{Dataplane, START, Written};
+use crate::health::Health;
+use crate::pace::Bucket;
+use crate::source::{Input, Kind, Listing, Standing};
+
+/// How long after everything was written anew the kernel is read once more.
+const VERIFY_AFTER: Duration = Duration::from_secs(2);
+/// How often the node's wiring is looked at, and what else changes by itself.
+const RECHECK: Duration = Duration::from_secs(1);
+/// The first and the longest pause before a failed write is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The first and the longest pause before a set in use is tried again.
+const TIDY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(10));
+/// How long inputs are taken in before something else has its turn.
+const INTAKE: Duration = Duration::from_millis(100);
+/// How often plans are made, and members written: so many at once, then one in so long.
+const PLANS: (Duration, u32) = (Duration::from_millis(2), 4);
+/// How often chains are written. A transaction that follows one which removed rules waits some 16 ms
+/// in the kernel: more in each costs less than more of them.
+const CHAINS: (Duration, u32) = (Duration::from_millis(20), 2);
+
+/// What the loop shows to those who ask.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The operator's choices.
+    pub settings: &'a Settings,
+    /// The objects, and what follows from them.
+    pub engine: &'a Engine,
+    /// What the kernel was told.
+    pub dataplane: &'a Dataplane,
+    /// Whether that is as it should be.
+    pub health: &'a Health,
+    /// What the source found wrong inside objects; the engine has its own.
+    pub listed: &'a [Diagnostic],
+    /// How each part of the source stands.
+    pub standing: &'a BTreeMap<Kind, Standing>,
+    /// When the kernel was last changed.
+    pub updated: Option<Instant>,
+}
+
+/// The loop's state.
+#[derive(Debug)]
+pub struct Sync {
+    settings: Settings,
+    engine: Engine,
+    dataplane: Dataplane,
+    health: Health,
+    intake: Intake,
+    wiring: Wiring,
+    awaited: Awaited,
+    failures: Failures,
+    /// How far the plan reaches that waits to be written, if one does.
+    planned: Option<Reach>,
+    plans: Bucket,
+    chains: Bucket,
+    retry: Again,
+    tidy: Again,
+    verify_at: Option<Instant>,
+    recheck_at: Instant,
+    /// Whether everything has been written once.
+    written: bool,
+    /// When the kernel was last changed.
+    updated: Option<Instant>,
+}
+
+/// What a look into the inbox has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Nothing,
+    News,
+    End,
+}
+
+impl Sync {
+    /// A loop that has seen and written nothing.
+    #[must_use]
+    pub fn new(settings: Settings, dataplane: Dataplane) -> Self {
+        let wiring = Wiring::new(&settings);
+        Self {
+            engine: Engine::new(wiring.config().clone(), START),
+            settings,
+            dataplane,
+            health: Health::default(),
+            intake: Intake::new(),
+            wiring,
+            awaited: Awaited::default(),
+            failures: Failures::default(),
+            planned: None,
+            plans: Bucket::new(PLANS.0, PLANS.1),
+            chains: Bucket::new(CHAINS.0, CHAINS.1),
+            retry: Again::new(RETRY),
+            tidy: Again::new(TIDY),
+            verify_at: None,
+            recheck_at: Instant::now() + RECHECK,
+            written: false,
+            updated: None,
+        }
+    }
+
+    /// Bears that the source says nothing for so long.
+    #[must_use]
+    pub fn with_silence(mut self, silence: Duration) -> Self {
+        self.intake.bear_silence_for(silence);
+        self
+    }
+
+    /// Runs until told to stop, or until no source is left. Rules stay in the kernel.
+    pub fn run(&mut self, inbox: &Receiver<Input>) {
+        while self.turn(inbox) {}
+    }
+
+    /// Runs until what was listed first has been written, or writing it has failed; no longer than
+    /// `limit`.
+    pub fn run_once(&mut self, inbox: &Receiver<Input>, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline && self.turn(inbox) {
+            let begun = self.intake.has_begun();
+            if begun && !(self.wiring.is_known() && self.engine.is_behind()) {
+                break;
+            }
+        }
+        self.settle();
+    }
+
+    /// Takes in what waits and does what is due; whether to go on.
+    fn turn(&mut self, inbox: &Receiver<Input>) -> bool {
+        let was_silent = self.intake.is_silent();
+        let came = self.take_in(inbox);
+        if came != Came::End {
+            self.do_due();
+            self.advance();
+        }
+        if self.intake.has_news() {
+            self.intake.report(&self.engine);
+        }
+        if came != Came::Nothing || was_silent != self.intake.is_silent() {
+            self.update_health();
+        }
+        came != Came::End
+    }
+
+    /// Takes in what waits, for which it waits itself until something is due.
+    fn take_in(&mut self, inbox: &Receiver<Input>) -> Came {
+        let mut next = match inbox.recv_timeout(self.idle_for()) {
+            Ok(input) => Some(input),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Came::End,
+        };
+        let until = Instant::now() + INTAKE;
+        let mut came = Came::Nothing;
+        // Of several listings that wait, only the last still holds.
+        let mut newest = None;
+        while let Some(input) = next {
+            match input {
+                Input::Stop => return Came::End,
+                Input::Asked(question) => question(&self.view()),
+                Input::SourceEnded => self.intake.end(),
+                said => {
+                    came = Came::News;
+                    self.intake.heard();
+                    match said {
+                        Input::Listed(listing) => newest = Some(listing),
+                        Input::Changed(change) => {
+                            let (kind, seen) = (change.subject.kind, change.seen);
+                            let one = change.subject.object.is_some();
+                            if self.intake.apply(*change, &mut self.engine) && one {
+                                self.awaited.arrive(kind, seen);
+                            }
+                        }
+                        Input::Standing(standing) => self.intake.stand(standing),
+                        _ => {}
+                    }
+                }
+            }
+            next = if Instant::now() < until { inbox.try_recv().ok() } else { None };
+        }
+        if let Some(listing) = newest {
+            self.intake.take(*listing, &mut self.engine);
+        }
+        if self.intake.has_ended() { Came::End } else { came }
+    }
+
+    /// Whether the kernel holds what was last listed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.health.is_ready()
+    }
+
+    /// The dataplane, to look at.
+    #[must_use]
+    pub fn dataplane(&self) -> &Dataplane {
+        &self.dataplane
+    }
+
+    /// What there is to see.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View {
+            settings: &self.settings,
+            engine: &self.engine,
+            dataplane: &self.dataplane,
+            health: &self.health,
+            listed: self.intake.listed(),
+            standing: self.intake.standing(),
+            updated: self.updated,
+        }
+    }
+
+    fn idle_for(&self) -> Duration {
+        let now = Instant::now();
+        let write_at = self.is_wanted().then(|| self.next_write_at().unwrap_or(now));
+        let times = [
+            self.retry.at(),
+            self.tidy.at(),
+            self.verify_at,
+            Some(self.recheck_at),
+            self.intake.silent_at(),
+            write_at,
+        ];
+        let next = times.into_iter().flatten().min().unwrap_or(self.recheck_at);
+        next.saturating_duration_since(now)
+    }
+
+    /// Takes all that there is, and brings the kernel after it at once.
+    pub fn take(&mut self, listing: Listing) {
+        self.intake.take(listing, &mut self.engine);
+        if self.intake.has_begun() {
+            self.wiring.look(self.engine.snapshot());
+            self.flush();
+        }
+        self.intake.report(&self.engine);
+        self.update_health();
+    }
+
+    /// Whether there is something to write that may be written.
+    fn is_wanted(&self) -> bool {
+        // Before the bridges are known the rules would let pass what the old ones may deny; they are
+        // looked for in their own time.
+        let never_looked = !self.wiring.is_known() && self.wiring.reason().is_none();
+        let known = self.wiring.is_known() || never_looked;
+        self.intake.has_begun() && known && self.engine.is_behind()
+    }
+
+    /// When the next step towards the kernel may be done; `None` where at once.
+    fn next_write_at(&self) -> Option<Instant> {
+        match self.planned {
+            Some(Reach::Chains) => self.chains.ready_at(),
+            _ => self.plans.ready_at(),
+        }
+    }
+
+    /// Brings the kernel after what was taken in, as far as the pace allows. A plan whose turn has
+    /// not come waits, and what is taken in meanwhile becomes part of it.
+    fn advance(&mut self) {
+        let is_due = |at: Option<Instant>| at.is_none_or(|at| at <= Instant::now());
+        if !self.is_wanted() || !is_due(self.next_write_at()) {
+            return;
+        }
+        let reach = self.plan();
+        if reach == Reach::Chains && !is_due(self.chains.ready_at()) {
+            return;
+        }
+        if self.wiring.is_known() {
+            self.write();
+        }
+    }
+
+    /// Plans what has changed, and says how far that reaches.
+    fn plan(&mut self) -> Reach {
+        let begun = Instant::now();
+        self.wiring.follow(self.engine.snapshot());
+        self.engine.set_config(self.wiring.config().clone());
+        if self.engine.is_dirty() {
+            self.awaited.plan();
+        }
+        let reach = self.engine.pending();
+        self.planned = Some(reach);
+        let now = Instant::now();
+        self.plans.take(now, now - begun);
+        reach
+    }
+
+    fn do_due(&mut self) {
+        let now = Instant::now();
+        if self.retry.is_due() {
+            self.flush();
+        }
+        if self.verify_at.is_some_and(|at| at <= now) {
+            let interval = self.settings.verify_interval;
+            self.verify_at = (!interval.is_zero()).then(|| now + interval);
+            let written = self.dataplane.verify(self.engine.ruleset());
+            self.after(&written, now);
+        }
+        if self.tidy.is_due() {
+            self.tidy_up();
+        }
+        if self.recheck_at <= now {
+            self.recheck_at = now + RECHECK;
+            if self.intake.has_begun() {
+                self.recheck();
+            }
+        }
+    }
+
+    /// Looks at what changes without an input's doing, and writes where that is needed.
+    fn recheck(&mut self) {
+        let was_known = self.wiring.is_known();
+        self.wiring.look(self.engine.snapshot());
+        self.engine.set_config(self.wiring.config().clone());
+        let out_of_step = self.dataplane.look_again(self.engine.ruleset());
+        if out_of_step || !was_known {
+            self.flush();
+        } else {
+            self.update_health();
+        }
+    }
+
+    /// Writes what has changed since the last write, or all where the kernel is out of step, whatever
+    /// the pace.
+    fn flush(&mut self) {
+        self.plan();
+        if self.wiring.is_known() {
+            self.write();
+        } else {
+            self.update_health();
+        }
+    }
+
+    /// Writes the plan.
+    fn write(&mut self) {
+        let reach = self.planned.take();
+        let begun = Instant::now();
+        let update = self.engine.flush();
+        let written = self.dataplane.write(&update, self.engine.ruleset());
+        let now = Instant::now();
+        if reach == Some(Reach::Chains) || report::is_whole(&written) {
+            self.chains.take(now, now - begun);
+        } else {
+            self.plans.take(now, now - begun);
+        }
+        // Enforcement comes first: there may be many lines, and a log that is slow.
+        self.intake.report(&self.engine);
+        self.after(&written, begun);
+    }
+
+    fn after(&mut self, written: &Written, begun: Instant) {
+        self.failures.take(written);
+        if report::is_whole(written) {
+            self.verify_at = Some(Instant::now() + VERIFY_AFTER);
+        }
+        if report::log_applied(written, begun.elapsed()) {
+            self.updated = Some(Instant::now());
+        }
+        if self.failures.is_empty() {
+            self.written = true;
+            self.retry.forget();
+            self.awaited.finish();
+        } else {
+            self.retry.put_off();
+        }
+        self.tidy.forget();
+        self.tidy_up();
+        self.update_health();
+    }
+
+    /// Waits for the kernel to let go of sets that were given up, for a second at most. A loop that
+    /// goes on need not wait; one that ends would leave them behind.
+    pub fn settle(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while self.dataplane.tidy() > 0 && Instant::now() < deadline {
+            thread::sleep(TIDY.0);
+        }
+    }
+
+    fn tidy_up(&mut self) {
+        if self.dataplane.tidy() > 0 {
+            self.tidy.put_off();
+        }
+    }
+
+    fn update_health(&mut self) {
+        let mut reasons = self.intake.reasons();
+        if !self.written {
+            reasons.insert("nothing has been written yet".to_owned());
+        }
+        reasons.extend(self.failures.reasons());
+        reasons.extend(self.dataplane.leftovers());
+        reasons.extend(self.wiring.reason().map(str::to_owned));
+        reasons.extend(self.dataplane.refused());
+        self.health.note(self.intake.notes());
+        self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
+    }
+}
