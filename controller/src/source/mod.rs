@@ -4,6 +4,7 @@
 //! ([`Change`]); the engine finds out what is different. A source never stops at a failure: it says
 //! what is wrong, keeps what it last knew, and tries again.
 
+pub mod api;
 pub mod directory;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,270 @@
+//! The kinds that are followed: what is kept of their objects, and what the engine is told of them.
+//!
+//! Of a pod everything that [`decode::pod`] reads is kept, except who owns it, which no verdict
+//! depends on and which would cost memory for every pod of the cluster.
+
+use std::sync::Arc;
+
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use policy_compiler::cluster;
+use policy_compiler::decode::{self, Decoding};
+use policy_compiler::document::Node;
+use policy_compiler::name::{NamespaceName, NodeName, ObjectKey};
+use policy_compiler::policy;
+use policy_compiler::update::{Event, Relist};
+
+use super::slim::Keep::{All, But, Only};
+use super::slim::{Keep, Served};
+use crate::source::Kind;
+
+/// A kind of object whose changes become events.
+pub(super) trait Followed: Served {
+    /// As the loop calls it.
+    const FOLLOWED: Kind;
+    /// What names an object.
+    type Key: Ord + Clone + Send;
+    /// What the engine keeps of one.
+    type Value: Send;
+
+    /// The key of an object, where it has one that can be.
+    fn key(object: &Node) -> Option<Self::Key>;
+    /// What it says.
+    fn decode(object: &Node) -> Decoding<Self::Value>;
+    /// The key of what was decoded.
+    fn key_of(value: &Self::Value) -> Self::Key;
+    /// The event that it is now so.
+    fn applied(value: Self::Value) -> Event;
+    /// The event that it is gone.
+    fn deleted(key: Self::Key) -> Event;
+    /// The event that all were listed.
+    fn relisted(relist: Relist<Self::Key, Self::Value>) -> Event;
+}
+
+/// `NAMESPACE/NAME` or `NAME` of an object as it is written, valid or not.
+pub(super) fn written_name(object: &Node) -> Arc<str> {
+    match (metadata(object, "namespace"), metadata(object, "name").unwrap_or_default()) {
+        (Some(namespace), name) => format!("{namespace}/{name}").into(),
+        (None, name) => name.into(),
+    }
+}
+
+fn metadata<'n>(object: &'n Node, key: &str) -> Option<&'n str> {
+    object.get("metadata")?.get(key)?.as_str().filter(|text| !text.is_empty())
+}
+
+fn namespaced(object: &Node) -> Option<ObjectKey> {
+    ObjectKey::new(metadata(object, "namespace")?, metadata(object, "name")?).ok()
+}
+
+const METADATA: Keep = Only(&[
+    ("name", All),
+    ("namespace", All),
+    ("labels", All),
+    ("uid", All),
+    ("creationTimestamp", All),
+    ("resourceVersion", All),
+]);
+
+const CONTAINERS: Keep = Only(&[("ports", PORTS), ("restartPolicy", All)]);
+const PORTS: Keep = Only(&[("name", All), ("containerPort", All), ("protocol", All)]);
+const ADDRESSES: Keep = Only(&[("ip", All)]);
+
+/// Pods.
+#[derive(Clone, Debug)]
+pub(super) struct Pods;
+
+impl Served for Pods {
+    type Scope = NamespaceResourceScope;
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Pod";
+    const PLURAL: &'static str = "pods";
+    const KEEP: &'static Keep = &Only(&[
+        ("metadata", METADATA),
+        (
+            "spec",
+            Only(&[
+                ("nodeName", All),
+                ("hostNetwork", All),
+                ("containers", CONTAINERS),
+                ("initContainers", CONTAINERS),
+            ]),
+        ),
+        (
+            "status",
+            Only(&[
+                ("phase", All),
+                ("podIP", All),
+                ("podIPs", ADDRESSES),
+                ("hostIP", All),
+                ("hostIPs", ADDRESSES),
+                ("startTime", All),
+            ]),
+        ),
+    ]);
+}
+
+impl Followed for Pods {
+    const FOLLOWED: Kind = Kind::Pod;
+    type Key = ObjectKey;
+    type Value = cluster::Pod;
+
+    fn key(object: &Node) -> Option<ObjectKey> {
+        namespaced(object)
+    }
+
+    fn decode(object: &Node) -> Decoding<cluster::Pod> {
+        decode::pod(object, None)
+    }
+
+    fn key_of(pod: &cluster::Pod) -> ObjectKey {
+        pod.key.clone()
+    }
+
+    fn applied(pod: cluster::Pod) -> Event {
+        Event::PodApplied(Box::new(pod))
+    }
+
+    fn deleted(key: ObjectKey) -> Event {
+        Event::PodDeleted(key)
+    }
+
+    fn relisted(relist: Relist<ObjectKey, cluster::Pod>) -> Event {
+        Event::PodsRelisted(relist)
+    }
+}
+
+/// Namespaces, of which the server sends the metadata alone.
+#[derive(Clone, Debug)]
+pub(super) struct Namespaces;
+
+impl Served for Namespaces {
+    type Scope = ClusterResourceScope;
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Namespace";
+    const PLURAL: &'static str = "namespaces";
+    const METADATA_ONLY: bool = true;
+    const KEEP: &'static Keep = &Only(&[("metadata", METADATA)]);
+}
+
+impl Followed for Namespaces {
+    const FOLLOWED: Kind = Kind::Namespace;
+    type Key = NamespaceName;
+    type Value = cluster::Namespace;
+
+    fn key(object: &Node) -> Option<NamespaceName> {
+        NamespaceName::new(metadata(object, "name")?).ok()
+    }
+
+    fn decode(object: &Node) -> Decoding<cluster::Namespace> {
+        decode::namespace(object, None)
+    }
+
+    fn key_of(namespace: &cluster::Namespace) -> NamespaceName {
+        namespace.name().clone()
+    }
+
+    fn applied(namespace: cluster::Namespace) -> Event {
+        Event::NamespaceApplied(namespace)
+    }
+
+    fn deleted(name: NamespaceName) -> Event {
+        Event::NamespaceDeleted(name)
+    }
+
+    fn relisted(relist: Relist<NamespaceName, cluster::Namespace>) -> Event {
+        Event::NamespacesRelisted(relist)
+    }
+}
+
+/// NetworkPolicies, with every key that they have: the decoder denies where it does not know one.
+#[derive(Clone, Debug)]
+pub(super) struct Policies;
+
+impl Served for Policies {
+    type Scope = NamespaceResourceScope;
+    const GROUP: &'static str = "networking.k8s.io";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "NetworkPolicy";
+    const PLURAL: &'static str = "networkpolicies";
+    const KEEP: &'static Keep = &But(&[("metadata", METADATA)]);
+}
+
+impl Followed for Policies {
+    const FOLLOWED: Kind = Kind::Policy;
+    type Key = ObjectKey;
+    type Value = policy::Policy;
+
+    /// As the decoder has it, which makes one up where the name is invalid.
+    fn key(object: &Node) -> Option<ObjectKey> {
+        decode::policy(object, None).ok().map(|decoded| decoded.object.key)
+    }
+
+    fn decode(object: &Node) -> Decoding<policy::Policy> {
+        decode::policy(object, None)
+    }
+
+    fn key_of(policy: &policy::Policy) -> ObjectKey {
+        policy.key.clone()
+    }
+
+    fn applied(policy: policy::Policy) -> Event {
+        Event::PolicyApplied(Box::new(policy))
+    }
+
+    fn deleted(key: ObjectKey) -> Event {
+        Event::PolicyDeleted(key)
+    }
+
+    fn relisted(relist: Relist<ObjectKey, policy::Policy>) -> Event {
+        Event::PoliciesRelisted(relist)
+    }
+}
+
+/// Nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Nodes;
+
+impl Served for Nodes {
+    type Scope = ClusterResourceScope;
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Node";
+    const PLURAL: &'static str = "nodes";
+    const KEEP: &'static Keep = &Only(&[
+        ("metadata", METADATA),
+        ("spec", Only(&[("podCIDR", All), ("podCIDRs", All)])),
+        ("status", Only(&[("addresses", Only(&[("type", All), ("address", All)]))])),
+    ]);
+}
+
+impl Followed for Nodes {
+    const FOLLOWED: Kind = Kind::Node;
+    type Key = NodeName;
+    type Value = cluster::Node;
+
+    fn key(object: &Node) -> Option<NodeName> {
+        NodeName::new(metadata(object, "name")?).ok()
+    }
+
+    fn decode(object: &Node) -> Decoding<cluster::Node> {
+        decode::node(object, None)
+    }
+
+    fn key_of(node: &cluster::Node) -> NodeName {
+        node.name.clone()
+    }
+
+    fn applied(node: cluster::Node) -> Event {
+        Event::NodeApplied(node)
+    }
+
+    fn deleted(name: NodeName) -> Event {
+        Event::NodeDeleted(name)
+    }
+
+    fn relisted(relist: Relist<NodeName, cluster::Node>) -> Event {
+        Event::NodesRelisted(relist)
+    }
+}

@@ -1,0 +1,146 @@
+//! The API server of a cluster.
+//!
+//! ```text
+//!  pods, namespaces, networkpolicies (nodes)    one Follower each, all on one thread
+//!     watcher ──event──> slim::Object ──decode──> Change ──> inbox
+//!     patience ──a watch is held──> Standing ──> inbox
+//! ```
+//!
+//! Each kind is listed, then watched, on a connection of its own; a list reaches the loop as one
+//! change at its end, and the engine finds out what is different. Nothing is cached here.
+//! Whatever fails is said in [`Standing`](super::Standing) and tried again, ever more slowly, up to
+//! every half a minute; what was last known goes on. Only what the operator must mend before anything
+//! can work is an [`ApiError`], when the source is made.
+
+mod connection;
+mod follow;
+mod kinds;
+mod patience;
+mod pause;
+mod reason;
+mod slim;
+mod stage;
+
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+
+use kube::Client;
+use policy_compiler::name::NodeName;
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info};
+
+pub use self::connection::ApiError;
+use self::connection::Connection;
+use self::follow::{Asking, Follower, Gone};
+use self::kinds::{Followed, Namespaces, Nodes, Pods, Policies};
+use super::{Input, RESCAN, Source};
+
+/// What to follow and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiOptions {
+    /// The kubeconfig; the service account of this pod where there is none.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it, where not its current one.
+    pub context: Option<String>,
+    /// Whether lists are asked for as streams, which spares servers that know it (Kubernetes 1.32 by
+    /// default). Of one that does not, pages are asked for after all.
+    pub streaming_lists: bool,
+    /// Whether Node objects are followed too.
+    pub nodes: bool,
+    /// Of those only this one.
+    pub own_node: Option<NodeName>,
+}
+
+/// The API server as a source.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    connection: Connection,
+    options: ApiOptions,
+}
+
+impl ApiServer {
+    /// Finds out where it is and who we are to it, without a connection.
+    ///
+    /// # Errors
+    /// Where that is not known, or the credentials cannot be used: the operator must mend it.
+    pub fn configure(options: &ApiOptions) -> Result<Self, ApiError> {
+        let connection = Connection::configure(options)?;
+        Ok(Self { connection, options: options.clone() })
+    }
+
+    /// Where the server is, for a person.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.connection.server()
+    }
+
+    /// A client to ask something else of the server. It belongs to the tokio runtime in which this is
+    /// called, and must be.
+    ///
+    /// # Errors
+    /// Where the credentials cannot be used any more.
+    pub fn client(&self) -> Result<Client, ApiError> {
+        self.connection.client(watch::Sender::new(None))
+    }
+
+    /// Follows the objects of a kind.
+    fn spawn<T>(
+        &self,
+        tasks: &mut JoinSet<Gone>,
+        inbox: &Sender<Input>,
+        fields: Option<String>,
+    ) -> Result<(), Gone>
+    where
+        T: Followed,
+    {
+        let connection = self.connection.clone();
+        let streaming = self.options.streaming_lists;
+        let asking = Asking { server: connection.server(), fields, streaming };
+        let connect = move |taken| connection.client(taken);
+        tasks.spawn(Follower::<T, _>::new(inbox.clone(), asking, connect)?.run());
+        Ok(())
+    }
+
+    async fn follow(&self, inbox: &Sender<Input>) -> Result<(), Gone> {
+        let mut tasks = JoinSet::new();
+        self.spawn::<Namespaces>(&mut tasks, inbox, None)?;
+        self.spawn::<Policies>(&mut tasks, inbox, None)?;
+        self.spawn::<Pods>(&mut tasks, inbox, None)?;
+        if self.options.nodes {
+            let own = self.options.own_node.as_ref().map(|name| format!("metadata.name={name}"));
+            self.spawn::<Nodes>(&mut tasks, inbox, own)?;
+        }
+        tasks.spawn(beat(inbox.clone()));
+        // None of them ends while somebody listens: one that does has failed in a way that nobody
+        // foresaw, and without it changes would be missed in silence.
+        if let Some(Err(end)) = tasks.join_next().await {
+            error!(error = %end, "the API server is not followed any more");
+        }
+        Ok(())
+    }
+}
+
+impl Source for ApiServer {
+    fn run(self, inbox: &Sender<Input>) {
+        info!(server = self.server(), "following the API server");
+        match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => drop(runtime.block_on(self.follow(inbox))),
+            Err(error) => error!(%error, "cannot follow the API server"),
+        }
+    }
+}
+
+/// Says that this thread is alive.
+async fn beat(inbox: Sender<Input>) -> Gone {
+    let mut ticks = interval(RESCAN / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if inbox.send(Input::Unchanged).is_err() {
+            return Gone;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Deadlines for what the API server says, and a sign where it takes up a watch.
+//!
+//! The client itself would wait for an answer without end, and says nothing of a watch that was taken
+//! up again while nothing changes. Here every answer must begin within [`ANSWER`]. A body that goes
+//! silent for [`SILENCE`] is given up: of a list that is a failure; a watch ends as if the server had
+//! ended it, so that it is taken up where it was. The server sends a bookmark each minute, so that
+//! the silence of a watch means a connection that is dead, or at worst a server without bookmarks.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tower::{BoxError, Layer, Service};
+
+/// How long the server may take to begin an answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(15);
+/// How long it may pause within one: for a list, and for a watch.
+pub(super) const SILENCE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(75));
+
+/// Since when the server holds a watch for us; `None` while it does not.
+pub(super) type Taken = Option<Instant>;
+
+/// What was not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Impatience {
+    /// The beginning of an answer.
+    #[error("no answer within {} seconds", ANSWER.as_secs())]
+    Answer,
+    /// The rest of one.
+    #[error("no more of an answer within {} seconds", SILENCE.0.as_secs())]
+    Rest,
+}
+
+/// Puts deadlines on every request, and tells of watches.
+#[derive(Clone, Debug)]
+pub(super) struct Patience(pub(super) watch::Sender<Taken>);
+
+impl<S> Layer<S> for Patience {
+    type Service = Patient<S>;
+
+    fn layer(&self, inner: S) -> Patient<S> {
+        Patient { inner, taken: self.0.clone() }
+    }
+}
+
+/// A service with deadlines.
+#[derive(Clone, Debug)]
+pub(super) struct Patient<S> {
+    inner: S,
+    taken: watch::Sender<Taken>,
+}
+
+type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<PatientBody<B>>, BoxError>> + Send>>;
+
+impl<S, T, B> Service<Request<T>> for Patient<S>
+where
+    S: Service<Request<T>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<PatientBody<B>>;
+    type Error = BoxError;
+    type Future = Answer<B>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<T>) -> Answer<B> {
+        let watches = is_watch(request.uri());
+        let taken = self.taken.clone();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let _ = taken.send_replace(None);
+            let answer = timeout(ANSWER, answer).await.map_err(|_| Impatience::Answer)?;
+            let response = answer.map_err(Into::into)?;
+            let watches = watches && response.status().is_success();
+            if watches {
+                let _ = taken.send_replace(Some(Instant::now()));
+            }
+            let watches = watches.then_some(taken);
+            Ok(response.map(|body| PatientBody::new(body, watches)))
+        })
+    }
+}
+
+/// Whether a request asks for a watch and not for a list.
+fn is_watch(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|part| part == "watch=true"))
+}
+
+/// A body that may not be silent for long.
+#[derive(Debug)]
+pub(super) struct PatientBody<B> {
+    inner: Pin<Box<B>>,
+    silence: Pin<Box<Sleep>>,
+    /// Who is told when the watch has ended; `None` where this is none.
+    watches: Option<watch::Sender<Taken>>,
+}
+
+impl<B> PatientBody<B> {
+    fn new(inner: B, watches: Option<watch::Sender<Taken>>) -> Self {
+        let limit = limit(watches.is_some());
+        Self { inner: Box::pin(inner), silence: Box::pin(sleep(limit)), watches }
+    }
+
+    fn ended(&mut self) {
+        if let Some(taken) = &self.watches {
+            let _ = taken.send_replace(None);
+        }
+    }
+}
+
+fn limit(watches: bool) -> Duration {
+    if watches { SILENCE.1 } else { SILENCE.0 }
+}
+
+impl<B> Body for PatientBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = self.inner.as_mut().poll_frame(context) {
+            let frame = frame.map(|frame| frame.map_err(Into::into));
+            if matches!(frame, Some(Ok(_))) {
+                let deadline = Instant::now() + limit(self.watches.is_some());
+                self.silence.as_mut().reset(deadline);
+            } else {
+                self.ended();
+            }
+            return Poll::Ready(frame);
+        }
+        ready!(self.silence.as_mut().poll(context));
+        self.ended();
+        let end = if self.watches.is_some() { None } else { Some(Err(Impatience::Rest.into())) };
+        Poll::Ready(end)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
