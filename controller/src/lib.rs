@@ -10,12 +10,15 @@
 
 pub mod again;
 pub mod agent;
+pub mod announce;
 pub mod args;
 pub mod dataplane;
 pub mod findings;
 pub mod health;
 pub mod logging;
+pub mod metrics;
 pub mod pace;
 pub mod run;
+pub mod serve;
 pub mod source;
 pub mod sync;
