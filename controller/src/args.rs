@@ -1,10 +1,13 @@
 //! The command line. Every option of `run` has an environment variable, for a DaemonSet's sake.
 
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::Styles;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use policy_compiler::config::{DenyAction, Hairpin};
 use policy_compiler::name::NodeName;
 
@@ -51,6 +54,28 @@ Examples:
   allowed as far as policyd is concerned. Safe to repeat:
     policyd cleanup";
 
+impl Cli {
+    /// Reads the command line of this process, or ends it saying what is wrong.
+    #[must_use]
+    pub fn read() -> Self {
+        let command = without_empty_variables(Self::command(), &|name| env::var_os(name));
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// An environment variable that is set to nothing, as a manifest whose value is not filled in does,
+/// counts as not set.
+fn without_empty_variables(
+    command: clap::Command,
+    value_of: &dyn Fn(&OsStr) -> Option<OsString>,
+) -> clap::Command {
+    let is_empty =
+        |arg: &Arg| arg.get_env().and_then(value_of).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(|command| without_empty_variables(command, value_of))
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -71,7 +96,7 @@ pub struct RunArgs {
     pub source: PathBuf,
     /// The name of this node, as `spec.nodeName` of its pods has it.
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
-    pub node: NodeName,
+    pub node: Option<NodeName>,
     /// Which iptables to write to. `auto` follows the rest of the node.
     #[arg(long, env = "POLICYD_IPTABLES_BACKEND", value_enum, default_value_t)]
     pub iptables_backend: BackendArg,
@@ -82,7 +107,7 @@ pub struct RunArgs {
     #[arg(long, env = "POLICYD_HAIRPIN", value_enum, default_value_t)]
     pub hairpin: HairpinArg,
     /// Let standing connections live on that a change of policies denies.
-    #[arg(long, env = "POLICYD_KEEP_ESTABLISHED")]
+    #[arg(long, env = "POLICYD_KEEP_ESTABLISHED", value_parser = BoolishValueParser::new())]
     pub keep_established: bool,
     /// What the sender of a denied packet is told.
     #[arg(long, env = "POLICYD_DENY", value_enum, default_value_t)]
@@ -96,12 +121,25 @@ pub struct RunArgs {
     pub once: bool,
 }
 
+/// Arguments that contradict each other, or are not enough.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArgsError {
+    /// Nobody says which node this is.
+    #[error(
+        "the name of this node is not known: give it with --node, or set NODE_NAME, in a pod from the \
+         downward API (valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}})"
+    )]
+    NoNode,
+}
+
 impl RunArgs {
     /// What the loop needs to know of them.
-    #[must_use]
-    pub fn settings(&self) -> Settings {
-        Settings {
-            node: self.node.clone(),
+    ///
+    /// # Errors
+    /// Where something is missing.
+    pub fn settings(&self) -> Result<Settings, ArgsError> {
+        Ok(Settings {
+            node: self.node.clone().ok_or(ArgsError::NoNode)?,
             ipvs: match self.ipvs {
                 IpvsArg::Auto => Ipvs::Auto,
                 IpvsArg::On => Ipvs::On,
@@ -117,7 +155,7 @@ impl RunArgs {
             },
             keep_established: self.keep_established,
             verify_interval: Duration::from_secs(self.verify_interval.into()),
-        }
+        })
     }
 
     /// Which iptables is asked for.
@@ -192,7 +230,6 @@ pub enum DenyArg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -213,8 +250,46 @@ mod tests {
             keep_established: true,
             verify_interval: Duration::from_secs(5),
         };
-        assert_eq!(run.settings(), expected);
+        assert_eq!(run.settings(), Ok(expected));
         assert_eq!(run.backend(), BackendChoice::Forced(Backend::Legacy));
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_nothing_is_not_set() {
+        let envs = |command: &clap::Command| -> Vec<String> {
+            let of = |command: &clap::Command| {
+                let args = command.get_arguments().filter_map(Arg::get_env).map(OsStr::to_owned);
+                args.filter_map(|name| name.into_string().ok()).collect::<Vec<_>>()
+            };
+            command.get_subcommands().flat_map(of).chain(of(command)).collect()
+        };
+        let all = envs(&Cli::command());
+        let empty = ["NODE_NAME", "POLICYD_DENY", "POLICYD_LOG_FORMAT"];
+        let command = without_empty_variables(Cli::command(), &|name| {
+            empty.iter().any(|one| name == *one).then(OsString::new).or(Some("x".into()))
+        });
+        let mut expected = all.clone();
+        expected.retain(|name| !empty.contains(&name.as_str()));
+        assert_eq!(envs(&command), expected);
+        assert_eq!(all.len(), expected.len() + empty.len());
+    }
+
+    #[test]
+    fn every_option_of_run_but_once_has_a_variable() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let without = run.get_arguments().filter(|arg| arg.get_env().is_none());
+        let names: Vec<&str> = without.filter_map(Arg::get_long).collect();
+        assert_eq!(names, ["once"]);
+    }
+
+    #[test]
+    fn without_a_node_it_is_said_where_its_name_comes_from() {
+        let cli = Cli::try_parse_from(["policyd", "run", "--source", "d"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("run") };
+        let run = RunArgs { node: None, ..run };
+        let error = run.settings().unwrap_err().to_string();
+        assert!(error.contains("fieldPath: spec.nodeName}}"), "{error}");
     }
 
     #[test]

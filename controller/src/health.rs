@@ -2,7 +2,7 @@
 //!
 //! Ready means: every input could be read, and both families hold what follows from it. Anything
 //! else is a reason not to be ready. A note is what is not as it should be though the desired state
-//! is in force. What is new of either is logged once.
+//! is in force; whoever finds it logs it. A change of readiness is logged once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -60,7 +60,7 @@ pub struct InForce {
     pub sets: usize,
 }
 
-/// Keeps readiness and notes, and logs what changes.
+/// Keeps readiness and notes, and logs how readiness changes.
 #[derive(Debug, Default)]
 pub struct Health {
     readiness: Readiness,
@@ -88,11 +88,6 @@ impl Health {
 
     /// Takes the notes, of which there may be none.
     pub fn note(&mut self, notes: Notes) {
-        for (about, note) in &notes {
-            if !self.notes.contains_key(about) {
-                warn!(about, note = note.text, "worth a look");
-            }
-        }
         self.notes = notes;
     }
 

@@ -2,15 +2,17 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use policy_compiler::name::NodeName;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::agent::{Agent, AgentError};
-use crate::args::{Cli, Command, RunArgs};
+use crate::args::{ArgsError, Cli, Command, RunArgs};
 use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
 use crate::logging::{self, LogError};
@@ -21,6 +23,9 @@ use crate::sync::Sync;
 /// Why a command could not begin. All of these are the operator's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The arguments.
+    #[error(transparent)]
+    Args(#[from] ArgsError),
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -46,7 +51,7 @@ const UNUSABLE: u8 = 2;
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     match dispatch(&cli) {
         Ok(code) => code,
         Err(error) => {
@@ -70,80 +75,153 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
     }
 }
 
+/// Where the objects come from.
+enum Objects {
+    Manifests(Directory),
+}
+
+impl Objects {
+    fn open(args: &RunArgs) -> Result<Self, StartError> {
+        Ok(Self::Manifests(Directory::open(&args.source)?))
+    }
+}
+
+impl Source for Objects {
+    fn run(self, inbox: &Sender<Input>) {
+        match self {
+            Self::Manifests(directory) => directory.run(inbox),
+        }
+    }
+}
+
+/// How a loop came to its end.
+enum End {
+    /// A signal, which the loop followed.
+    Signal(&'static str),
+    /// More than one signal: the write in hand was not waited for.
+    Insisted,
+    /// By itself.
+    Itself,
+}
+
 /// Applies what the source holds now.
 fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
-    let mut source = Directory::open(&args.source)?;
+    let settings = args.settings()?;
+    let objects = Objects::open(args)?;
     let _agent = Agent::hold()?;
-    let mut sync = Sync::new(args.settings(), open(args)?);
-    if let Some(listing) = source.settled() {
-        sync.take(listing);
-        sync.settle();
+    let mut sync = Sync::new(settings, open(args)?);
+    match objects {
+        Objects::Manifests(mut directory) => {
+            if let Some(listing) = directory.settled() {
+                sync.take(listing);
+                sync.settle();
+            }
+        }
     }
     Ok(if sync.is_ready() { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
 }
 
 /// Follows the source until a signal comes.
 fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
-    let source = Directory::open(&args.source)?;
+    let settings = args.settings()?;
+    let objects = Objects::open(args)?;
     let _agent = Agent::hold()?;
-    let mut sync = Sync::new(args.settings(), open(args)?);
+    let sync = Sync::new(settings, open(args)?);
     let (sender, inbox) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt, mut hangup) = runtime.block_on(async {
-        let [term, int, hup] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        Ok::<_, io::Error>((term?, int?, hup?))
-    })?;
-    let listings = sender.clone();
+    // From here on a signal is waited for, whatever starts after it.
+    let signals = Signals::new()?;
+    follow(objects, sender.clone())?;
+    Ok(match signals.run(sync, sender, inbox)? {
+        End::Signal(signal) => {
+            info!(signal, "stopped, rules stay in force");
+            ExitCode::SUCCESS
+        }
+        End::Insisted => {
+            error!("stopped before the write in hand was finished; the rules stay as they are");
+            ExitCode::from(INCOMPLETE)
+        }
+        End::Itself => {
+            error!("the loop ended by itself; the rules stay in force");
+            ExitCode::from(INCOMPLETE)
+        }
+    })
+}
+
+/// Starts the source on a thread of its own. However that ends, the loop is told.
+fn follow(source: impl Source + 'static, inbox: Sender<Input>) -> io::Result<()> {
     thread::Builder::new().name("source".to_owned()).spawn(move || {
-        let end = EndOfSource(listings);
+        let end = EndOfSource(inbox);
         source.run(&end.0);
     })?;
-    let (ended, mut end) = tokio::sync::oneshot::channel::<()>();
-    let worker = thread::Builder::new().name("sync".to_owned()).spawn(move || {
-        sync.run(&inbox);
-        // Nobody waits for it after a signal.
-        let _ = ended.send(());
-    })?;
-    let name = runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => Some("SIGTERM"),
-            _ = interrupt.recv() => Some("SIGINT"),
-            _ = hangup.recv() => Some("SIGHUP"),
-            _ = &mut end => None,
+    Ok(())
+}
+
+/// The signals that end policyd.
+struct Signals {
+    runtime: Runtime,
+    signals: [(&'static str, Signal); 3],
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let signals = runtime.block_on(async {
+            Ok::<_, io::Error>([
+                ("SIGTERM", signal(SignalKind::terminate())?),
+                ("SIGINT", signal(SignalKind::interrupt())?),
+                ("SIGHUP", signal(SignalKind::hangup())?),
+            ])
+        })?;
+        Ok(Self { runtime, signals })
+    }
+
+    /// Runs the loop on a thread of its own until a signal comes or it ends.
+    fn run(
+        mut self,
+        mut sync: Sync,
+        sender: Sender<Input>,
+        inbox: Receiver<Input>,
+    ) -> io::Result<End> {
+        let (ended, mut end) = oneshot::channel::<()>();
+        let worker = thread::Builder::new().name("sync".to_owned()).spawn(move || {
+            sync.run(&inbox);
+            // Nobody waits for it after a signal.
+            let _ = ended.send(());
+        })?;
+        let name = self.signal_unless(&mut end);
+        // The write in hand is finished first, for which every program has its time; unless whoever
+        // stops us insists.
+        let _ = sender.send(Input::Stop);
+        if name.is_some() && self.signal_unless(&mut end).is_some() {
+            return Ok(End::Insisted);
         }
-    });
-    // The write in hand is finished first, for which every program has its time; unless whoever stops
-    // us insists.
-    let _ = sender.send(Input::Stop);
-    let insisted = name.is_some()
-        && runtime.block_on(async {
+        let sound = worker.join().is_ok();
+        Ok(name.filter(|_| sound).map_or(End::Itself, End::Signal))
+    }
+
+    /// The next signal, if one comes before the end.
+    fn signal_unless(&mut self, end: &mut oneshot::Receiver<()>) -> Option<&'static str> {
+        let [(term, terminate), (int, interrupt), (hup, hangup)] = &mut self.signals;
+        self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                _ = &mut end => false,
-                _ = terminate.recv() => true,
-                _ = interrupt.recv() => true,
-                _ = hangup.recv() => true,
+                _ = end => None,
+                _ = terminate.recv() => Some(*term),
+                _ = interrupt.recv() => Some(*int),
+                _ = hangup.recv() => Some(*hup),
             }
-        });
-    if insisted {
-        error!("stopped before the write in hand was finished; the rules stay as they are");
-        return Ok(ExitCode::from(INCOMPLETE));
+        })
     }
-    let sound = worker.join().is_ok();
-    let Some(signal) = name.filter(|_| sound) else {
-        error!("the loop ended by itself; the rules stay in force");
-        return Ok(ExitCode::from(INCOMPLETE));
-    };
-    info!(signal, "stopped, rules stay in force");
-    Ok(ExitCode::SUCCESS)
 }
 
 fn open(args: &RunArgs) -> Result<Dataplane, StartError> {
     let dataplane = Dataplane::open(args.backend())?;
     info!(
-        version = env!("CARGO_PKG_VERSION"), node = %args.node, backend = %dataplane.backend(),
-        source = %args.source.display(), "policyd"
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.node.as_ref().map(NodeName::as_str),
+        backend = %dataplane.backend(),
+        source = %args.source.display(),
+        "policyd"
     );
     Ok(dataplane)
 }

@@ -19,7 +19,7 @@ use super::refusal::Refused;
 use super::removal;
 use super::renew::{Sets, Shift};
 use super::sessions::SetError;
-use super::{Changes, Kernel, Outcome, START, WriteError, error_chain};
+use super::{Changes, Drift, Kernel, Outcome, START, WriteError, error_chain};
 use crate::again::Again;
 
 /// The first and the longest pause before a chain that others hold is removed again.
@@ -53,6 +53,8 @@ pub(super) struct FamilyPlane {
     doubtful: bool,
     /// Whether the kernel did not have this family when it was last to be written.
     absent: bool,
+    /// What others have changed and was not put right yet.
+    drift: Option<Drift>,
     /// When the hooks are looked at next.
     look_at: Instant,
     /// When the refused rules are tried again.
@@ -73,6 +75,7 @@ impl FamilyPlane {
             leftovers: Leftovers::new(),
             doubtful: false,
             absent: false,
+            drift: None,
             look_at: Instant::now() + HOOKS,
             retest: Again::new(REFUSED),
         }
@@ -119,7 +122,7 @@ impl FamilyPlane {
             Ok(changes) => {
                 self.in_step = true;
                 self.doubtful = false;
-                Outcome::Written(changes)
+                Outcome::Written(Changes { repaired: self.drift.take(), ..changes })
             }
             Err(error) => Outcome::Failed(error),
         }
@@ -395,6 +398,7 @@ impl FamilyPlane {
             return Outcome::Unchanged;
         }
         warn!(family = %self.family, "rules are not as they were written, starting over");
+        self.drift = Some(Drift::Names);
         self.in_step = false;
         self.write(kernel, &Update::default(), desired)
     }
@@ -442,6 +446,7 @@ impl FamilyPlane {
         }
         if !plan::is_hooked(desired, &table) {
             warn!(family = %self.family, "the hooks are not as they were written, starting over");
+            self.drift = Some(Drift::Hooks);
             self.in_step = false;
         }
     }

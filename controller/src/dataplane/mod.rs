@@ -30,6 +30,7 @@ pub mod renew;
 pub mod sessions;
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::time::Duration;
 
@@ -131,6 +132,26 @@ pub struct Changes {
     pub chains_deleted: usize,
     /// Sets given up; the kernel may keep one for a moment.
     pub sets_destroyed: usize,
+    /// What others had changed and this put right.
+    pub repaired: Option<Drift>,
+}
+
+/// What somebody else changed about our rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// The rules that lead to ours.
+    Hooks,
+    /// Which chains and sets there are.
+    Names,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Drift::Hooks => "a rule that leads to ours was moved, copied or removed",
+            Drift::Names => "chains or sets of ours were removed, or others added",
+        })
+    }
 }
 
 impl Changes {
