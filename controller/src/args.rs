@@ -2,16 +2,19 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::builder::{BoolishValueParser, Resettable};
-use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use policy_compiler::config::{DenyAction, Hairpin};
 use policy_compiler::name::NodeName;
 
 use crate::dataplane::backend::{Backend, BackendChoice};
+use crate::source::api::ApiOptions;
 use crate::sync::{Ipvs, Settings};
 
 /// Enforces Kubernetes NetworkPolicy on this node with iptables and ipset.
@@ -32,7 +35,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  policyd run --source /etc/policyd --node node-a
+  policyd run
   policyd run --source examples/shop --node node-a --once
   policyd cleanup
 
@@ -41,6 +44,11 @@ something that policyd needs is missing.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
+  In a pod of a cluster, with NODE_NAME from the downward API: enforce the cluster's policies for
+  the pods of its node, and serve health and metrics to others:
+    policyd run --listen [::]:9476
+  The same from outside a pod:
+    policyd run --kubeconfig /etc/kubernetes/policyd.conf --node node-a
   Enforce the manifests of a directory for the pods of node-a, and follow its changes:
     policyd run --source /etc/policyd --node node-a
   Apply them once, say whether that worked, and leave the rules in force:
@@ -90,10 +98,21 @@ pub enum Command {
 /// The options of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The directory of manifests: Pods, Namespaces, NetworkPolicies, Nodes in *.yaml, *.yml and
-    /// *.json, at any depth.
+    /// Take the objects from a directory of manifests and not from the API server: Pods, Namespaces,
+    /// NetworkPolicies, Nodes in *.yaml, *.yml and *.json, at any depth.
     #[arg(long, env = "POLICYD_SOURCE", value_name = "DIR")]
-    pub source: PathBuf,
+    pub source: Option<PathBuf>,
+    /// How to reach the API server, as kubectl has it. Without it: the service account of the pod that
+    /// policyd runs in. KUBECONFIG is not read.
+    #[arg(long, env = "POLICYD_KUBECONFIG", value_name = "FILE", conflicts_with = "source")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig, where not its current one.
+    #[arg(long, env = "POLICYD_CONTEXT", value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
+    /// List as a stream of watch events, which spares the API server (Kubernetes 1.32 and later). One
+    /// that does not know it is asked for pages.
+    #[arg(long, env = "POLICYD_STREAMING_LISTS", value_parser = BoolishValueParser::new())]
+    pub streaming_lists: bool,
     /// The name of this node, as `spec.nodeName` of its pods has it.
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
     pub node: Option<NodeName>,
@@ -116,6 +135,22 @@ pub struct RunArgs {
     /// never. The hooks are looked at every 10 seconds whatever this says.
     #[arg(long, env = "POLICYD_VERIFY_INTERVAL", value_name = "SECONDS", default_value_t = 60)]
     pub verify_interval: u32,
+    /// Tell of policies that fail closed, of repairs, and of a node that cannot enforce, with Kubernetes
+    /// Events too.
+    #[arg(
+        long, env = "POLICYD_EVENTS", value_name = "true|false", default_value_t = true,
+        action = ArgAction::Set, value_parser = BoolishValueParser::new()
+    )]
+    pub events: bool,
+    /// Where /healthz, /readyz and /metrics are served, such as `[::]:9476` for every address of the
+    /// node; `off` for nowhere. /debug/ruleset answers the node itself only.
+    #[arg(
+        long,
+        env = "POLICYD_LISTEN",
+        value_name = "ADDR:PORT|off",
+        default_value = "127.0.0.1:9476"
+    )]
+    pub listen: Listen,
     /// Apply the policies once and exit: 0 where they are in the kernel, 1 where not.
     #[arg(long)]
     pub once: bool,
@@ -130,14 +165,21 @@ pub enum ArgsError {
          downward API (valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}})"
     )]
     NoNode,
+    /// An option for a source that is not asked for.
+    #[error("--{0} is about the API server, and --source takes the place of that")]
+    NoApiServer(&'static str),
 }
 
 impl RunArgs {
     /// What the loop needs to know of them.
     ///
     /// # Errors
-    /// Where something is missing.
+    /// Where something is missing, or two options do not go together.
     pub fn settings(&self) -> Result<Settings, ArgsError> {
+        // Not left to the parser, for which a variable that says `false` is there all the same.
+        if self.source.is_some() && self.streaming_lists {
+            return Err(ArgsError::NoApiServer("streaming-lists"));
+        }
         Ok(Settings {
             node: self.node.clone().ok_or(ArgsError::NoNode)?,
             ipvs: match self.ipvs {
@@ -158,6 +200,18 @@ impl RunArgs {
         })
     }
 
+    /// How the API server is followed.
+    #[must_use]
+    pub fn api(&self) -> ApiOptions {
+        ApiOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            streaming_lists: self.streaming_lists,
+            nodes: false,
+            own_node: self.node.clone(),
+        }
+    }
+
     /// Which iptables is asked for.
     #[must_use]
     pub fn backend(&self) -> BackendChoice {
@@ -165,6 +219,29 @@ impl RunArgs {
             BackendArg::Auto => BackendChoice::Auto,
             BackendArg::Nft => BackendChoice::Forced(Backend::Nft),
             BackendArg::Legacy => BackendChoice::Forced(Backend::Legacy),
+        }
+    }
+}
+
+/// `--listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// There.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At).map_err(|_| {
+                "an address and a port are needed, such as `127.0.0.1:9476` or `[::]:9476`, or `off`"
+                    .to_owned()
+            }),
         }
     }
 }
@@ -252,6 +329,59 @@ mod tests {
         };
         assert_eq!(run.settings(), Ok(expected));
         assert_eq!(run.backend(), BackendChoice::Forced(Backend::Legacy));
+    }
+
+    fn run(line: &str) -> RunArgs {
+        let words = format!("policyd run {line}");
+        let Command::Run(run) = Cli::try_parse_from(words.split_whitespace()).unwrap().command
+        else {
+            panic!("run")
+        };
+        run
+    }
+
+    #[test]
+    fn without_a_directory_the_api_server_is_the_source() {
+        let line = "--node n1 --kubeconfig k --context c --streaming-lists --events false \
+                    --listen [::]:9476";
+        let run = run(line);
+        assert_eq!(run.source, None);
+        let node = NodeName::new("n1").unwrap();
+        let expected = ApiOptions {
+            kubeconfig: Some("k".into()),
+            context: Some("c".to_owned()),
+            streaming_lists: true,
+            nodes: false,
+            own_node: Some(node),
+        };
+        assert_eq!(run.api(), expected);
+        assert!(!run.events);
+        assert_eq!(run.listen, Listen::At("[::]:9476".parse().unwrap()));
+    }
+
+    #[test]
+    fn by_default_probes_are_answered_on_loopback_and_events_told() {
+        let run = run("--node n1");
+        assert_eq!(run.listen, Listen::At("127.0.0.1:9476".parse().unwrap()));
+        assert!(run.events);
+    }
+
+    #[test]
+    fn what_contradicts_is_refused() {
+        for line in [
+            "--source d --kubeconfig k",
+            "--context c",
+            "--listen 9476",
+            "--listen",
+            "--events perhaps",
+            "--unknown",
+        ] {
+            let words = format!("policyd run --node n1 {line}");
+            assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{line}");
+        }
+        let error = run("--node n1 --source d --streaming-lists").settings();
+        assert_eq!(error, Err(ArgsError::NoApiServer("streaming-lists")));
+        assert_eq!(run("--node n1 --listen off").listen, Listen::Off);
     }
 
     #[test]

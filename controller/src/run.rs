@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
+use std::time::Duration;
 
 use policy_compiler::name::NodeName;
 use tokio::runtime::Runtime;
@@ -12,13 +14,16 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::agent::{Agent, AgentError};
-use crate::args::{ArgsError, Cli, Command, RunArgs};
+use crate::announce::Announcer;
+use crate::args::{ArgsError, Cli, Command, Listen, RunArgs};
 use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
 use crate::logging::{self, LogError};
+use crate::serve;
+use crate::source::api::{ApiError, ApiServer};
 use crate::source::directory::{Directory, DirectoryError};
 use crate::source::{EndOfSource, Input, Source};
-use crate::sync::Sync;
+use crate::sync::{Outlets, Sync};
 
 /// Why a command could not begin. All of these are the operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +40,12 @@ pub enum StartError {
     /// The kernel's tables.
     #[error(transparent)]
     Dataplane(#[from] OpenError),
-    /// The source.
+    /// The directory of manifests.
     #[error(transparent)]
-    Source(#[from] DirectoryError),
+    Directory(#[from] DirectoryError),
+    /// The API server.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// Signals or threads.
     #[error("cannot start")]
     System(#[from] io::Error),
@@ -45,6 +53,8 @@ pub enum StartError {
 
 /// Not applied, or something remained.
 const INCOMPLETE: u8 = 1;
+/// How long `--once` waits for the API server to list everything.
+const FIRST_LIST: Duration = Duration::from_mins(2);
 /// Usage, or something that is needed is missing.
 const UNUSABLE: u8 = 2;
 
@@ -78,11 +88,15 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
 /// Where the objects come from.
 enum Objects {
     Manifests(Directory),
+    Cluster(ApiServer),
 }
 
 impl Objects {
     fn open(args: &RunArgs) -> Result<Self, StartError> {
-        Ok(Self::Manifests(Directory::open(&args.source)?))
+        Ok(match &args.source {
+            Some(path) => Self::Manifests(Directory::open(path)?),
+            None => Self::Cluster(ApiServer::configure(&args.api())?),
+        })
     }
 }
 
@@ -90,6 +104,7 @@ impl Source for Objects {
     fn run(self, inbox: &Sender<Input>) {
         match self {
             Self::Manifests(directory) => directory.run(inbox),
+            Self::Cluster(server) => server.run(inbox),
         }
     }
 }
@@ -117,6 +132,11 @@ fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
                 sync.settle();
             }
         }
+        Objects::Cluster(server) => {
+            let (sender, inbox) = mpsc::channel();
+            follow(server, sender)?;
+            sync.run_once(&inbox, FIRST_LIST);
+        }
     }
     Ok(if sync.is_ready() { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
 }
@@ -126,10 +146,17 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let settings = args.settings()?;
     let objects = Objects::open(args)?;
     let _agent = Agent::hold()?;
-    let sync = Sync::new(settings, open(args)?);
+    let outlets = outlets(args, &objects, &settings.node)?;
+    let sync = Sync::new(settings, open(args)?).with_outlets(outlets.clone());
     let (sender, inbox) = mpsc::channel();
     // From here on a signal is waited for, whatever starts after it.
     let signals = Signals::new()?;
+    let _serving = match args.listen {
+        Listen::At(address) => {
+            Some(serve::start(address, outlets.board, outlets.metrics, sender.clone())?)
+        }
+        Listen::Off => None,
+    };
     follow(objects, sender.clone())?;
     Ok(match signals.run(sync, sender, inbox)? {
         End::Signal(signal) => {
@@ -145,6 +172,18 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
             ExitCode::from(INCOMPLETE)
         }
     })
+}
+
+/// Where the loop tells what it does.
+fn outlets(args: &RunArgs, objects: &Objects, node: &NodeName) -> io::Result<Outlets> {
+    let mut outlets = Outlets::default();
+    if let Objects::Cluster(server) = objects
+        && args.events
+    {
+        let (server, metrics) = (server.clone(), Arc::clone(&outlets.metrics));
+        outlets.announcer = Announcer::start(move || server.client(), node.clone(), metrics)?;
+    }
+    Ok(outlets)
 }
 
 /// Starts the source on a thread of its own. However that ends, the loop is told.
@@ -220,7 +259,7 @@ fn open(args: &RunArgs) -> Result<Dataplane, StartError> {
         version = env!("CARGO_PKG_VERSION"),
         node = args.node.as_ref().map(NodeName::as_str),
         backend = %dataplane.backend(),
-        source = %args.source.display(),
+        source = args.source.as_ref().map(|path| path.display().to_string()),
         "policyd"
     );
     Ok(dataplane)

@@ -31,6 +31,7 @@ use tracing::{debug, warn};
 use self::event::{event_of, namespace_of};
 use self::gate::{Admission, Gate};
 use crate::metrics::{Metrics, Told};
+use crate::source::api::ApiError;
 
 /// How many may wait to be published.
 const QUEUE: usize = 64;
@@ -83,7 +84,7 @@ impl Announcer {
     /// # Errors
     /// Where there can be no further thread.
     pub fn start(
-        connect: impl FnOnce() -> Client + Send + 'static,
+        connect: impl FnOnce() -> Result<Client, ApiError> + Send + 'static,
         node: NodeName,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
@@ -91,7 +92,7 @@ impl Announcer {
     }
 
     fn start_with(
-        connect: impl FnOnce() -> Client + Send + 'static,
+        connect: impl FnOnce() -> Result<Client, ApiError> + Send + 'static,
         node: NodeName,
         metrics: Arc<Metrics>,
         pauses: [Duration; 2],
@@ -101,8 +102,13 @@ impl Announcer {
         let counts = Arc::clone(&metrics);
         thread::Builder::new().name("announce".to_owned()).spawn(move || {
             runtime.block_on(async {
-                let publisher = Publisher { client: connect(), node, metrics: counts, pauses };
-                publisher.publish_all(waiting).await;
+                match connect() {
+                    Ok(client) => {
+                        let publisher = Publisher { client, node, metrics: counts, pauses };
+                        publisher.publish_all(waiting).await;
+                    }
+                    Err(error) => warn!(%error, "no Kubernetes Event is published"),
+                }
             });
             runtime.shutdown_background();
         })?;

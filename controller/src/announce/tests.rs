@@ -69,7 +69,7 @@ impl Cluster {
         let cluster = self.clone();
         let node = NodeName::new("n1").unwrap();
         let pauses = [Duration::from_millis(5); 2];
-        Announcer::start_with(move || cluster.client(), node, Metrics::new(), pauses).unwrap()
+        Announcer::start_with(move || Ok(cluster.client()), node, Metrics::new(), pauses).unwrap()
     }
 
     fn created(&self) -> Vec<(String, Value)> {
@@ -181,7 +181,7 @@ fn whoever_announces_never_waits() {
         });
         Client::new(service, "default")
     };
-    let announcer = Announcer::start_with(connect, node, metrics, PAUSES).unwrap();
+    let announcer = Announcer::start_with(move || Ok(connect()), node, metrics, PAUSES).unwrap();
     let begun = Instant::now();
     for number in 0..1000 {
         announcer.announce(drift(&format!("set {number}")));

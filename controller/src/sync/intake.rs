@@ -98,6 +98,12 @@ impl Intake {
         &self.listed
     }
 
+    /// How many inputs or objects cannot be read.
+    pub(super) fn problems(&self) -> usize {
+        let inputs: BTreeSet<&str> = self.problems.iter().map(|p| &*p.input).collect();
+        inputs.len()
+    }
+
     /// Whether what is wrong is other than what was last reported.
     pub(super) fn has_news(&self) -> bool {
         self.news

@@ -12,8 +12,10 @@
 //! never ends the loop.
 
 mod awaited;
+mod flaws;
 mod intake;
 mod node;
+mod outlets;
 mod report;
 mod settings;
 
@@ -26,9 +28,11 @@ use policy_compiler::diagnostic::Diagnostic;
 use policy_compiler::engine::Engine;
 use policy_compiler::update::Reach;
 
+pub use self::outlets::Outlets;
 pub use self::settings::{Ipvs, Settings};
 
 use self::awaited::Awaited;
+use self::flaws::Flaws;
 use self::intake::Intake;
 use self::node::Wiring;
 use self::report::Failures;
@@ -84,6 +88,8 @@ pub struct Sync {
     wiring: Wiring,
     awaited: Awaited,
     failures: Failures,
+    flaws: Flaws,
+    outlets: Outlets,
     /// How far the plan reaches that waits to be written, if one does.
     planned: Option<Reach>,
     plans: Bucket,
@@ -120,6 +126,8 @@ impl Sync {
             wiring,
             awaited: Awaited::default(),
             failures: Failures::default(),
+            flaws: Flaws::default(),
+            outlets: Outlets::default(),
             planned: None,
             plans: Bucket::new(PLANS.0, PLANS.1),
             chains: Bucket::new(CHAINS.0, CHAINS.1),
@@ -130,6 +138,14 @@ impl Sync {
             written: false,
             updated: None,
         }
+    }
+
+    /// Tells of what it does there.
+    #[must_use]
+    pub fn with_outlets(mut self, outlets: Outlets) -> Self {
+        outlets.metrics.writes_to(self.dataplane.backend());
+        self.outlets = outlets;
+        self
     }
 
     /// Bears that the source says nothing for so long.
@@ -159,6 +175,7 @@ impl Sync {
 
     /// Takes in what waits and does what is due; whether to go on.
     fn turn(&mut self, inbox: &Receiver<Input>) -> bool {
+        self.outlets.board.beat();
         let was_silent = self.intake.is_silent();
         let came = self.take_in(inbox);
         if came != Came::End {
@@ -166,7 +183,7 @@ impl Sync {
             self.advance();
         }
         if self.intake.has_news() {
-            self.intake.report(&self.engine);
+            self.report();
         }
         if came != Came::Nothing || was_silent != self.intake.is_silent() {
             self.update_health();
@@ -202,7 +219,10 @@ impl Sync {
                                 self.awaited.arrive(kind, seen);
                             }
                         }
-                        Input::Standing(standing) => self.intake.stand(standing),
+                        Input::Standing(standing) => {
+                            self.outlets.metrics.standing(&standing);
+                            self.intake.stand(standing);
+                        }
                         _ => {}
                     }
                 }
@@ -263,8 +283,16 @@ impl Sync {
             self.wiring.look(self.engine.snapshot());
             self.flush();
         }
-        self.intake.report(&self.engine);
+        self.report();
         self.update_health();
+    }
+
+    /// Logs and counts what is wrong with the objects.
+    fn report(&mut self) {
+        self.intake.report(&self.engine);
+        let metrics = &self.outlets.metrics;
+        metrics.problems(self.intake.problems());
+        metrics.diagnosed(self.intake.listed().iter().chain(self.engine.diagnostics()));
     }
 
     /// Whether there is something to write that may be written.
@@ -348,6 +376,15 @@ impl Sync {
         } else {
             self.update_health();
         }
+        self.tell();
+    }
+
+    /// Tells of the state in which things are, which need not be done at every turn.
+    fn tell(&mut self) {
+        let (snapshot, node) = (self.engine.snapshot(), &self.settings.node);
+        self.outlets.sizes(report::in_force(&self.engine, node), self.engine.ruleset());
+        self.outlets.metrics.processes(self.dataplane.processes());
+        self.outlets.flaws(self.flaws.news(snapshot, node, self.intake.listed()));
     }
 
     /// Writes what has changed since the last write, or all where the kernel is out of step, whatever
@@ -374,12 +411,13 @@ impl Sync {
             self.plans.take(now, now - begun);
         }
         // Enforcement comes first: there may be many lines, and a log that is slow.
-        self.intake.report(&self.engine);
+        self.report();
         self.after(&written, begun);
     }
 
     fn after(&mut self, written: &Written, begun: Instant) {
         self.failures.take(written);
+        self.outlets.written(written, begun.elapsed());
         if report::is_whole(written) {
             self.verify_at = Some(Instant::now() + VERIFY_AFTER);
         }
@@ -389,7 +427,9 @@ impl Sync {
         if self.failures.is_empty() {
             self.written = true;
             self.retry.forget();
-            self.awaited.finish();
+            if self.planned.is_none() {
+                self.outlets.enforced(&self.awaited.finish(), report::changes(written));
+            }
         } else {
             self.retry.put_off();
         }
@@ -421,8 +461,11 @@ impl Sync {
         reasons.extend(self.failures.reasons());
         reasons.extend(self.dataplane.leftovers());
         reasons.extend(self.wiring.reason().map(str::to_owned));
-        reasons.extend(self.dataplane.refused());
+        let refused = self.dataplane.refused();
+        self.outlets.metrics.refused(refused.len());
+        reasons.extend(refused);
         self.health.note(self.intake.notes());
         self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
+        self.outlets.health(&self.health);
     }
 }

@@ -49,8 +49,18 @@ pub(super) fn is_whole(written: &Written) -> bool {
     written.iter().any(|(_, outcome)| matches!(outcome, Outcome::Written(changes) if changes.whole))
 }
 
+/// Whether a write changed anything in the kernel.
+pub(super) fn changes(written: &Written) -> bool {
+    written
+        .iter()
+        .any(|(_, outcome)| matches!(outcome, Outcome::Written(changes) if !changes.is_empty()))
+}
+
 /// One line for one update, both families together; whether anything changed.
 pub(super) fn log_applied(written: &Written, duration: Duration) -> bool {
+    if !changes(written) {
+        return false;
+    }
     let mut sum = Changes::default();
     for (_, outcome) in written.iter() {
         if let Outcome::Written(changes) = outcome {
@@ -62,9 +72,6 @@ pub(super) fn log_applied(written: &Written, duration: Duration) -> bool {
             sum.chains_replaced += changes.chains_replaced;
             sum.chains_deleted += changes.chains_deleted;
         }
-    }
-    if sum.is_empty() {
-        return false;
     }
     info!(
         whole = sum.whole,

@@ -1,0 +1,137 @@
+//! The policies that fail closed where it is felt: in part or whole invalid, and selecting a pod of
+//! this node. Each is told once, and again when what is wrong with it has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::diagnostic::{Diagnostic, Severity};
+use policy_compiler::name::{NodeName, ObjectKey};
+
+/// How many mistakes of one policy are told.
+const MISTAKES: usize = 3;
+
+/// What was told of each policy that fails closed.
+#[derive(Debug, Default)]
+pub(super) struct Flaws {
+    told: BTreeMap<ObjectKey, String>,
+}
+
+impl Flaws {
+    /// The policies to tell of, and what is wrong with each.
+    pub(super) fn news(
+        &mut self,
+        snapshot: &Snapshot,
+        node: &NodeName,
+        listed: &[Diagnostic],
+    ) -> Vec<(ObjectKey, String)> {
+        let mut felt: BTreeSet<&ObjectKey> = BTreeSet::new();
+        let flawed: Vec<_> = snapshot.policies.values().filter(|policy| policy.flawed).collect();
+        if !flawed.is_empty() {
+            let local = |pod: &&Pod| pod.is_live() && pod.node.as_ref() == Some(node);
+            for pod in snapshot.pods.values().filter(local) {
+                let selecting = flawed.iter().filter(|policy| {
+                    policy.key.namespace == pod.key.namespace
+                        && policy.pod_selector.matches(&pod.labels)
+                });
+                felt.extend(selecting.map(|policy| &policy.key));
+            }
+        }
+        self.told.retain(|policy, _| felt.contains(policy));
+        let mut news = Vec::new();
+        for policy in felt {
+            let reason = mistakes(policy, listed);
+            if self.told.get(policy) != Some(&reason) {
+                self.told.insert(policy.clone(), reason.clone());
+                news.push((policy.clone(), reason));
+            }
+        }
+        news
+    }
+}
+
+fn mistakes(policy: &ObjectKey, listed: &[Diagnostic]) -> String {
+    let is_about = |diagnostic: &&Diagnostic| {
+        diagnostic.severity == Severity::Error
+            && diagnostic.object.as_ref().is_some_and(|object| {
+                object.kind == "NetworkPolicy"
+                    && object.namespace.as_deref() == Some(policy.namespace.as_str())
+                    && object.name == policy.name.as_str()
+            })
+    };
+    let all: BTreeSet<String> = listed
+        .iter()
+        .filter(is_about)
+        .map(|diagnostic| match diagnostic.field.as_str() {
+            "" => diagnostic.message.clone(),
+            field => format!("{field}: {}", diagnostic.message),
+        })
+        .collect();
+    let more = all.len().saturating_sub(MISTAKES);
+    let mut text = all.into_iter().take(MISTAKES).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        text.push_str(&format!("; and {more} more"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_compiler::decode;
+    use policy_compiler::document::Node;
+    use serde_json::json;
+
+    fn node() -> NodeName {
+        NodeName::new("n1").unwrap()
+    }
+
+    /// A cluster with x/web on n1, and a policy whose only rule has a key that nobody knows.
+    fn cluster(selects: &str) -> (Snapshot, Vec<Diagnostic>) {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "x", "name": "web", "labels": {"app": "web"}},
+            "spec": {"nodeName": "n1", "containers": []},
+            "status": {"phase": "Running", "podIP": "10.0.0.1"},
+        });
+        let policy = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "x", "name": "odd"},
+            "spec": {
+                "podSelector": {"matchLabels": {"app": selects}},
+                "ingress": [{"form": []}],
+            },
+        });
+        let pod = decode::pod(&Node::from(pod), None).unwrap().object;
+        let decoded = decode::policy(&Node::from(policy), None).unwrap();
+        let snapshot = Snapshot {
+            pods: [(pod.key.clone(), pod)].into(),
+            policies: [(decoded.object.key.clone(), decoded.object)].into(),
+            ..Snapshot::default()
+        };
+        (snapshot, decoded.diagnostics)
+    }
+
+    #[test]
+    fn a_flawed_policy_is_told_of_once_while_it_selects_a_pod_of_this_node() {
+        let (snapshot, listed) = cluster("web");
+        let mut flaws = Flaws::default();
+        let key = ObjectKey::new("x", "odd").unwrap();
+        let [(policy, reason)] = &flaws.news(&snapshot, &node(), &listed)[..] else {
+            panic!("one is told")
+        };
+        assert_eq!(policy, &key);
+        assert!(reason.starts_with("spec.ingress[0].form: "), "{reason}");
+        assert_eq!(flaws.news(&snapshot, &node(), &listed), []);
+        assert_eq!(flaws.news(&Snapshot::default(), &node(), &listed), []);
+        assert_eq!(flaws.news(&snapshot, &node(), &listed).len(), 1, "it came back");
+    }
+
+    #[test]
+    fn one_that_selects_no_pod_of_this_node_is_another_nodes_to_tell() {
+        let (snapshot, listed) = cluster("db");
+        assert_eq!(Flaws::default().news(&snapshot, &node(), &listed), []);
+        let (snapshot, listed) = cluster("web");
+        let elsewhere = NodeName::new("n2").unwrap();
+        assert_eq!(Flaws::default().news(&snapshot, &elsewhere, &listed), []);
+    }
+}

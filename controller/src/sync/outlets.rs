@@ -1,0 +1,79 @@
+//! Where the loop tells what it does: metrics, what HTTP shows, Kubernetes Events.
+//!
+//! None of them can fail or hold the loop up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use policy_compiler::name::ObjectKey;
+use policy_compiler::ruleset::Ruleset;
+
+use crate::announce::{Announcement, Announcer};
+use crate::dataplane::{Outcome, Written};
+use crate::health::{Health, InForce};
+use crate::metrics::Metrics;
+use crate::serve::Board;
+use crate::source::Kind;
+
+/// Where the loop tells what it does.
+#[derive(Clone, Debug)]
+pub struct Outlets {
+    /// What Prometheus is shown.
+    pub metrics: Arc<Metrics>,
+    /// What probes are shown.
+    pub board: Arc<Board>,
+    /// What the owners of policies and nodes are told.
+    pub announcer: Announcer,
+}
+
+impl Default for Outlets {
+    /// Where nobody looks.
+    fn default() -> Self {
+        let metrics = Metrics::new();
+        let announcer = Announcer::silent(Arc::clone(&metrics));
+        Self { metrics, board: Board::new(), announcer }
+    }
+}
+
+impl Outlets {
+    /// How a write went, and what it put right.
+    pub(super) fn written(&self, written: &Written, took: Duration) {
+        for (family, outcome) in written.iter() {
+            self.metrics.written(family, outcome, took);
+            if let Outcome::Written(changes) = outcome
+                && let Some(drift) = changes.repaired
+            {
+                self.metrics.drift_repaired(family);
+                let what = drift.to_string();
+                self.announcer.announce(Announcement::DriftRepaired { family, what });
+            }
+        }
+    }
+
+    /// These events are in the kernel, or turned out to make no difference to it.
+    pub(super) fn enforced(&self, events: &[(Kind, Instant)], changed: bool) {
+        for (kind, seen) in events.iter().filter(|_| changed) {
+            self.metrics.enforced(*kind, seen.elapsed());
+        }
+    }
+
+    /// How much there is.
+    pub(super) fn sizes(&self, in_force: InForce, ruleset: &Ruleset) {
+        self.metrics.in_force(in_force.policies, in_force.pods, ruleset);
+    }
+
+    /// These policies fail closed.
+    pub(super) fn flaws(&self, policies: Vec<(ObjectKey, String)>) {
+        for (policy, reason) in policies {
+            self.announcer.announce(Announcement::PolicyFailsClosed { policy, reason });
+        }
+    }
+
+    /// Whether all is as it should be.
+    pub(super) fn health(&self, health: &Health) {
+        let now = Instant::now();
+        let notes = health.notes().values().map(|note| note.as_of(now)).collect();
+        self.board.show(health.readiness(), notes);
+        self.metrics.ready(health.is_ready());
+    }
+}
