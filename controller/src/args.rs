@@ -37,9 +37,11 @@ const EXAMPLES: &str = "\
 Examples:
   policyd run
   policyd run --source examples/shop --node node-a --once
+  policyd status
+  policyd verify
   policyd cleanup
 
-Exit status: 0 done or stopped by a signal; 1 not applied, or something remained; 2 usage, or
+Exit status of run and cleanup: 0 done or stopped by a signal; 1 not applied, or something remained; 2 usage, or
 something that policyd needs is missing.";
 
 const RUN_EXAMPLES: &str = "\
@@ -55,6 +57,24 @@ Examples:
     policyd run --source /etc/policyd --node node-a --once
   Refuse rather than drop, with iptables-legacy, logging as JSON:
     policyd run --source /etc/policyd --deny reject --iptables-backend legacy --log-format json";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  What the policyd of this network namespace enforces:
+    policyd status
+  The rules and sets of one pod:
+    policyd status --pod shop/web-0
+  Whether it is ready, for a script:
+    policyd status -o json | jq .ready
+
+Exit status: 0 ready; 1 not ready; 2 no policyd runs here, or it does not answer.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  Compare every chain, rule, hook, set and member with what the running policyd has written:
+    policyd verify
+
+Nothing is changed. Exit status: 0 equal; 1 different, each difference on a line; 2 cannot tell.";
 
 const CLEANUP_EXAMPLES: &str = "\
 Examples:
@@ -90,9 +110,44 @@ pub enum Command {
     /// Keep the kernel in step with the policies, until SIGTERM or SIGINT. Rules stay behind.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Show what the policyd that runs here enforces.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Compare what the policyd that runs here has written with what the kernel holds.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
     /// Remove every chain, hook and set of policyd from this node, and nothing else.
     #[command(after_help = CLEANUP_EXAMPLES)]
     Cleanup,
+}
+
+/// The options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Show one pod of this node, with its chains and sets.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub pod: Option<String>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// The options of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// `--output`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// The options of `run`.

@@ -20,5 +20,6 @@ pub mod metrics;
 pub mod pace;
 pub mod run;
 pub mod serve;
+pub mod show;
 pub mod source;
 pub mod sync;

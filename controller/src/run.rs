@@ -20,6 +20,7 @@ use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
 use crate::logging::{self, LogError};
 use crate::serve;
+use crate::show::{self, ShowError};
 use crate::source::api::{ApiError, ApiServer};
 use crate::source::directory::{Directory, DirectoryError};
 use crate::source::{EndOfSource, Input, Source};
@@ -46,6 +47,9 @@ pub enum StartError {
     /// The API server.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// What the agent that runs is asked.
+    #[error(transparent)]
+    Show(#[from] ShowError),
     /// Signals or threads.
     #[error("cannot start")]
     System(#[from] io::Error),
@@ -81,6 +85,8 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
     match &cli.command {
         Command::Run(args) if args.once => once(args),
         Command::Run(args) => run(args),
+        Command::Status(args) => Ok(done(show::status(args)?)),
+        Command::Verify(args) => Ok(done(show::verify(args)?)),
         Command::Cleanup => clean(),
     }
 }
@@ -119,6 +125,11 @@ enum End {
     Itself,
 }
 
+/// The status of a command that answers yes or no.
+fn done(yes: bool) -> ExitCode {
+    if yes { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) }
+}
+
 /// Applies what the source holds now.
 fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
     let settings = args.settings()?;
@@ -145,10 +156,11 @@ fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
 fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let settings = args.settings()?;
     let objects = Objects::open(args)?;
-    let _agent = Agent::hold()?;
+    let mut agent = Agent::hold()?;
     let outlets = outlets(args, &objects, &settings.node)?;
     let sync = Sync::new(settings, open(args)?).with_outlets(outlets.clone());
     let (sender, inbox) = mpsc::channel();
+    agent.serve(sender.clone())?;
     // From here on a signal is waited for, whatever starts after it.
     let signals = Signals::new()?;
     let _serving = match args.listen {

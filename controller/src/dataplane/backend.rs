@@ -12,11 +12,13 @@ use std::path::Path;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::ChainName;
+use serde::{Deserialize, Serialize};
 
 use super::command::{CommandError, Program, Runner};
 
 /// An implementation of iptables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// `iptables-nft`: rules in `nf_tables`.
     Nft,

@@ -19,7 +19,9 @@ use super::refusal::Refused;
 use super::removal;
 use super::renew::{Sets, Shift};
 use super::sessions::SetError;
-use super::{Changes, Drift, Kernel, Outcome, START, WriteError, error_chain};
+use super::{
+    AsWritten, Changes, Drift, FamilyState, Kernel, Outcome, START, WriteError, error_chain,
+};
 use crate::again::Again;
 
 /// The first and the longest pause before a chain that others hold is removed again.
@@ -36,6 +38,8 @@ pub(super) struct FamilyPlane {
     family: Family,
     /// Whether the kernel holds what was last wanted.
     in_step: bool,
+    /// How many times something was set out to be changed.
+    writes: u64,
     /// By what the kernel's generations differ from the engine's.
     shift: Shift,
     /// The rules of ours that stand first in built-in chains.
@@ -66,6 +70,7 @@ impl FamilyPlane {
         Self {
             family,
             in_step: false,
+            writes: 0,
             shift: Shift::default(),
             hooked: BTreeMap::new(),
             given_up: BTreeSet::new(),
@@ -129,6 +134,7 @@ impl FamilyPlane {
     }
 
     fn carry_out(&mut self, kernel: &Kernel, steps: &[Step]) -> Result<Changes, WriteError> {
+        self.writes += 1;
         let mut changes = Changes::default();
         for step in steps {
             match step {
@@ -265,6 +271,7 @@ impl FamilyPlane {
         kernel: &Kernel,
         desired: &FamilyRules,
     ) -> Result<Changes, WriteError> {
+        self.writes += 1;
         let (table, mut sets) = self.read(kernel)?;
         self.shift = Shift::beyond(ipset::newest(&sets), START);
         let desired = self.shift.rules(desired);
@@ -326,6 +333,32 @@ impl FamilyPlane {
     /// The rules that are left out because the kernel refuses them, in the words of iptables.
     pub(super) fn refused(&self) -> Vec<String> {
         self.refused.words()
+    }
+
+    /// See [`super::Dataplane::states`].
+    pub(super) fn state(&self) -> FamilyState {
+        match (self.absent, self.in_step) {
+            (true, _) => FamilyState::Absent,
+            (false, true) => FamilyState::InStep,
+            (false, false) => FamilyState::OutOfStep,
+        }
+    }
+
+    /// See [`super::Dataplane::written`].
+    pub(super) fn written(&self, rules: &FamilyRules) -> AsWritten {
+        AsWritten {
+            state: self.state(),
+            writes: self.writes,
+            rules: self.as_written(rules),
+            held: self.held.clone(),
+            given_up: self.given_up.clone(),
+        }
+    }
+
+    /// See [`super::Dataplane::as_written`].
+    pub(super) fn as_written(&self, rules: &FamilyRules) -> FamilyRules {
+        let rules = self.shift.rules(rules);
+        FamilyRules { chains: self.refused.without(&rules.chains), ..rules }
     }
 
     fn read(&self, kernel: &Kernel) -> Result<(FoundTable, FoundSets), WriteError> {

@@ -102,6 +102,14 @@ fn net(word: &str) -> Option<IpNet> {
 /// # Errors
 /// Where `ipset` is missing or fails, as it does where a set vanishes meanwhile.
 pub fn read(runner: &Runner, family: Family) -> Result<FoundSets, CommandError> {
+    Ok(parse_save(&save(runner, family)?, family))
+}
+
+/// What `save` prints of our sets of one family.
+///
+/// # Errors
+/// As [`read`].
+pub fn save(runner: &Runner, family: Family) -> Result<String, CommandError> {
     let names = runner.run(IPSET, &["list", "-n"], "")?;
     let mut save = String::new();
     for name in names.lines().filter(|name| name.starts_with(prefix(family))) {
@@ -109,9 +117,9 @@ pub fn read(runner: &Runner, family: Family) -> Result<FoundSets, CommandError> 
         let _ = writeln!(save, "save {name}");
     }
     if save.is_empty() {
-        return Ok(FoundSets::new());
+        return Ok(String::new());
     }
-    Ok(parse_save(&runner.run(IPSET, &["restore"], &save)?, family))
+    runner.run(IPSET, &["restore"], &save)
 }
 
 /// The greatest generation among sets of pods.

@@ -28,15 +28,18 @@ mod refusal;
 mod removal;
 pub mod renew;
 pub mod sessions;
+pub mod verify;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt;
 use std::fs;
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{Generation, Ruleset};
+use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Ruleset};
 use policy_compiler::update::Update;
+use serde::{Deserialize, Serialize};
 
 use self::backend::{Backend, BackendChoice};
 use self::command::{CommandError, Program, Runner};
@@ -197,6 +200,33 @@ impl Written {
     }
 }
 
+/// Whether the kernel holds what was last wanted of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FamilyState {
+    /// It does, as far as is known.
+    InStep,
+    /// It does not, or not yet.
+    OutOfStep,
+    /// It does not have the family, so that there is nothing to enforce.
+    Absent,
+}
+
+/// What was written of a family.
+#[derive(Clone, Debug)]
+pub struct AsWritten {
+    /// Whether the kernel holds it, as far as is known.
+    pub state: FamilyState,
+    /// How many times something was set out to be changed.
+    pub writes: u64,
+    /// The rules, with the names that the kernel knows and without what it refuses.
+    pub rules: FamilyRules,
+    /// Chains that nobody wants, empty, which rules of others lead to.
+    pub held: BTreeSet<ChainName>,
+    /// Sets that nobody wants and that the kernel has not let go of.
+    pub given_up: BTreeSet<String>,
+}
+
 /// What every write needs: programs, which iptables, and sessions.
 #[derive(Debug)]
 struct Kernel {
@@ -262,6 +292,28 @@ impl Dataplane {
         Written {
             v4: self.v4.write(&self.kernel, update, &desired.v4),
             v6: self.v6.write(&self.kernel, update, &desired.v6),
+        }
+    }
+
+    /// How each family stands, IPv4 first.
+    #[must_use]
+    pub fn states(&self) -> [(Family, FamilyState); 2] {
+        [(Family::V4, self.v4.state()), (Family::V6, self.v6.state())]
+    }
+
+    /// What was written, of which `desired` is the whole; IPv4 first.
+    #[must_use]
+    pub fn written(&self, desired: &Ruleset) -> [AsWritten; 2] {
+        [self.v4.written(&desired.v4), self.v6.written(&desired.v6)]
+    }
+
+    /// Rules of `family` as they were written, where they were: with the names that the kernel knows, and
+    /// without what it refuses.
+    #[must_use]
+    pub fn as_written(&self, family: Family, rules: &FamilyRules) -> FamilyRules {
+        match family {
+            Family::V4 => self.v4.as_written(rules),
+            Family::V6 => self.v6.as_written(rules),
         }
     }
 

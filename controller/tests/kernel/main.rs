@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
+mod agent;
 mod dataplane;
 mod node;
 mod program;
+mod verify;

@@ -1,0 +1,142 @@
+//! What the running agent answers, as an operator asks.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use policy_tests::privilege::kernel_test;
+
+use crate::node::{Node, PODS, allow};
+
+#[test]
+fn where_no_agent_runs_that_is_said_with_status_2() {
+    kernel_test("agent::where_no_agent_runs_that_is_said_with_status_2", || {
+        let node = Node::new("nft");
+        for words in [&["status"][..], &["status", "--pod", "shop/a"], &["verify"]] {
+            let (status, log) = node.end(words);
+            assert_eq!(status.code(), Some(2), "{log}");
+            assert!(
+                log.starts_with("policyd: no policyd runs in this network namespace: "),
+                "{log}"
+            );
+            assert_eq!(log.lines().count(), 1, "{log}");
+        }
+    });
+}
+
+#[test]
+fn status_tells_what_is_enforced_and_whether_it_is_ready() {
+    kernel_test("agent::status_tells_what_is_enforced_and_whether_it_is_ready", || {
+        let node = Node::new("nft");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let bad = allow("bad", "a", "b", 81).replace("from:", "form:");
+        node.write("bad.yaml", &bad);
+        let mut policyd = node.start();
+        policyd.await_lines("INFO ready ", 1);
+
+        let (status, log) = node.end(&["status", "-o", "json"]);
+        assert_eq!(status.code(), Some(0), "{log}");
+        let all: serde_json::Value = serde_json::from_str(&log).unwrap();
+        assert_eq!(all["ready"], true);
+        assert_eq!(all["node"], "n1");
+        assert_eq!(all["pid"], policyd.pid());
+        assert_eq!(all["backend"], "nft");
+        let expected = serde_json::json!({
+            "policies": 2, "pods": 2, "namespaces": 0,
+            "local_pods": 1, "isolated_ingress": 1, "isolated_egress": 0,
+        });
+        assert_eq!(all["counts"], expected);
+        let expected = serde_json::json!([{
+            "pod": "shop/a", "addresses": ["10.244.1.10", "fd00:10:244:1::a"],
+            "ingress": ["bad", "web"], "egress": [],
+        }]);
+        assert_eq!(all["pods"], expected);
+        assert_eq!(all["failing_closed"][0]["policy"], "shop/bad");
+        let chains = node.table("iptables", "nft").matches("\n:NPC-").count();
+        assert_eq!(all["families"][0]["chains"], chains);
+        assert_eq!(all["families"][0]["state"], "in-step");
+
+        let (status, text) = node.end(&["status"]);
+        assert_eq!(status.code(), Some(0), "{text}");
+        assert!(text.starts_with("n1: ready\npolicyd "), "{text}");
+        assert!(!text.contains('\u{1b}'), "no colour where no terminal is: {text}");
+        assert!(
+            text.contains("\nshop/a   10.244.1.10        bad, web     not isolated\n"),
+            "{text}"
+        );
+        assert!(text.contains("form"), "the mistake is named: {text}");
+
+        let (status, pod) = node.end(&["status", "--pod", "shop/a"]);
+        assert_eq!(status.code(), Some(0), "{pod}");
+        for rule in pod.lines().filter(|line| line.starts_with("  -m set")) {
+            assert!(node.tables().contains(rule.trim()), "{rule} in {}", node.tables());
+        }
+        assert!(pod.contains("--dport 80 ") && pod.contains("10.244.2.10"), "{pod}");
+        let (status, log) = node.end(&["status", "--pod", "shop/none"]);
+        assert_eq!(status.code(), Some(2), "{log}");
+        assert_eq!(log, "policyd: no live pod `shop/none` on node n1\n");
+
+        node.write("broken.yaml", "kind: [");
+        policyd.await_lines("not ready", 1);
+        let (status, text) = node.end(&["status"]);
+        assert_eq!(status.code(), Some(1), "{text}");
+        assert!(text.starts_with("n1: not ready\n") && text.contains("broken.yaml"), "{text}");
+        assert!(policyd.stop(Signal::SIGTERM).success());
+        assert_eq!(node.end(&["status"]).0.code(), Some(2));
+    });
+}
+
+#[test]
+fn another_user_is_refused_and_disturbs_nobody() {
+    kernel_test("agent::another_user_is_refused_and_disturbs_nobody", || {
+        let node = Node::new("nft");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let mut policyd = node.start();
+        policyd.await_lines("INFO ready ", 1);
+        // Where it was built others may not look.
+        let program = std::env::temp_dir().join(format!("policyd-{}", std::process::id()));
+        std::fs::copy(env!("CARGO_BIN_EXE_policyd"), &program).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("status").uid(65_534).gid(65_534).current_dir("/");
+        let output = node.namespace.output(&mut command, "").unwrap();
+        std::fs::remove_file(&program).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "policyd: policyd answers root and its own user, and you are user 65534\n"
+        );
+        assert_eq!(node.end(&["status"]).0.code(), Some(0));
+    });
+}
+
+#[test]
+fn verify_says_equal_while_policies_change_and_names_what_somebody_changed() {
+    let name = "agent::verify_says_equal_while_policies_change_and_names_what_somebody_changed";
+    kernel_test(name, || {
+        let node = Node::new("nft");
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let mut policyd = node.start();
+        policyd.await_lines("INFO ready ", 1);
+        for port in 81..100 {
+            node.write("policy.yaml", &allow("web", "a", "b", port));
+            let (status, log) = node.end(&["verify"]);
+            assert_eq!(status.code(), Some(0), "{log}");
+        }
+        // The count is as it was, which only a comparison of all members notices.
+        node.tool(&["ipset", "del", "npc4-iso", "10.244.1.10"], "");
+        node.tool(&["ipset", "add", "npc4-iso", "10.244.1.11"], "");
+        let (status, log) = node.end(&["verify"]);
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("- set npc4-iso lacks 10.244.1.10\n"), "{log}");
+        assert!(log.contains("- set npc4-iso should not have 10.244.1.11\n"), "{log}");
+        let (status, log) = node.end(&["verify", "-o", "json"]);
+        assert_eq!(status.code(), Some(1), "{log}");
+        let all: serde_json::Value = serde_json::from_str(&log).unwrap();
+        assert_eq!(all["equal"], false);
+        let expected = serde_json::json!({
+            "kind": "member-missing", "set": "npc4-iso", "member": "10.244.1.10",
+            "text": "set npc4-iso lacks 10.244.1.10",
+        });
+        assert_eq!(all["families"][0]["differences"][0], expected);
+    });
+}
