@@ -41,8 +41,9 @@ impl Cluster {
             Response::builder().status(code).body(body).unwrap()
         };
         let failure = |code: u16| {
-            let (status, message) = ("Failure", format!("answer {code}"));
-            json!({"kind": "Status", "status": status, "code": code, "reason": "x", "message": message})
+            let reason = if code == 404 { "NotFound" } else { "Unknown" };
+            let message = format!("answer {code}");
+            json!({"kind": "Status", "code": code, "reason": reason, "message": message})
         };
         if request.method() == Method::GET {
             let known = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/web";

@@ -37,7 +37,8 @@ pub enum Told {
 }
 
 impl Told {
-    const ALL: [Told; 3] = [Told::Published, Told::Failed, Told::Dropped];
+    /// All of them.
+    pub const ALL: [Told; 3] = [Told::Published, Told::Failed, Told::Dropped];
 
     fn label(self) -> &'static str {
         match self {
