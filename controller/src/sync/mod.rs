@@ -40,7 +40,7 @@ use crate::again::Again;
 use crate::dataplane::{Dataplane, START, Written};
 use crate::health::Health;
 use crate::pace::Bucket;
-use crate::source::{Input, Kind, Listing, Standing};
+use crate::source::{Input, Kind, Listing, Question, Standing};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
@@ -177,22 +177,27 @@ impl Sync {
     fn turn(&mut self, inbox: &Receiver<Input>) -> bool {
         self.outlets.board.beat();
         let was_silent = self.intake.is_silent();
-        let came = self.take_in(inbox);
+        let mut questions = Vec::new();
+        let came = self.take_in(inbox, &mut questions);
+        if came != Came::Nothing || was_silent != self.intake.is_silent() {
+            self.update_health();
+        }
+        for question in questions {
+            question(&self.view());
+        }
         if came != Came::End {
             self.do_due();
             self.advance();
         }
         if self.intake.has_news() {
             self.report();
-        }
-        if came != Came::Nothing || was_silent != self.intake.is_silent() {
             self.update_health();
         }
         came != Came::End
     }
 
     /// Takes in what waits, for which it waits itself until something is due.
-    fn take_in(&mut self, inbox: &Receiver<Input>) -> Came {
+    fn take_in(&mut self, inbox: &Receiver<Input>, questions: &mut Vec<Question>) -> Came {
         let mut next = match inbox.recv_timeout(self.idle_for()) {
             Ok(input) => Some(input),
             Err(RecvTimeoutError::Timeout) => None,
@@ -205,7 +210,7 @@ impl Sync {
         while let Some(input) = next {
             match input {
                 Input::Stop => return Came::End,
-                Input::Asked(question) => question(&self.view()),
+                Input::Asked(question) => questions.push(question),
                 Input::SourceEnded => self.intake.end(),
                 said => {
                     came = Came::News;

@@ -18,7 +18,7 @@ use policyd::sync::{Ipvs, Settings, Sync};
 
 use crate::node::{Node, PODS, allow};
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         node: NodeName::new("n1").unwrap(),
         ipvs: Ipvs::Off,

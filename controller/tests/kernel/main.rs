@@ -4,6 +4,7 @@
 
 mod agent;
 mod dataplane;
+mod load;
 mod node;
 mod program;
 mod verify;
