@@ -366,3 +366,82 @@ fn sets(expected: &Expected, found: &SetContents, differences: &mut Vec<Differen
         .filter(|name| !expected.sets.contains_key(*name) && !expected.given_up.contains(*name));
     differences.extend(strays.map(|name| Difference::SetUnknown { set: name.clone() }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected(table: &str, sets: &str) -> Expected {
+        let Table { chains, hooks } = reading::table(table);
+        let hooks = hooks.into_iter().map(|(chain, mut rules)| (chain, rules.remove(0).words));
+        Expected {
+            chains,
+            hooks: hooks.collect(),
+            sets: reading::sets(sets, Family::V4),
+            ..Expected::default()
+        }
+    }
+
+    fn found(table: &str, sets: &str) -> Found {
+        Found { table: reading::table(table), sets: reading::sets(sets, Family::V4) }
+    }
+
+    fn lines(expected: &Expected, found: &Found) -> Vec<String> {
+        compare(expected, found).iter().map(ToString::to_string).collect()
+    }
+
+    const TABLE: &str = "-A FORWARD -j NPC-FORWARD\n:NPC-A - [0:0]\n-A NPC-A -p tcp -j RETURN\n\
+                         -A NPC-A -p udp -j RETURN\n-A NPC-A -p tcp -j RETURN\n";
+    const SETS: &str = "create npc4-iso hash:ip family inet\nadd npc4-iso 10.0.0.1\n";
+
+    #[test]
+    fn what_is_as_it_was_written_does_not_differ() {
+        assert_eq!(lines(&expected(TABLE, SETS), &found(TABLE, SETS)), [""; 0]);
+    }
+
+    #[test]
+    fn of_equal_rules_the_number_counts_and_of_different_ones_the_order() {
+        let rules = |rules: &[&str]| -> String {
+            let rules = rules.iter().map(|rule| format!("-A NPC-A -p {rule} -j RETURN\n"));
+            ["-A FORWARD -j NPC-FORWARD\n:NPC-A - [0:0]\n".to_owned()]
+                .into_iter()
+                .chain(rules)
+                .collect()
+        };
+        for (there, differences) in [
+            (&["tcp", "udp"][..], &["chain NPC-A lacks rule 3 `-p tcp -j RETURN`"][..]),
+            (&["tcp", "tcp", "udp"], &["the rules of chain NPC-A stand in another order"]),
+            (
+                &["tcp", "udp", "sctp", "tcp", "tcp"],
+                &[
+                    "chain NPC-A should not have rule 3 `-p sctp -j RETURN`",
+                    "chain NPC-A should not have rule 5 `-p tcp -j RETURN`",
+                ],
+            ),
+            (&[], &["chain NPC-A is empty and should have 3 rules"]),
+        ] {
+            let found = found(&rules(there), SETS);
+            assert_eq!(lines(&expected(TABLE, SETS), &found), differences, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_holds_on_to_is_no_difference_but_rules_in_it_are() {
+        let held = BTreeSet::from(["NPC-OLD".to_owned()]);
+        let given_up = BTreeSet::from(["npc4-p-a-0".to_owned()]);
+        let expected = Expected { held, given_up, ..expected(TABLE, SETS) };
+        let sets = format!("{SETS}create npc4-p-a-0 hash:ip family inet\n");
+        let table = format!("{TABLE}:NPC-OLD - [0:0]\n");
+        assert_eq!(lines(&expected, &found(&table, &sets)), [""; 0]);
+        let filled = format!("{table}-A NPC-OLD -j RETURN\n");
+        assert_eq!(
+            lines(&expected, &found(&filled, &sets)),
+            ["chain NPC-OLD with 1 rules should not be there"]
+        );
+        let stray = format!("{sets}create npc4-p-b-0 hash:ip family inet\n");
+        assert_eq!(
+            lines(&expected, &found(&table, &stray)),
+            ["set npc4-p-b-0 should not be there"]
+        );
+    }
+}
