@@ -229,7 +229,7 @@ const SABOTAGES: &[Sabotage] = &[
         ],
         &[
             "IPv4: set npc4-iso lacks 10.244.1.10",
-            "IPv4: set npc4-iso should be `hash:ip family inet` and is `hash:ip family inet timeout 0`",
+            "IPv4: set npc4-iso should be `hash:ip family inet` and is `hash:ip family inet maxelem 65536 timeout 0`",
             "IPv4: set npc4-iso should not have 10.244.1.10 timeout 0",
             "IPv4: set npc4-iso2 should not be there",
         ],
