@@ -10,7 +10,7 @@ use super::DIM;
 /// How wide text may be where the output is no terminal.
 const DEFAULT_WIDTH: usize = 100;
 /// The narrowest that anything is laid out for.
-const NARROWEST: usize = 40;
+const NARROWEST: usize = 60;
 /// Spaces between columns.
 const GAP: usize = 3;
 
