@@ -126,7 +126,7 @@ impl Line {
             match self.stream.write(rest) {
                 Ok(0) => return Err(WireError::Closed),
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                Err(error) => clock.bear(error)?,
+                Err(error) => bear(error)?,
             }
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Line {
             match self.stream.read(&mut piece) {
                 Ok(0) => return Err(WireError::Closed),
                 Ok(count) => self.come.extend_from_slice(piece.get(..count).unwrap_or_default()),
-                Err(error) => clock.bear(error)?,
+                Err(error) => bear(error)?,
             }
         }
     }
@@ -188,14 +188,14 @@ impl Clock {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(WireError::TimedOut { limit: self.limit }) } else { Ok(left) }
     }
+}
 
-    /// Goes on after what only means that time has passed.
-    fn bear(self, error: io::Error) -> Result<(), WireError> {
-        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-        match error.kind() {
-            Interrupted | TimedOut | WouldBlock => Ok(()),
-            _ => Err(WireError::Socket(error)),
-        }
+/// Goes on after what only means that time has passed.
+fn bear(error: io::Error) -> Result<(), WireError> {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    match error.kind() {
+        Interrupted | TimedOut | WouldBlock => Ok(()),
+        _ => Err(WireError::Socket(error)),
     }
 }
 

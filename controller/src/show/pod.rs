@@ -17,7 +17,7 @@ pub fn text(detail: &PodDetail, width: usize) -> String {
     let addresses: Vec<String> = detail.pod.addresses.iter().map(ToString::to_string).collect();
     let addresses =
         if addresses.is_empty() { "no address yet".to_owned() } else { addresses.join(", ") };
-    out.push_str(&format!(": {addresses}\n"));
+    put(&mut out, Style::new(), &format!(": {addresses}\n"));
     for (direction, policies) in [("ingress", &detail.pod.ingress), ("egress", &detail.pod.egress)]
     {
         let text = if policies.is_empty() {
@@ -45,7 +45,7 @@ fn write_chain(out: &mut String, chain: &ChainText) {
     put(out, DIM, &format!(" {}", visible(&chain.family)));
     out.push('\n');
     for rule in &chain.rules {
-        out.push_str(&format!("  {}\n", visible(rule)));
+        put(out, Style::new(), &format!("  {}\n", visible(rule)));
     }
 }
 
@@ -57,7 +57,7 @@ fn write_set(out: &mut String, set: &SetText, width: usize) {
     let mut members =
         set.members.iter().take(MEMBERS).map(|m| visible(m)).collect::<Vec<_>>().join(", ");
     if total > MEMBERS {
-        members.push_str(&format!(" and {} more", total - MEMBERS));
+        members = format!("{members} and {} more", total - MEMBERS);
     }
     if total > 0 {
         paragraph(out, "  ", Style::new(), &members, width);

@@ -20,7 +20,7 @@ pub fn text(verification: &Verification, width: usize) -> String {
         (BAD, "the kernel does not hold what policyd wrote")
     };
     put(&mut out, style, sentence);
-    out.push_str(&format!(" (iptables-{})\n", verification.backend));
+    put(&mut out, Style::new(), &format!(" (iptables-{})\n", verification.backend));
     for family in &verification.families {
         write_family(&mut out, family, width);
     }
@@ -55,10 +55,8 @@ fn write_family(out: &mut String, family: &FamilyVerification, width: usize) {
         paragraph(out, "    - ", Style::new(), &visible(&difference.to_string()), width);
     }
     if let Some(more) = family.differences.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        out.push_str(&format!(
-            "    and {}\n",
-            counted(more, "difference more", "differences more")
-        ));
+        let more = counted(more, "difference more", "differences more");
+        put(out, Style::new(), &format!("    and {more}\n"));
     }
 }
 
