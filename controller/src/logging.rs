@@ -15,6 +15,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::args::LogFormat;
 
+/// What these log of each attempt, the source says once and in a line that helps. A filter that names
+/// them gets them all the same.
+const QUIET: &str = "kube_client=off,kube_runtime=off,rustls_platform_verifier=off";
 /// How many lines may wait to be written.
 const QUEUE: usize = 4096;
 /// How long an end waits for the lines before it.
@@ -44,7 +47,7 @@ pub enum LogError {
 pub fn start(format: LogFormat, level: Option<&str>) -> Result<Queue, LogError> {
     let environment = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let filter = level.map(str::to_owned).or(environment).unwrap_or_else(|| "info".to_owned());
-    let parsed = EnvFilter::try_new(&filter)
+    let parsed = EnvFilter::try_new(format!("{QUIET},{filter}"))
         .map_err(|source| LogError::Filter { filter: filter.clone(), source })?;
     let queue = Queue::new(io::stderr(), QUEUE).map_err(LogError::Thread)?;
     let lines = tracing_subscriber::fmt()

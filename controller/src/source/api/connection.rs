@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tower::{BoxError, ServiceBuilder};
 
 use super::ApiOptions;
+use super::delays::Delays;
 use super::patience::{Patience, Taken};
 
 /// How long a connection attempt may take.
@@ -47,12 +48,12 @@ pub enum ApiError {
     )]
     ServiceAccount(InClusterError),
     /// The file.
-    #[error("cannot use the kubeconfig {}: {source}", path.display())]
+    #[error("cannot use the kubeconfig {}: {wrong}", path.display())]
     Kubeconfig {
         /// Which.
         path: PathBuf,
         /// What is wrong with it.
-        source: Box<KubeconfigError>,
+        wrong: String,
     },
     /// A proxy is asked for.
     #[error(
@@ -93,6 +94,11 @@ impl Connection {
         self.config.cluster_url.to_string().trim_end_matches('/').to_owned()
     }
 
+    /// Whether anybody could pretend to be it.
+    pub(super) fn is_unverified(&self) -> bool {
+        self.config.accept_invalid_certs
+    }
+
     /// Finds out what is wrong with the credentials, without a connection.
     fn check(&self) -> Result<(), ApiError> {
         let credentials = |error| ApiError::Credentials(Box::new(error));
@@ -115,7 +121,7 @@ impl Connection {
         tcp.set_keepalive_retries(Some(PROBES.2));
         let tls = self.config.rustls_https_connector_with_connector(tcp).map_err(credentials)?;
         let service = ServiceBuilder::new()
-            .layer(Patience(taken))
+            .layer(Patience { taken, delays: Delays::default() })
             .layer(self.config.base_uri_layer())
             .option_layer(self.config.auth_layer().map_err(credentials)?)
             .layer(self.config.extra_headers_layer().map_err(credentials)?)
@@ -126,9 +132,9 @@ impl Connection {
 }
 
 fn from_file(path: PathBuf, context: Option<String>) -> Result<Config, ApiError> {
-    let unusable = |path: &PathBuf, source| ApiError::Kubeconfig {
+    let unusable = |path: &PathBuf, error| ApiError::Kubeconfig {
         path: path.clone(),
-        source: Box::new(source),
+        wrong: in_words(&error),
     };
     let file = Kubeconfig::read_from(&path).map_err(|error| unusable(&path, error))?;
     let proxied = wants_proxy(&file, context.as_deref());
@@ -145,6 +151,20 @@ fn from_file(path: PathBuf, context: Option<String>) -> Result<Config, ApiError>
     Ok(config)
 }
 
+/// What is wrong with a kubeconfig, in one line.
+fn in_words(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(error, _) => error.to_string(),
+        KubeconfigError::CurrentContextNotSet => {
+            "it has no current context: say which one to use".to_owned()
+        }
+        KubeconfigError::LoadContext(name) => format!("it has no context `{name}`"),
+        KubeconfigError::LoadClusterOfContext(name) => format!("it has no cluster `{name}`"),
+        // What cannot be parsed is shown with the lines around it.
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
 /// Whether the cluster of the context is behind a proxy.
 fn wants_proxy(file: &Kubeconfig, context: Option<&str>) -> bool {
     let wanted = context.or(file.current_context.as_deref());
@@ -153,4 +173,102 @@ fn wants_proxy(file: &Kubeconfig, context: Option<&str>) -> bool {
     let cluster = file.clusters.iter().find(|named| Some(&named.name) == cluster);
     let cluster = cluster.and_then(|named| named.cluster.as_ref());
     cluster.and_then(|cluster| cluster.proxy_url.as_deref()).is_some_and(|url| !url.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A kubeconfig of one cluster, with these lines for it and for the user.
+    fn kubeconfig(cluster: &str, user: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+             contexts: [{{name: here, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:6443', {cluster}}}}}]\n\
+             users: [{{name: u, user: {{{user}}}}}]\n"
+        )
+    }
+
+    fn configured(text: &str, context: Option<&str>) -> Result<Connection, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        fs::write(&path, text).unwrap();
+        let options = ApiOptions {
+            kubeconfig: Some(path.clone()),
+            context: context.map(str::to_owned),
+            ..ApiOptions::default()
+        };
+        Connection::configure(&options)
+            .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn a_kubeconfig_says_where_the_server_is_and_we_say_who_we_are() {
+        let connection = configured(&kubeconfig("", "token: t"), None).unwrap();
+        assert_eq!(connection.server(), "https://127.0.0.1:6443");
+        let agent = format!("policyd/{}", env!("CARGO_PKG_VERSION"));
+        let expected = (USER_AGENT, HeaderValue::from_str(&agent).unwrap());
+        assert_eq!(connection.config.headers, [expected]);
+        assert!(!connection.is_unverified());
+        let careless = configured(&kubeconfig("insecure-skip-tls-verify: true", ""), None).unwrap();
+        assert!(careless.is_unverified());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_kubeconfig_is_said_in_one_line() {
+        let sound = kubeconfig("", "token: t");
+        for (text, context, expected) in [
+            (
+                sound.as_str(),
+                Some("there"),
+                "cannot use the kubeconfig FILE: it has no context `there`",
+            ),
+            (
+                &sound.replace("cluster: c,", "cluster: d,"),
+                None,
+                "cannot use the kubeconfig FILE: it has no cluster `d`",
+            ),
+            (
+                &sound.replace("current-context: here\n", ""),
+                None,
+                "cannot use the kubeconfig FILE: it has no current context: say which one to use",
+            ),
+            (
+                &kubeconfig("proxy-url: 'http://127.0.0.1:1'", ""),
+                None,
+                "the kubeconfig FILE asks for a proxy, which policyd does not use: remove `proxy-url`",
+            ),
+        ] {
+            assert_eq!(configured(text, context).unwrap_err(), expected);
+        }
+        for (text, words) in [
+            ("{{{", "failed to parse kubeconfig YAML"),
+            (&kubeconfig("certificate-authority: nowhere.crt", ""), "nowhere.crt"),
+            (
+                &kubeconfig("", "tokenFile: nowhere"),
+                "cannot use the credentials for the API server",
+            ),
+            (&kubeconfig("", "client-certificate-data: '!'"), "failed to load client certificate"),
+        ] {
+            let message = configured(text, None).unwrap_err();
+            assert!(message.contains(words) && !message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_and_a_context_of_no_file_are_said_so() {
+        let mut options = ApiOptions {
+            kubeconfig: Some(PathBuf::from("/nowhere/config")),
+            ..ApiOptions::default()
+        };
+        let message =
+            |options: &ApiOptions| Connection::configure(options).unwrap_err().to_string();
+        let expected =
+            "cannot use the kubeconfig /nowhere/config: No such file or directory (os error 2)";
+        assert_eq!(message(&options), expected);
+        options = ApiOptions { kubeconfig: None, context: Some("here".into()), ..options };
+        assert_eq!(message(&options), "the context `here` needs a kubeconfig: give one");
+    }
 }

@@ -3,23 +3,23 @@
 //! The library's watcher lists, watches, takes up a watch that ended where it was, and lists anew
 //! where the server has forgotten that place. This adds what it leaves open: how long to wait after a
 //! failure, what to say of it, and when it is over. It is over when the server holds a watch for us
-//! and has said nothing against it for [`GRACE`], or as soon as an event comes.
+//! and has said nothing against it for a moment, or as soon as an event comes.
 //!
 //! A list that has begun is kept apart until it has ended: one that breaks off changes nothing.
 
 use std::future::pending;
 use std::pin::pin;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{self, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::connection::ApiError;
+use super::delays::Delays;
 use super::kinds::Followed;
 use super::patience::Taken;
 use super::pause::Pause;
@@ -27,15 +27,6 @@ use super::reason::{About, Failure, Turn};
 use super::slim::Object;
 use super::stage::{self, Stage};
 use crate::source::{Change, Input, Standing};
-
-/// How long a watch must have stood before it counts: one that is refused after all, because it
-/// begins too long ago, is so at once.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
-/// After how long a failure the watch is not taken up where it was: the server may since have been
-/// put back to an earlier state, and would not say so.
-pub(super) const FORGET: Duration = Duration::from_secs(300);
-/// How long a streamed list may bring nothing before it is asked for in pages.
-pub(super) const STALL: Duration = Duration::from_secs(30);
 
 /// Nobody listens any more.
 #[derive(Debug)]
@@ -50,6 +41,8 @@ pub(super) struct Asking {
     pub(super) fields: Option<String>,
     /// Whether the list comes as a stream.
     pub(super) streaming: bool,
+    /// How long it may take.
+    pub(super) delays: Delays,
 }
 
 impl Asking {
@@ -67,10 +60,13 @@ pub(super) struct Follower<T: Followed, C> {
     asking: Asking,
     standing: Standing,
     pause: Pause,
+    /// Between lists that the server forgets again. It answers, so that the first is not put off by
+    /// the failures before.
+    expiry: Pause,
     /// The list that is coming in.
     stage: Option<Stage<T>>,
     /// Until when more of it must have come.
-    stalled_at: Option<time::Instant>,
+    stalled_at: Option<Instant>,
 }
 
 impl<T, C> Follower<T, C>
@@ -81,9 +77,9 @@ where
     /// Says that this kind will be followed.
     pub(super) fn new(inbox: Sender<Input>, asking: Asking, connect: C) -> Result<Self, Gone> {
         let standing = Standing { kind: T::FOLLOWED, listed: false, failing: None };
-        let pause = Pause::new();
+        let (pause, expiry) = (Pause::new(&asking.delays), Pause::new(&asking.delays));
         let follower =
-            Self { inbox, connect, asking, standing, pause, stage: None, stalled_at: None };
+            Self { inbox, connect, asking, standing, pause, expiry, stage: None, stalled_at: None };
         follower.tell_standing()?;
         Ok(follower)
     }
@@ -138,10 +134,10 @@ where
     }
 
     /// When the failure is over, if nothing happens until then.
-    fn over_at(&self, taken: Taken) -> Option<time::Instant> {
+    fn over_at(&self, taken: Taken) -> Option<Instant> {
         let in_doubt = self.standing.failing.is_some() || !self.pause.is_sound();
         let waiting = in_doubt && self.stage.is_none() && self.standing.listed;
-        taken.filter(|_| waiting).map(|since| since + GRACE)
+        taken.filter(|_| waiting).map(|since| since + self.asking.delays.grace)
     }
 
     fn take(&mut self, event: watcher::Event<Object<T>>) -> Result<(), Gone> {
@@ -170,7 +166,7 @@ where
     }
 
     fn expect_more(&mut self) {
-        self.stalled_at = self.asking.streaming.then(|| time::Instant::now() + STALL);
+        self.stalled_at = self.asking.streaming.then(|| Instant::now() + self.asking.delays.stall);
     }
 
     fn listed(&mut self) -> Result<(), Gone> {
@@ -188,6 +184,7 @@ where
     /// The stream is sound.
     fn works(&mut self) -> Result<(), Gone> {
         self.pause.works();
+        self.expiry.works();
         if self.standing.failing.take().is_some() {
             info!(resource = T::PLURAL, "followed again");
             self.tell_standing()?;
@@ -198,36 +195,29 @@ where
     /// Tells of a failure and waits. Says whether a new list is needed.
     async fn fails(&mut self, failure: Failure) -> Result<bool, Gone> {
         let Failure { reason, retry_after, turn } = failure;
-        let anew = match turn {
-            Turn::Unstreamed
-                if self.asking.streaming && self.stage.is_none() && !self.standing.listed =>
-            {
+        match turn {
+            Turn::Expired => {
+                info!(resource = T::PLURAL, "the watch has expired, listing anew");
+                sleep(self.expiry.after_failure(retry_after)).await;
+                return Ok(true);
+            }
+            Turn::Unstreamed if self.asking.streaming => {
                 self.ask_in_pages(&reason);
                 return Ok(true);
             }
-            Turn::Expired => {
-                info!(resource = T::PLURAL, "the watch has expired, listing anew");
-                false
-            }
-            Turn::GoOn | Turn::Unstreamed => {
-                self.failing(reason)?;
-                false
-            }
-            Turn::Anew => {
-                self.failing(reason)?;
-                true
-            }
-        };
+            Turn::GoOn | Turn::Unstreamed | Turn::Anew => self.failing(reason)?,
+        }
         sleep(self.pause.after_failure(retry_after)).await;
-        let since = self.standing.failing.as_ref().map(|(since, _)| *since);
-        Ok(anew || since.is_some_and(|since| since.elapsed() >= FORGET))
+        let since = self.standing.failing.as_ref().map(|(since, _)| Instant::from_std(*since));
+        let long = since.is_some_and(|since| since.elapsed() >= self.asking.delays.forget);
+        Ok(turn == Turn::Anew || long)
     }
 
     fn failing(&mut self, reason: String) -> Result<(), Gone> {
         let since = match &self.standing.failing {
             Some((_, known)) if *known == reason => return Ok(()),
             Some((since, _)) => *since,
-            None => Instant::now(),
+            None => Instant::now().into_std(),
         };
         warn!(resource = T::PLURAL, reason, "cannot be followed; what it last held goes on");
         self.standing.failing = Some((since, reason));
@@ -249,7 +239,7 @@ where
 }
 
 /// At that time; never where there is none.
-async fn at(time: Option<time::Instant>) {
+async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => pending().await,

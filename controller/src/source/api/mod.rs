@@ -13,6 +13,7 @@
 //! can work is an [`ApiError`], when the source is made.
 
 mod connection;
+mod delays;
 mod follow;
 mod kinds;
 mod patience;
@@ -20,6 +21,8 @@ mod pause;
 mod reason;
 mod slim;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
@@ -30,10 +33,11 @@ use tokio::runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 pub use self::connection::ApiError;
 use self::connection::Connection;
+use self::delays::Delays;
 use self::follow::{Asking, Follower, Gone};
 use self::kinds::{Followed, Namespaces, Nodes, Pods, Policies};
 use super::{Input, RESCAN, Source};
@@ -98,7 +102,8 @@ impl ApiServer {
     {
         let connection = self.connection.clone();
         let streaming = self.options.streaming_lists;
-        let asking = Asking { server: connection.server(), fields, streaming };
+        let delays = Delays::default();
+        let asking = Asking { server: connection.server(), fields, streaming, delays };
         let connect = move |taken| connection.client(taken);
         tasks.spawn(Follower::<T, _>::new(inbox.clone(), asking, connect)?.run());
         Ok(())
@@ -126,6 +131,9 @@ impl ApiServer {
 impl Source for ApiServer {
     fn run(self, inbox: &Sender<Input>) {
         info!(server = self.server(), "following the API server");
+        if self.connection.is_unverified() {
+            warn!("the kubeconfig says not to verify the API server's certificate");
+        }
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => drop(runtime.block_on(self.follow(inbox))),
             Err(error) => error!(%error, "cannot follow the API server"),

@@ -1,10 +1,9 @@
 //! Deadlines for what the API server says, and a sign where it takes up a watch.
 //!
 //! The client itself would wait for an answer without end, and says nothing of a watch that was taken
-//! up again while nothing changes. Here every answer must begin within [`ANSWER`]. A body that goes
-//! silent for [`SILENCE`] is given up: of a list that is a failure; a watch ends as if the server had
-//! ended it, so that it is taken up where it was. The server sends a bookmark each minute, so that
-//! the silence of a watch means a connection that is dead, or at worst a server without bookmarks.
+//! up again while nothing changes. Here every answer must begin in time. A body that goes silent is
+//! given up: of a list that is a failure; a watch ends as if the server had ended it, so that it is
+//! taken up where it was.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,10 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Layer, Service};
 
-/// How long the server may take to begin an answer.
-pub(super) const ANSWER: Duration = Duration::from_secs(15);
-/// How long it may pause within one: for a list, and for a watch.
-pub(super) const SILENCE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(75));
+use super::delays::Delays;
 
 /// Since when the server holds a watch for us; `None` while it does not.
 pub(super) type Taken = Option<Instant>;
@@ -30,22 +26,27 @@ pub(super) type Taken = Option<Instant>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Impatience {
     /// The beginning of an answer.
-    #[error("no answer within {} seconds", ANSWER.as_secs())]
-    Answer,
+    #[error("no answer within {} seconds", .0.as_secs())]
+    Answer(Duration),
     /// The rest of one.
-    #[error("no more of an answer within {} seconds", SILENCE.0.as_secs())]
-    Rest,
+    #[error("no more of an answer within {} seconds", .0.as_secs())]
+    Rest(Duration),
 }
 
 /// Puts deadlines on every request, and tells of watches.
 #[derive(Clone, Debug)]
-pub(super) struct Patience(pub(super) watch::Sender<Taken>);
+pub(super) struct Patience {
+    /// Who is told.
+    pub(super) taken: watch::Sender<Taken>,
+    /// The deadlines.
+    pub(super) delays: Delays,
+}
 
 impl<S> Layer<S> for Patience {
     type Service = Patient<S>;
 
     fn layer(&self, inner: S) -> Patient<S> {
-        Patient { inner, taken: self.0.clone() }
+        Patient { inner, patience: self.clone() }
     }
 }
 
@@ -53,7 +54,7 @@ impl<S> Layer<S> for Patience {
 #[derive(Clone, Debug)]
 pub(super) struct Patient<S> {
     inner: S,
-    taken: watch::Sender<Taken>,
+    patience: Patience,
 }
 
 type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<PatientBody<B>>, BoxError>> + Send>>;
@@ -75,18 +76,20 @@ where
 
     fn call(&mut self, request: Request<T>) -> Answer<B> {
         let watches = is_watch(request.uri());
-        let taken = self.taken.clone();
+        let Patience { taken, delays } = self.patience.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let _ = taken.send_replace(None);
-            let answer = timeout(ANSWER, answer).await.map_err(|_| Impatience::Answer)?;
+            let late = |_| Impatience::Answer(delays.answer);
+            let answer = timeout(delays.answer, answer).await.map_err(late)?;
             let response = answer.map_err(Into::into)?;
             let watches = watches && response.status().is_success();
             if watches {
                 let _ = taken.send_replace(Some(Instant::now()));
             }
+            let limit = if watches { delays.watch } else { delays.list };
             let watches = watches.then_some(taken);
-            Ok(response.map(|body| PatientBody::new(body, watches)))
+            Ok(response.map(|body| PatientBody::new(body, limit, watches)))
         })
     }
 }
@@ -101,14 +104,15 @@ fn is_watch(uri: &Uri) -> bool {
 pub(super) struct PatientBody<B> {
     inner: Pin<Box<B>>,
     silence: Pin<Box<Sleep>>,
+    /// How long that may be.
+    limit: Duration,
     /// Who is told when the watch has ended; `None` where this is none.
     watches: Option<watch::Sender<Taken>>,
 }
 
 impl<B> PatientBody<B> {
-    fn new(inner: B, watches: Option<watch::Sender<Taken>>) -> Self {
-        let limit = limit(watches.is_some());
-        Self { inner: Box::pin(inner), silence: Box::pin(sleep(limit)), watches }
+    fn new(inner: B, limit: Duration, watches: Option<watch::Sender<Taken>>) -> Self {
+        Self { inner: Box::pin(inner), silence: Box::pin(sleep(limit)), limit, watches }
     }
 
     fn ended(&mut self) {
@@ -116,10 +120,6 @@ impl<B> PatientBody<B> {
             let _ = taken.send_replace(None);
         }
     }
-}
-
-fn limit(watches: bool) -> Duration {
-    if watches { SILENCE.1 } else { SILENCE.0 }
 }
 
 impl<B> Body for PatientBody<B>
@@ -137,7 +137,7 @@ where
         if let Poll::Ready(frame) = self.inner.as_mut().poll_frame(context) {
             let frame = frame.map(|frame| frame.map_err(Into::into));
             if matches!(frame, Some(Ok(_))) {
-                let deadline = Instant::now() + limit(self.watches.is_some());
+                let deadline = Instant::now() + self.limit;
                 self.silence.as_mut().reset(deadline);
             } else {
                 self.ended();
@@ -146,7 +146,11 @@ where
         }
         ready!(self.silence.as_mut().poll(context));
         self.ended();
-        let end = if self.watches.is_some() { None } else { Some(Err(Impatience::Rest.into())) };
+        let end = if self.watches.is_some() {
+            None
+        } else {
+            Some(Err(Impatience::Rest(self.limit).into()))
+        };
         Poll::Ready(end)
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use kube::Error as ClientError;
+use kube::client::AuthError;
 use kube::core::Status;
 use kube::runtime::watcher;
 
@@ -29,7 +30,8 @@ pub(super) struct Failure {
 pub(super) enum Turn {
     /// As the stream does by itself.
     GoOn,
-    /// Likewise, and it is no failure: the server has forgotten where we were and lists again.
+    /// With a new list: the server has forgotten where we were, which is no failure. The stream would
+    /// ask for that place again if the answer as a whole was this refusal.
     Expired,
     /// With a new list: something in the stream was lost.
     Anew,
@@ -81,10 +83,7 @@ impl Failure {
                 );
                 (reason, Turn::Anew)
             }
-            ClientError::Auth(error) => (
-                format!("cannot get credentials for the API server at {server}: {error}"),
-                Turn::GoOn,
-            ),
+            ClientError::Auth(error) => (no_credentials(error, server), Turn::GoOn),
             other => (unreachable(other, server), Turn::GoOn),
         };
         Self { reason, retry_after: None, turn }
@@ -106,6 +105,7 @@ impl Failure {
 fn refusal(status: &Status, verb: &str, About { resource, group, server }: About<'_>) -> String {
     let full = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
     let said = if status.message.is_empty() { &status.reason } else { &status.message };
+    let said = brief(said);
     match status.code {
         401 => format!(
             "the API server at {server} does not know who we are (401): the token or certificate has \
@@ -125,6 +125,12 @@ fn refusal(status: &Status, verb: &str, About { resource, group, server }: About
     }
 }
 
+/// What somebody on the way may have answered as a whole page, in one short line.
+fn brief(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
 /// Where and why an answer cannot be parsed differs each time; of what sort it is does not.
 fn category(error: &serde_json::Error) -> &'static str {
     match error.classify() {
@@ -135,11 +141,18 @@ fn category(error: &serde_json::Error) -> &'static str {
     }
 }
 
+fn no_credentials(error: &AuthError, server: &str) -> String {
+    format!("cannot get credentials for the API server at {server}: {error}")
+}
+
 /// Why the server cannot be reached, or was lost.
 fn unreachable(error: &(dyn StdError + 'static), server: &str) -> String {
     let chain: Vec<&(dyn StdError + 'static)> =
         std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source())
             .collect();
+    if let Some(error) = chain.iter().find_map(|error| error.downcast_ref::<AuthError>()) {
+        return no_credentials(error, server);
+    }
     let innermost = chain.last().map_or_else(String::new, ToString::to_string);
     let kind = chain.iter().rev().find_map(|error| error.downcast_ref::<io::Error>());
     let tls = chain.iter().any(|error| {
@@ -157,4 +170,46 @@ fn unreachable(error: &(dyn StdError + 'static), server: &str) -> String {
         _ => "is it running, and this node's way to it open?",
     };
     format!("cannot reach the API server at {server}: {innermost}; {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_out_of_reach_is_said_with_what_to_look_at() {
+        let of = |kind: io::ErrorKind, text: &str| {
+            unreachable(&ClientError::Service(Box::new(io::Error::new(kind, text.to_owned()))), "S")
+        };
+        let untrusted = of(io::ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer");
+        assert_eq!(
+            untrusted,
+            "cannot reach the API server at S: invalid peer certificate: UnknownIssuer; check the certificate \
+             authority that policyd was given, and the server's name"
+        );
+        assert!(
+            of(io::ErrorKind::TimedOut, "timed out").ends_with("is this node's way to it open?")
+        );
+        assert!(of(io::ErrorKind::ConnectionRefused, "refused").contains("nothing listens there"));
+    }
+
+    #[test]
+    fn a_credential_that_cannot_be_renewed_is_no_matter_of_reach() {
+        let error = ClientError::Service(Box::new(AuthError::ExecPluginFailed));
+        assert_eq!(
+            unreachable(&error, "S"),
+            "cannot get credentials for the API server at S: exec-plugin response did not contain a status"
+        );
+    }
+
+    #[test]
+    fn a_server_that_has_too_much_to_do_says_for_how_long() {
+        let mut status = Status::failure("later", "TooManyRequests").with_code(429);
+        status.details = serde_json::from_str(r#"{"retryAfterSeconds": 7}"#).unwrap();
+        let about = About { resource: "pods", group: "", server: "S" };
+        let failure = Failure::of(&watcher::Error::WatchError(Box::new(status)), about);
+        let reason = "the API server at S has too much to do (429)".to_owned();
+        let retry_after = Some(Duration::from_secs(7));
+        assert_eq!(failure, Failure { reason, retry_after, turn: Turn::GoOn });
+    }
 }
