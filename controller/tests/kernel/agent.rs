@@ -77,7 +77,7 @@ fn status_tells_what_is_enforced_and_whether_it_is_ready() {
         assert_eq!(log, "policyd: no live pod `shop/none` on node n1\n");
 
         node.write("broken.yaml", "kind: [");
-        policyd.await_lines("not ready", 1);
+        policyd.await_lines("broken.yaml cannot be read", 1);
         let (status, text) = node.end(&["status"]);
         assert_eq!(status.code(), Some(1), "{text}");
         assert!(text.starts_with("n1: not ready\n") && text.contains("broken.yaml"), "{text}");
@@ -138,5 +138,41 @@ fn verify_says_equal_while_policies_change_and_names_what_somebody_changed() {
             "text": "set npc4-iso lacks 10.244.1.10",
         });
         assert_eq!(all["families"][0]["differences"][0], expected);
+    });
+}
+
+#[test]
+fn what_the_kernel_refuses_or_others_hold_is_no_difference_and_the_refused_is_named() {
+    let name =
+        "agent::what_the_kernel_refuses_or_others_hold_is_no_difference_and_the_refused_is_named";
+    kernel_test(name, || {
+        let mut node = Node::new("nft");
+        let script = "sed 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
+                      /usr/sbin/iptables-nft-restore \"$@\"";
+        node.impersonate("iptables-nft-restore", script);
+        let sctp = allow("sctp", "a", "b", 9).replace("port: 9", "protocol: SCTP, port: 9");
+        node.write("pods.yaml", PODS).write("web.yaml", &allow("web", "a", "b", 80));
+        node.write("sctp.yaml", &sctp);
+        let mut policyd = node.start();
+        policyd.await_lines("the kernel refuses `-p sctp", 1);
+        let (status, log) = node.end(&["verify"]);
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("IPv4: the kernel refuses `-p sctp -m sctp --dport 9 "), "{log}");
+
+        let tables = node.table("iptables", "nft");
+        let leaf = tables.lines().find_map(|line| line.strip_prefix(":NPC-I-")).unwrap();
+        let leaf = format!("NPC-I-{}", leaf.split(' ').next().unwrap());
+        node.tool(&["iptables-nft", "-A", "DOCKER", "-j", &leaf], "");
+        for policy in ["web.yaml", "sctp.yaml"] {
+            std::fs::remove_file(node.source().join(policy)).unwrap();
+        }
+        policyd.await_lines("INFO ready ", 1);
+        assert!(node.table("iptables", "nft").contains(&format!(":{leaf} ")), "it is held");
+        let (status, log) = node.end(&["verify"]);
+        assert_eq!(status.code(), Some(0), "{log}");
+        node.tool(&["iptables-nft", "-A", &leaf, "-j", "ACCEPT"], "");
+        let (status, log) = node.end(&["verify"]);
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains(&format!("chain {leaf} with 1 rule should not be there")), "{log}");
     });
 }

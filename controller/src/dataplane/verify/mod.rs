@@ -179,10 +179,11 @@ impl fmt::Display for Difference {
             D::HookUnknown { chain, rule } => write!(f, "{chain} should not have `{rule}`"),
             D::ChainMissing { chain } => write!(f, "chain {chain} is missing"),
             D::ChainUnknown { chain, rules } => {
-                write!(f, "chain {chain} with {rules} rules should not be there")
+                let rules = rules_in_words(*rules);
+                write!(f, "chain {chain} with {rules} should not be there")
             }
             D::ChainEmpty { chain, rules } => {
-                write!(f, "chain {chain} is empty and should have {rules} rules")
+                write!(f, "chain {chain} is empty and should have {}", rules_in_words(*rules))
             }
             D::RuleMissing { chain, position, rule } => {
                 write!(f, "chain {chain} lacks rule {position} `{rule}`")
@@ -202,6 +203,10 @@ impl fmt::Display for Difference {
             D::MemberUnknown { set, member } => write!(f, "set {set} should not have {member}"),
         }
     }
+}
+
+fn rules_in_words(count: usize) -> String {
+    if count == 1 { "1 rule".to_owned() } else { format!("{count} rules") }
 }
 
 impl Expected {
@@ -436,7 +441,7 @@ mod tests {
         let filled = format!("{table}-A NPC-OLD -j RETURN\n");
         assert_eq!(
             lines(&expected, &found(&filled, &sets)),
-            ["chain NPC-OLD with 1 rules should not be there"]
+            ["chain NPC-OLD with 1 rule should not be there"]
         );
         let stray = format!("{sets}create npc4-p-b-0 hash:ip family inet\n");
         assert_eq!(
