@@ -12,6 +12,7 @@ pub mod again;
 pub mod agent;
 pub mod announce;
 pub mod args;
+pub mod cut;
 pub mod dataplane;
 pub mod findings;
 pub mod health;

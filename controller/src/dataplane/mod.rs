@@ -17,6 +17,7 @@
 pub mod backend;
 pub mod cleanup;
 pub mod command;
+pub mod conntrack;
 mod family;
 pub mod hooks;
 pub mod ipset;

@@ -12,6 +12,7 @@
 //! never ends the loop.
 
 mod awaited;
+mod cutting;
 mod flaws;
 mod intake;
 mod node;
@@ -32,6 +33,7 @@ pub use self::outlets::Outlets;
 pub use self::settings::{Ipvs, Settings};
 
 use self::awaited::Awaited;
+use self::cutting::Cutting;
 use self::flaws::Flaws;
 use self::intake::Intake;
 use self::node::Wiring;
@@ -87,6 +89,7 @@ pub struct Sync {
     intake: Intake,
     wiring: Wiring,
     awaited: Awaited,
+    cutting: Cutting,
     failures: Failures,
     flaws: Flaws,
     outlets: Outlets,
@@ -117,6 +120,7 @@ impl Sync {
     #[must_use]
     pub fn new(settings: Settings, dataplane: Dataplane) -> Self {
         let wiring = Wiring::new(&settings);
+        let cutting = Cutting::new(&settings);
         Self {
             engine: Engine::new(wiring.config().clone(), START),
             settings,
@@ -125,6 +129,7 @@ impl Sync {
             intake: Intake::new(),
             wiring,
             awaited: Awaited::default(),
+            cutting,
             failures: Failures::default(),
             flaws: Flaws::default(),
             outlets: Outlets::default(),
@@ -275,6 +280,7 @@ impl Sync {
             self.verify_at,
             Some(self.recheck_at),
             self.intake.silent_at(),
+            self.cutting.at(),
             write_at,
         ];
         let next = times.into_iter().flatten().min().unwrap_or(self.recheck_at);
@@ -339,6 +345,7 @@ impl Sync {
         self.wiring.follow(self.engine.snapshot());
         self.engine.set_config(self.wiring.config().clone());
         if self.engine.is_dirty() {
+            self.cutting.before(self.engine.snapshot());
             self.awaited.plan();
         }
         let reach = self.engine.pending();
@@ -362,6 +369,7 @@ impl Sync {
         if self.tidy.is_due() {
             self.tidy_up();
         }
+        self.cutting.do_due(self.engine.snapshot());
         if self.recheck_at <= now {
             self.recheck_at = now + RECHECK;
             if self.intake.has_begun() {
@@ -423,6 +431,8 @@ impl Sync {
     fn after(&mut self, written: &Written, begun: Instant) {
         self.failures.take(written);
         self.outlets.written(written, begun.elapsed());
+        self.cutting.after(written);
+        self.cutting.do_due(self.engine.snapshot());
         if report::is_whole(written) {
             self.verify_at = Some(Instant::now() + VERIFY_AFTER);
         }
@@ -464,6 +474,7 @@ impl Sync {
             reasons.insert("nothing has been written yet".to_owned());
         }
         reasons.extend(self.failures.reasons());
+        reasons.extend(self.cutting.reason());
         reasons.extend(self.dataplane.leftovers());
         reasons.extend(self.wiring.reason().map(str::to_owned));
         let refused = self.dataplane.refused();

@@ -9,3 +9,4 @@ mod denials;
 mod differential;
 mod lab;
 mod random;
+mod standing;

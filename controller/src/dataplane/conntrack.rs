@@ -1,0 +1,283 @@
+//! The connections that the kernel has let through and goes on to let through: read, and forgotten
+//! one by one.
+//!
+//! Over netlink, in the network namespace of the thread that opened the [`Table`]. A connection is
+//! forgotten by its original tuple and its number, so that one that has come after it with the same
+//! tuple is never hit. Reading holds nothing up: packets go on meanwhile, and what changes under the
+//! reader may be missed or seen twice; who must not miss anything reads again.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla,
+};
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as IpProtocol, Status,
+    Tuple,
+};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use policy_compiler::cidr::Family;
+use policy_compiler::flow::Traffic;
+use policy_compiler::port::Protocol;
+
+/// The attributes that the kernel knows and the library does not name.
+mod attribute {
+    pub(super) const ID: u16 = 12;
+    pub(super) const TUPLE_MASTER: u16 = 14;
+    pub(super) const ZONE: u16 = 18;
+    /// Within a tuple's protocol.
+    pub(super) const ICMP_TYPE: u16 = 5;
+    pub(super) const ICMPV6_TYPE: u16 = 8;
+}
+
+/// Why the connections cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConntrackError {
+    /// The socket.
+    #[error("cannot ask the kernel for its connections")]
+    Socket(#[from] io::Error),
+    /// What came back was no answer.
+    #[error("cannot read the kernel's answer about connections: {0}")]
+    Answer(String),
+    /// It refuses.
+    #[error("the kernel refuses to {operation}")]
+    Refused {
+        /// What was asked for.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who opened it.
+    pub from: IpAddr,
+    /// To whom its first packet was sent.
+    pub sent_to: IpAddr,
+    /// Who answers: the same, unless the destination was translated.
+    pub to: IpAddr,
+    /// What it carries, with the port of who answers.
+    pub traffic: Traffic,
+    /// Whether it belongs to another connection that brought it about.
+    pub related: bool,
+    /// What names it to the kernel.
+    name: Vec<ConntrackAttribute>,
+}
+
+/// The connections of a network namespace.
+pub struct Table {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    /// The table of the caller's network namespace.
+    ///
+    /// # Errors
+    /// Where the kernel has no netfilter netlink.
+    pub fn open() -> Result<Self, ConntrackError> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Shows each connection of a family to `each`. One that is of no use to policy, since it has no
+    /// addresses or is about to end, is passed over.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked or answers with something else.
+    pub fn read(
+        &mut self,
+        family: Family,
+        mut each: impl FnMut(Entry),
+    ) -> Result<(), ConntrackError> {
+        let sequence =
+            self.send(family, ConntrackMessage::Get(Vec::new()), NLM_F_REQUEST | NLM_F_DUMP)?;
+        loop {
+            let (answer, _) = self.socket.recv_from_full()?;
+            let mut rest = answer.as_slice();
+            while !rest.is_empty() {
+                let message = parse(rest)?;
+                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+                // Messages are aligned to four bytes.
+                rest = rest.get(length.saturating_add(3) & !3..).unwrap_or_default();
+                if message.header.sequence_number != sequence {
+                    // What an earlier reading that failed has left behind.
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::InnerMessage(NetfilterMessage {
+                        inner: NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)),
+                        ..
+                    }) => {
+                        if let Some(entry) = entry(attributes) {
+                            each(entry);
+                        }
+                    }
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        let (operation, source) = ("list connections", error.to_io());
+                        return Err(ConntrackError::Refused { operation, source });
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Forgets a connection; says whether it was still there.
+    ///
+    /// # Errors
+    /// Where the kernel refuses for any other reason than that it is gone.
+    pub fn forget(&mut self, entry: &Entry) -> Result<bool, ConntrackError> {
+        let family = if entry.from.is_ipv4() { Family::V4 } else { Family::V6 };
+        let request = ConntrackMessage::Delete(entry.name.clone());
+        let sequence = self.send(family, request, NLM_F_REQUEST | NLM_F_ACK)?;
+        loop {
+            let (answer, _) = self.socket.recv_from_full()?;
+            let message = parse(&answer)?;
+            if message.header.sequence_number != sequence {
+                continue;
+            }
+            return match message.payload {
+                NetlinkPayload::Error(error) => match error.code {
+                    None => Ok(true),
+                    Some(_) if error.to_io().kind() == io::ErrorKind::NotFound => Ok(false),
+                    Some(_) => Err(ConntrackError::Refused {
+                        operation: "forget a connection",
+                        source: error.to_io(),
+                    }),
+                },
+                other => Err(ConntrackError::Answer(format!("{other:?} is no acknowledgement"))),
+            };
+        }
+    }
+
+    fn send(
+        &mut self,
+        family: Family,
+        message: ConntrackMessage,
+        flags: u16,
+    ) -> Result<u32, ConntrackError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let family = match family {
+            Family::V4 => NetfilterProtoFamily::IPv4,
+            Family::V6 => NetfilterProtoFamily::IPv6,
+        };
+        let payload = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(payload));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        Ok(self.sequence)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<NetlinkMessage<NetfilterMessage>, ConntrackError> {
+    NetlinkMessage::deserialize(bytes).map_err(|error| ConntrackError::Answer(error.to_string()))
+}
+
+/// What is known of one side of a connection.
+#[derive(Default)]
+struct Side {
+    source: Option<IpAddr>,
+    destination: Option<IpAddr>,
+    protocol: Option<IpProtocol>,
+    source_port: u16,
+    icmp_type: Option<u8>,
+}
+
+fn side(tuples: &[Tuple]) -> Side {
+    let mut side = Side::default();
+    for tuple in tuples {
+        match tuple {
+            Tuple::Ip(parts) => {
+                for part in parts {
+                    match part {
+                        IPTuple::SourceAddress(address) => side.source = Some(*address),
+                        IPTuple::DestinationAddress(address) => side.destination = Some(*address),
+                        _ => {}
+                    }
+                }
+            }
+            Tuple::Proto(parts) => {
+                for part in parts {
+                    match part {
+                        ProtoTuple::Protocol(protocol) => side.protocol = Some(*protocol),
+                        ProtoTuple::SourcePort(port) => side.source_port = *port,
+                        ProtoTuple::Other(other)
+                            if [attribute::ICMP_TYPE, attribute::ICMPV6_TYPE]
+                                .contains(&other.kind()) =>
+                        {
+                            let mut value = vec![0; other.value_len()];
+                            other.emit_value(&mut value);
+                            side.icmp_type = value.first().copied();
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    side
+}
+
+fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
+    let (mut original, mut reply) = (Side::default(), Side::default());
+    let (mut related, mut name) = (false, Vec::new());
+    for attribute in attributes {
+        match &attribute {
+            ConntrackAttribute::CtaTupleOrig(tuples) => original = side(tuples),
+            ConntrackAttribute::CtaTupleReply(tuples) => {
+                reply = side(tuples);
+                continue;
+            }
+            ConntrackAttribute::CtaStatus(status) => {
+                if status.contains(Status::Dying) {
+                    return None;
+                }
+                related |= status.contains(Status::Expected);
+                continue;
+            }
+            ConntrackAttribute::Other(other) => match other.kind() {
+                attribute::ID | attribute::ZONE => {}
+                attribute::TUPLE_MASTER => {
+                    related = true;
+                    continue;
+                }
+                _ => continue,
+            },
+            _ => continue,
+        }
+        name.push(attribute);
+    }
+    let number = u8::from(original.protocol?);
+    let traffic = match number {
+        6 => Traffic::Port { protocol: Protocol::Tcp, port: reply.source_port },
+        17 => Traffic::Port { protocol: Protocol::Udp, port: reply.source_port },
+        132 => Traffic::Port { protocol: Protocol::Sctp, port: reply.source_port },
+        1 | 58 => Traffic::Icmp { kind: original.icmp_type? },
+        protocol => Traffic::Other { protocol },
+    };
+    let (from, sent_to, to) = (original.source?, original.destination?, reply.source?);
+    Some(Entry { from, sent_to, to, traffic, related, name })
+}
