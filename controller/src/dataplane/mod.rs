@@ -252,6 +252,7 @@ impl Dataplane {
     /// Where a program or a capability is missing.
     pub fn open(choice: BackendChoice) -> Result<Self, OpenError> {
         require_capability(NET_ADMIN)?;
+        require_capability(NET_RAW)?;
         require(ipset::IPSET)?;
         match choice {
             BackendChoice::Forced(backend) => require(backend.restore(Family::V4))?,
@@ -262,9 +263,6 @@ impl Dataplane {
         let backend = backend::choose(&runner, choice).map_err(OpenError::Backend)?;
         for program in [backend.restore(Family::V4), backend.save(Family::V4)] {
             require(program)?;
-        }
-        if backend == Backend::Legacy {
-            require_capability(NET_RAW)?;
         }
         let sessions = Sessions::open().map_err(OpenError::Sets)?;
         Ok(Self {
@@ -366,7 +364,8 @@ impl Dataplane {
 
 /// `CAP_NET_ADMIN`: its number and name.
 const NET_ADMIN: (u32, &str) = (12, "CAP_NET_ADMIN");
-/// `CAP_NET_RAW`, which legacy's raw sockets need.
+/// `CAP_NET_RAW`, for raw sockets: by one iptables asks which set a rule means, whatever its backend,
+/// and legacy hands its rules over by one.
 const NET_RAW: (u32, &str) = (13, "CAP_NET_RAW");
 
 fn require_capability((bit, name): (u32, &'static str)) -> Result<(), OpenError> {
