@@ -4,11 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test lint fmt clean
+.PHONY: help setup build demo test test-long image rootfs lint fmt clean
 
 help: ## Lists the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Installs what building and testing need (Debian packages, cargo-nextest)
 	@.ci/setup
@@ -23,6 +24,19 @@ test: setup ## Runs every test, kernel tests included (KERNEL_TESTS=skip leaves 
 	@$(CARGO) build --quiet --locked --workspace --all-targets
 	@$(CARGO) test --quiet --locked --workspace --doc
 	@$(CARGO) nextest run --locked --workspace
+
+test-long: setup ## Lays out the image's file system, and runs policyd in it as in a cluster (needs root)
+	@$(CARGO) build --quiet --locked --package policyd --package policyc
+	@rm -rf --one-file-system "$(TARGET)/rootfs"
+	@PROGRAMS="$(TARGET)/debug" .ci/rootfs "$(TARGET)/rootfs"
+	@POLICYD_ROOTFS="$(abspath $(TARGET))/rootfs" $(CARGO) nextest run --locked --package policy-tests \
+		--ignore-default-filter --filterset 'binary(kernel) & test(/^image::/)'
+
+image: ## Builds the container image (IMAGE=policyd:VERSION, CONTAINER_TOOL=docker|podman|buildah)
+	@.ci/image "$(IMAGE)" "$(CONTAINER_TOOL)"
+
+rootfs: setup ## Lays out the image's file system in DIR, without a container engine (needs root)
+	@.ci/rootfs "$(DIR)"
 
 lint: setup ## Checks format, clippy, documentation, and that the library is pure
 	@$(CARGO) fmt --all --check

@@ -21,7 +21,7 @@ use policy_tests::placement::Placement;
 use policy_tests::privilege::kernel_test;
 use policy_tests::probe::{Probe, send_all};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server and two clients, wired both ways.
 const PODS: &str = r#"
@@ -46,7 +46,7 @@ items:
 "#;
 
 /// Lets `client` in on 80.
-fn policy(client: &str) -> String {
+pub(crate) fn policy(client: &str) -> String {
     format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
          metadata: {{namespace: x, name: server}}\n\
@@ -62,16 +62,16 @@ fn policyd(words: &[&str]) -> Command {
 }
 
 /// A lab of one node with the pods above, and a directory for policyd.
-struct Scene {
+pub(crate) struct Scene {
     lab: Lab,
     backend: Backend,
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     good: Vec<Probe>,
     other: Vec<Probe>,
 }
 
 impl Scene {
-    fn new(backend: Backend) -> Self {
+    pub(crate) fn new(backend: Backend) -> Self {
         let wirings = vec![Wiring::Bridged, Wiring::Routed, Wiring::Bridged];
         let lab = Lab::build(&Plan { nodes: vec![wirings] }).unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -85,7 +85,7 @@ impl Scene {
         scene
     }
 
-    fn node(&self) -> &Namespace {
+    pub(crate) fn node(&self) -> &Namespace {
         self.lab.namespace(&self.lab.nodes[0])
     }
 
@@ -93,7 +93,7 @@ impl Scene {
         self.directory.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
@@ -114,7 +114,7 @@ impl Scene {
     }
 
     /// Who gets through to the server on both families: the good client, the other.
-    fn let_in(&self) -> (bool, bool) {
+    pub(crate) fn let_in(&self) -> (bool, bool) {
         self.lab.forget_connections().unwrap();
         let probes: Vec<Probe> = self.good.iter().chain(&self.other).cloned().collect();
         let fates: Vec<bool> =
@@ -127,7 +127,7 @@ impl Scene {
     }
 
     /// Waits until packets meet what is expected.
-    fn await_let_in(&self, expected: (bool, bool), what: &str) {
+    pub(crate) fn await_let_in(&self, expected: (bool, bool), what: &str) {
         let start = Instant::now();
         while self.let_in_of_any_family() != [expected; 2] {
             assert!(start.elapsed() < PATIENCE, "{what}: {:?}", self.let_in_of_any_family());
@@ -144,7 +144,7 @@ impl Scene {
     }
 
     /// All tables of both backends and all sets, less the counters and dates in comments.
-    fn everything(&self) -> String {
+    pub(crate) fn everything(&self) -> String {
         let mut all = String::new();
         for family in ["iptables", "ip6tables"] {
             for backend in ["nft", "legacy"] {
@@ -159,7 +159,7 @@ impl Scene {
     }
 
     /// Rules and sets of somebody else.
-    fn others_rules(&self) {
+    pub(crate) fn others_rules(&self) {
         self.node().run(Command::new("ipset").args(["create", "theirs", "hash:ip"]), "").unwrap();
         for family in Family::ALL {
             let text = "*filter\n:THEIRS - [0:0]\n-A FORWARD -p 99 -j THEIRS\n\
