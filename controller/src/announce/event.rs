@@ -63,7 +63,6 @@ pub(super) fn event_of(
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{stem}.{tag:016x}")),
-            // What regards a node, which is in no namespace, is by convention in this one.
             namespace: Some(namespace_of(announcement)),
             ..ObjectMeta::default()
         },
@@ -79,12 +78,13 @@ pub(super) fn event_of(
     }
 }
 
-/// Where the event of an announcement is.
+/// Where the event of an announcement is. What regards a node, which is in no namespace, is where every
+/// API server takes it: old ones take it nowhere else.
 pub(super) fn namespace_of(announcement: &Announcement) -> String {
     match announcement {
         Announcement::PolicyFailsClosed { policy, .. } => policy.namespace.to_string(),
         Announcement::DriftRepaired { .. } | Announcement::CannotEnforce { .. } => {
-            "default".to_owned()
+            "kube-system".to_owned()
         }
     }
 }
@@ -163,7 +163,7 @@ mod tests {
         let event = event_of(&drift, None, &node("n1.example"), at(1_700_000_000));
         let expected = json!({
             "apiVersion": "events.k8s.io/v1", "kind": "Event",
-            "metadata": {"name": event.metadata.name.clone(), "namespace": "default"},
+            "metadata": {"name": event.metadata.name.clone(), "namespace": "kube-system"},
             "eventTime": "2023-11-14T22:13:20.000000Z",
             "reportingController": "policyd", "reportingInstance": "n1.example",
             "type": "Warning", "reason": "DriftRepaired", "action": "Repair",

@@ -234,7 +234,7 @@ impl Publisher {
             Announcement::PolicyFailsClosed { policy, .. } => match self.uid_of(policy).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(uid)) => Some(uid),
-                // `kubectl describe` will not find the event; the list of events shows it.
+                // What looks for it by the policy's identity will not find it; the list of events shows it.
                 Err(_) => None,
             },
             Announcement::DriftRepaired { .. } | Announcement::CannotEnforce { .. } => None,
@@ -250,8 +250,8 @@ impl Publisher {
         }
     }
 
-    /// By its identity `kubectl describe` finds the events of an object. Nothing where there is no such
-    /// policy any more.
+    /// By its identity dashboards find the events of an object. Nothing where there is no such policy any
+    /// more.
     async fn uid_of(&self, policy: &ObjectKey) -> Result<Option<String>, PublishError> {
         let policies: Api<NetworkPolicy> =
             Api::namespaced(self.client.clone(), policy.namespace.as_str());

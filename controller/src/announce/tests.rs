@@ -111,7 +111,7 @@ fn a_policy_and_a_node_are_told_of_where_they_are_looked_for() {
     assert_eq!(policy_path, "/apis/events.k8s.io/v1/namespaces/shop/events");
     assert_eq!(policy["regarding"]["uid"], "11-22");
     assert_eq!(policy["note"], "what it concerns is denied: spec.x: unknown field");
-    assert_eq!(node_path, "/apis/events.k8s.io/v1/namespaces/default/events");
+    assert_eq!(node_path, "/apis/events.k8s.io/v1/namespaces/kube-system/events");
     assert_eq!(node["regarding"]["name"], "n1");
 }
 
