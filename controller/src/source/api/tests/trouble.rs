@@ -96,16 +96,21 @@ async fn an_event_is_proof_enough_that_a_failure_is_over() {
 async fn a_watch_that_is_refused_after_all_ends_no_failure() {
     let (first, watched) = Watch::new();
     let (second, taken) = Watch::new();
-    second.send("ERROR", &status_of(500, "no"));
-    drop(second);
     let (_third, again) = Watch::new();
     let server =
         Server::new([list(&[], 1), watched, Answer::Refused, taken, Answer::Refused, again]);
-    let mut following = Following::new::<Pods>(&server, QUICK).await;
+    let grace = Duration::from_millis(600);
+    let mut following = Following::new::<Pods>(&server, Delays { grace, ..QUICK }).await;
     following.next().await;
     assert_eq!(following.next().await, standing(true, None));
     drop(first);
     assert_eq!(following.next().await, standing(true, Some(REFUSED)));
+    while server.asked().len() < 4 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    following.is_quiet(grace / 6).await;
+    second.send("ERROR", &status_of(500, "no"));
+    drop(second);
     let refused = "the API server at https://cluster fails to watch pods (500): no";
     assert_eq!(following.next().await, standing(true, Some(refused)));
     assert_eq!(following.next().await, standing(true, Some(REFUSED)));
@@ -155,7 +160,7 @@ async fn a_watch_that_is_silent_for_too_long_is_taken_up_where_it_was() {
     let web = pod("web", "10.0.0.1", 6);
     second.send("ADDED", &web);
     assert_eq!(following.next().await, applied::<Pods>(&web), "and nobody was told of a failure");
-    assert!(begun.elapsed() >= limit, "a bookmark is a sign of life");
+    assert!(begun.elapsed() >= limit + limit / 4, "a bookmark is a sign of life");
     assert_eq!(server.asked(), ["list", "watch 1", "watch 5"]);
 }
 
