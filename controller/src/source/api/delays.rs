@@ -34,7 +34,7 @@ impl Default for Delays {
             watch: Duration::from_secs(75),
             grace: Duration::from_millis(500),
             stall: Duration::from_secs(30),
-            forget: Duration::from_secs(300),
+            forget: Duration::from_mins(5),
             pause: (Duration::from_millis(400), Duration::from_secs(30)),
             sound: Duration::from_secs(30),
         }

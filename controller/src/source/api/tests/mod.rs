@@ -122,7 +122,7 @@ fn standing(listed: bool, failing: Option<&str>) -> Told {
 }
 
 /// The change that the objects of a kind are these.
-fn all<T: Followed>(objects: &[Value]) -> Told {
+fn all<T: Followed>(objects: &[&Value]) -> Told {
     let decoded = objects.iter().map(|object| decoded::<T>(object));
     let objects = decoded.map(|object| (T::key_of(&object), object)).collect();
     let event = T::relisted(Relist { objects, unread: BTreeSet::new() });

@@ -65,12 +65,12 @@ impl Watch {
 }
 
 /// A page of a list; the last one says nothing of a next.
-pub(super) fn page(objects: &[Value], version: u64, next: Option<&str>) -> Answer {
+pub(super) fn page(objects: &[&Value], version: u64, next: Option<&str>) -> Answer {
     // The objects of a list do not say of which kind they are.
     let items: Vec<Value> = objects
         .iter()
         .map(|object| {
-            let mut object = object.clone();
+            let mut object = (*object).clone();
             let fields = object.as_object_mut().unwrap();
             fields.remove("kind");
             fields.remove("apiVersion");
@@ -85,7 +85,7 @@ pub(super) fn page(objects: &[Value], version: u64, next: Option<&str>) -> Answe
 }
 
 /// A list in one page.
-pub(super) fn list(objects: &[Value], version: u64) -> Answer {
+pub(super) fn list(objects: &[&Value], version: u64) -> Answer {
     page(objects, version, None)
 }
 

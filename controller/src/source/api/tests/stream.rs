@@ -10,10 +10,10 @@ use policy_compiler::name::ObjectKey;
 async fn the_first_list_is_one_change_however_many_pages_it_has() {
     let (web, api) = (pod("web", "10.0.0.1", 1), pod("api", "10.0.0.2", 2));
     let (_watch, watched) = Watch::new();
-    let pages = [page(&[web.clone()], 7, Some("next")), page(&[api.clone()], 7, None)];
+    let pages = [page(&[&web], 7, Some("next")), page(&[&api], 7, None)];
     let server = Server::new(pages.into_iter().chain([watched]));
     let mut following = Following::new::<Pods>(&server, QUICK).await;
-    assert_eq!(following.next().await, all::<Pods>(&[web, api]));
+    assert_eq!(following.next().await, all::<Pods>(&[&web, &api]));
     assert_eq!(following.next().await, standing(true, None));
     following.is_quiet(QUICK.grace * 3).await;
     assert_eq!(server.asked(), ["list", "list next", "watch 7"]);
@@ -45,9 +45,9 @@ async fn a_namespace_is_known_by_its_metadata() {
     });
     let whole = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata});
     let (watch, watched) = Watch::new();
-    let server = Server::new([list(&[partial.clone()], 1), watched]);
+    let server = Server::new([list(&[&partial], 1), watched]);
     let mut following = Following::new::<Namespaces>(&server, QUICK).await;
-    assert_eq!(following.next().await, all::<Namespaces>(&[whole.clone()]));
+    assert_eq!(following.next().await, all::<Namespaces>(&[&whole]));
     assert_eq!(following.next().await, standing(true, None));
     watch.send("DELETED", &partial);
     assert_eq!(following.next().await, deleted::<Namespaces>(&whole));
@@ -59,13 +59,13 @@ async fn a_watch_that_expired_is_a_new_list_and_no_failure() {
     let (expired, watched) = Watch::new();
     let (_watch, again) = Watch::new();
     let gone = status(410, "too old resource version");
-    let answers = [list(&[old.clone()], 1), watched, gone, list(&[new.clone()], 9), again];
+    let answers = [list(&[&old], 1), watched, gone, list(&[&new], 9), again];
     let server = Server::new(answers);
     let mut following = Following::new::<Pods>(&server, QUICK).await;
-    assert_eq!(following.next().await, all::<Pods>(&[old]));
+    assert_eq!(following.next().await, all::<Pods>(&[&old]));
     assert_eq!(following.next().await, standing(true, None));
     drop(expired);
-    assert_eq!(following.next().await, all::<Pods>(&[new]), "what is not in it is gone");
+    assert_eq!(following.next().await, all::<Pods>(&[&new]), "what is not in it is gone");
     following.is_quiet(QUICK.grace * 3).await;
     assert_eq!(server.asked(), ["list", "watch 1", "watch 1", "list", "watch 9"]);
 }
@@ -97,7 +97,7 @@ async fn a_pod_that_cannot_be_decoded_is_a_problem_and_no_event() {
         BTreeMap::from([(Arc::from("shop/web"), found)])
     };
     let (watch, watched) = Watch::new();
-    let server = Server::new([list(&[broken.clone(), pod("api", "10.0.0.2", 1)], 1), watched]);
+    let server = Server::new([list(&[&broken, &pod("api", "10.0.0.2", 1)], 1), watched]);
     let mut following = Following::new::<Pods>(&server, QUICK).await;
 
     let key = |name: &str| ObjectKey::new("shop", name).unwrap();
@@ -164,10 +164,10 @@ async fn a_broken_policy_isolates_and_keeps_every_key_for_the_decoder_to_judge()
 #[tokio::test]
 async fn the_policies_of_a_list_are_as_sound_as_those_of_a_watch() {
     let sound = policy("web", &json!({"podSelector": {}, "ingress": [{}]}), 1);
-    let server = Server::new([list(&[sound.clone()], 1)]);
+    let server = Server::new([list(&[&sound], 1)]);
     let mut following = Following::new::<Policies>(&server, QUICK).await;
     assert!(!decoded::<Policies>(&sound).flawed);
-    assert_eq!(following.next().await, all::<Policies>(&[sound]));
+    assert_eq!(following.next().await, all::<Policies>(&[&sound]));
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a_list_can_come_as_a_stream() {
     watch.send("ADDED", &web);
     following.is_quiet(QUICK.grace).await;
     watch.bookmark(4, &json!({"k8s.io/initial-events-end": "true"}));
-    assert_eq!(following.next().await, all::<Pods>(&[web]));
+    assert_eq!(following.next().await, all::<Pods>(&[&web]));
     assert_eq!(following.next().await, standing(true, None));
     watch.send("ADDED", &api);
     assert_eq!(following.next().await, applied::<Pods>(&api));
@@ -190,17 +190,17 @@ async fn a_list_can_come_as_a_stream() {
 async fn a_server_that_streams_no_lists_is_asked_for_pages() {
     let web = pod("web", "10.0.0.1", 1);
     let forbidden = status(422, "sendInitialEvents is forbidden for watch");
-    let server = Server::new([forbidden, list(&[web.clone()], 1)]);
+    let server = Server::new([forbidden, list(&[&web], 1)]);
     let mut following = Following::asking::<Pods>(&server, QUICK, true).await;
-    assert_eq!(following.next().await, all::<Pods>(&[web.clone()]));
+    assert_eq!(following.next().await, all::<Pods>(&[&web]));
     assert_eq!(server.asked()[..2], ["stream", "list"]);
 
     // One that does not know the parameter takes it for a watch, and never ends the list.
     let (watch, watched) = Watch::new();
-    let server = Server::new([watched, list(&[web.clone()], 1)]);
+    let server = Server::new([watched, list(&[&web], 1)]);
     let stall = Duration::from_millis(50);
     let mut following = Following::asking::<Pods>(&server, Delays { stall, ..QUICK }, true).await;
     watch.send("ADDED", &web);
-    assert_eq!(following.next().await, all::<Pods>(&[web]));
+    assert_eq!(following.next().await, all::<Pods>(&[&web]));
     assert_eq!(server.asked()[..2], ["stream", "list"]);
 }

@@ -48,10 +48,10 @@ async fn an_outage_is_over_when_the_watch_stands_again_though_nothing_changes() 
     let web = pod("web", "10.0.0.1", 1);
     let (first, watched) = Watch::new();
     let (_second, again) = Watch::new();
-    let answers = [list(&[web.clone()], 1), watched, Answer::Refused, Answer::Refused, again];
+    let answers = [list(&[&web], 1), watched, Answer::Refused, Answer::Refused, again];
     let server = Server::new(answers);
     let mut following = Following::new::<Pods>(&server, QUICK).await;
-    assert_eq!(following.next().await, all::<Pods>(&[web]));
+    assert_eq!(following.next().await, all::<Pods>(&[&web]));
     assert_eq!(following.next().await, standing(true, None));
     let before = Instant::now();
     drop(first);
@@ -135,13 +135,13 @@ async fn a_server_that_does_not_answer_is_not_waited_for() {
 async fn a_list_that_breaks_off_changes_nothing() {
     let (web, api) = (pod("web", "10.0.0.1", 1), pod("api", "10.0.0.2", 2));
     let (_half, stuck) = Watch::new();
-    let answers = [page(&[web], 1, Some("next")), stuck, list(&[api.clone()], 3)];
+    let answers = [page(&[&web], 1, Some("next")), stuck, list(&[&api], 3)];
     let server = Server::new(answers);
     let rest = Duration::from_millis(100);
     let mut following = Following::new::<Pods>(&server, Delays { list: rest, ..QUICK }).await;
     let reason = following.fails().await;
     assert!(reason.contains("no more of an answer within"), "{reason}");
-    assert_eq!(following.next().await, all::<Pods>(&[api]), "and not what came before");
+    assert_eq!(following.next().await, all::<Pods>(&[&api]), "and not what came before");
     assert_eq!(server.asked()[..3], ["list", "list next", "list"]);
 }
 
@@ -168,7 +168,7 @@ async fn a_watch_that_is_silent_for_too_long_is_taken_up_where_it_was() {
 async fn after_a_long_outage_all_is_listed_anew() {
     let web = pod("web", "10.0.0.1", 1);
     let (first, watched) = Watch::new();
-    let answers = [list(&[web], 900), watched, Answer::Refused, list(&[], 3)];
+    let answers = [list(&[&web], 900), watched, Answer::Refused, list(&[], 3)];
     let server = Server::new(answers);
     let forget = Duration::ZERO;
     let mut following = Following::new::<Pods>(&server, Delays { forget, ..QUICK }).await;
@@ -188,13 +188,13 @@ async fn an_event_that_cannot_be_read_may_not_be_missed() {
     let (watch, watched) = Watch::new();
     let (_again, taken) = Watch::new();
     let web = pod("web", "10.0.0.1", 2);
-    let server = Server::new([list(&[], 1), watched, list(&[web.clone()], 2), taken]);
+    let server = Server::new([list(&[], 1), watched, list(&[&web], 2), taken]);
     let mut following = Following::new::<Pods>(&server, QUICK).await;
     following.next().await;
     assert_eq!(following.next().await, standing(true, None));
     watch.send_text("{\"type\": \"ADDED\", \"object\": nonsense}");
     let reason = following.fails().await;
     assert!(reason.contains("cannot be read: it is no JSON"), "{reason}");
-    assert_eq!(following.next().await, all::<Pods>(&[web]));
+    assert_eq!(following.next().await, all::<Pods>(&[&web]));
     assert_eq!(following.next().await, standing(true, None));
 }
