@@ -20,13 +20,26 @@ build: setup ## Builds policyd and policyc
 demo: build ## Shows a shop before and after its policies, with real packets (needs root; seconds after the build)
 	@$(CARGO) run --quiet --locked --package policy-tests --bin demo
 
+# Without an API server the tests that need one are left out, and listed; CI has one.
+ON_API_SERVER := package(policy-tests) & binary(cluster)
+LEAVE_OUT := $(if $(KUBEBUILDER_ASSETS)$(CI),,--filterset 'not ($(ON_API_SERVER))')
+
 test: setup ## Runs every test, kernel tests included (KERNEL_TESTS=skip leaves those out)
 	@$(CARGO) build --quiet --locked --workspace --all-targets
 	@$(CARGO) test --quiet --locked --workspace --doc
-	@$(CARGO) nextest run --locked --workspace
+	@$(CARGO) nextest run --locked --workspace $(LEAVE_OUT)
+ifneq ($(LEAVE_OUT),)
+	@echo; echo "Not run, for want of an API server (KUBEBUILDER_ASSETS is not set):"
+	@$(CARGO) nextest list --locked --package policy-tests --filterset '$(ON_API_SERVER)' 2>/dev/null
+	@echo "To get one, with Go:"
+	@echo "    go install sigs.k8s.io/controller-runtime/tools/setup-envtest@latest"
+	@echo '    eval "$$(setup-envtest use -p env)"'
+endif
 
-test-long: setup ## Lays out the image's file system, and runs policyd in it as in a cluster (needs root)
+test-long: setup ## Runs what takes minutes: 2,000 pods on an API server, and policyd in the image's files (needs root)
 	@$(CARGO) build --quiet --locked --package policyd --package policyc
+	@$(CARGO) nextest run --locked --package policy-tests --ignore-default-filter --no-capture \
+		--filterset 'binary(cluster) & test(/^long::/)'
 	@rm -rf --one-file-system "$(TARGET)/rootfs"
 	@PROGRAMS="$(TARGET)/debug" .ci/rootfs "$(TARGET)/rootfs"
 	@POLICYD_ROOTFS="$(abspath $(TARGET))/rootfs" $(CARGO) nextest run --locked --package policy-tests \

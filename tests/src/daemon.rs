@@ -35,6 +35,8 @@ type Log = Arc<(Mutex<Vec<String>>, Condvar)>;
 pub struct Daemon {
     child: Child,
     log: Log,
+    /// By what name it shows its log where a test fails.
+    shown_as: Option<String>,
 }
 
 impl Daemon {
@@ -55,7 +57,14 @@ impl Daemon {
                 }
             });
         }
-        Ok(Self { child, log })
+        Ok(Self { child, log, shown_as: None })
+    }
+
+    /// Shows its log as that of `name` where it ends because a test fails.
+    #[must_use]
+    pub fn shown_as(mut self, name: &str) -> Self {
+        self.shown_as = Some(name.to_owned());
+        self
     }
 
     /// What it has said so far.
@@ -117,5 +126,8 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(name) = self.shown_as.as_ref().filter(|_| thread::panicking()) {
+            println!("log of {name}:\n{}\n", self.lines().join("\n"));
+        }
     }
 }

@@ -90,4 +90,12 @@ pub enum LabError {
         /// In the ruleset.
         expected: String,
     },
+    /// A part of a cluster could not be set up or asked.
+    #[error("cannot {operation}: {source}")]
+    Cluster {
+        /// What was tried.
+        operation: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }

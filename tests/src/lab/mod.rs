@@ -7,7 +7,7 @@
 //! All neighbours are known from the start: no verdict waits for ARP or neighbour discovery.
 
 mod station;
-mod wiring;
+pub(crate) mod wiring;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};

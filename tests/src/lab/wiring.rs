@@ -8,7 +8,7 @@ use crate::error::LabError;
 use crate::namespace::Namespace;
 
 /// What an endpoint's kernel must not do by itself.
-const QUIET: &[(&str, &str)] = &[
+pub(crate) const QUIET: &[(&str, &str)] = &[
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/conf/all/accept_redirects", "0"),
@@ -24,7 +24,7 @@ const QUIET: &[(&str, &str)] = &[
 ];
 
 /// What makes a node a router.
-const FORWARDING: &[(&str, &str)] = &[
+pub(crate) const FORWARDING: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
     ("ipv4/conf/all/send_redirects", "0"),
@@ -32,7 +32,7 @@ const FORWARDING: &[(&str, &str)] = &[
 ];
 
 /// What shows bridged packets to iptables.
-const BRIDGE_NETFILTER: &[(&str, &str)] =
+pub(crate) const BRIDGE_NETFILTER: &[(&str, &str)] =
     &[("bridge/bridge-nf-call-iptables", "1"), ("bridge/bridge-nf-call-ip6tables", "1")];
 
 /// The last byte of a node's own address among those of its slots.
