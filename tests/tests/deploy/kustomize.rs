@@ -100,22 +100,22 @@ fn apply(patch: &Value, folder: &Path, objects: &mut Objects) {
     let target = (word(&patch["target"]["kind"]), word(&patch["target"]["name"]));
     let object = objects.get_mut(&target).unwrap_or_else(|| panic!("no {target:?} to patch"));
     for operation in read(&folder.join(word(&patch["path"]))).as_array().expect("operations") {
-        let path = word(&operation["path"]);
-        let (parent, last) = path.rsplit_once('/').expect("a path of a field");
+        let field = word(&operation["path"]);
+        let (parent, last) = field.rsplit_once('/').expect("a path of a field");
         let parent = object.pointer_mut(parent).unwrap_or_else(|| panic!("nothing at {parent}"));
         let value = &operation["value"];
         let name = word(&operation["op"]);
         match (name.as_str(), parent) {
             ("test", parent) => {
-                assert_eq!(parent.pointer(&format!("/{last}")), Some(value), "{path}");
+                assert_eq!(parent.pointer(&format!("/{last}")), Some(value), "{field}");
             }
             ("add", Value::Array(items)) if last == "-" => items.push(value.clone()),
             ("add", Value::Object(fields)) => {
                 let replaced = fields.insert(last.to_owned(), value.clone());
-                assert_eq!(replaced, None, "{path} is there already");
+                assert_eq!(replaced, None, "{field} is there already");
             }
             ("remove", Value::Array(items)) => drop(items.remove(last.parse().expect("an index"))),
-            (name, _) => panic!("`{name}` at {path} is not carried out here"),
+            (name, _) => panic!("`{name}` at {field} is not carried out here"),
         }
     }
 }

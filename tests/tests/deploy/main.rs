@@ -3,6 +3,13 @@
 //! Nothing here needs a cluster or a container engine. What the image does once it runs is shown by the
 //! kernel tests of `image`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is how a test fails"
+)]
+
 mod image;
 mod kustomize;
 mod manifests;

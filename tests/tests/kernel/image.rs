@@ -61,8 +61,8 @@ impl Image {
         File::create(host.path().join("lock")).unwrap();
         fs::create_dir(host.path().join("account")).unwrap();
         fs::create_dir(host.path().join("source")).unwrap();
-        let capabilities =
-            capabilities.iter().map(|name| format!(",+{}", name.to_lowercase())).collect();
+        let added: Vec<String> = capabilities.iter().map(|name| name.to_lowercase()).collect();
+        let capabilities = format!(",+{}", added.join(",+"));
         Self { root, host, capabilities }
     }
 
