@@ -16,6 +16,7 @@ pub mod cut;
 pub mod dataplane;
 pub mod findings;
 pub mod health;
+pub mod inspect;
 pub mod logging;
 pub mod metrics;
 pub mod pace;

@@ -20,7 +20,7 @@ use super::removal;
 use super::renew::{Sets, Shift};
 use super::sessions::SetError;
 use super::{
-    AsWritten, Changes, Drift, FamilyState, Kernel, Outcome, START, WriteError, error_chain,
+    AsWritten, Changes, Drift, FamilyState, Kernel, Outcome, START, Seen, WriteError, error_chain,
 };
 use crate::again::Again;
 
@@ -63,6 +63,8 @@ pub(super) struct FamilyPlane {
     look_at: Instant,
     /// When the refused rules are tried again.
     retest: Again,
+    /// What others have beside our rules, as far as was read.
+    seen: Seen,
 }
 
 impl FamilyPlane {
@@ -83,6 +85,7 @@ impl FamilyPlane {
             drift: None,
             look_at: Instant::now() + HOOKS,
             retest: Again::new(REFUSED),
+            seen: Seen::default(),
         }
     }
 
@@ -273,6 +276,7 @@ impl FamilyPlane {
     ) -> Result<Changes, WriteError> {
         self.writes += 1;
         let (table, mut sets) = self.read(kernel)?;
+        self.seen.engines.clone_from(&table.engines);
         self.shift = Shift::beyond(ipset::newest(&sets), START);
         let desired = self.shift.rules(desired);
         let mut changes = Changes { whole: true, ..Changes::default() };
@@ -422,6 +426,8 @@ impl FamilyPlane {
             }
         };
         self.doubtful = false;
+        self.see_hooks(desired, &table);
+        self.seen.engines.clone_from(&table.engines);
         self.held.retain(|chain| table.chains.contains(chain));
         let shifted = self.shift.rules(desired);
         if plan::is_as_desired(&shifted, &table, &sets, &self.held) {
@@ -469,7 +475,10 @@ impl FamilyPlane {
         let mut table = FoundTable::default();
         for hook in desired.hooks.keys() {
             match hooks::read(&kernel.runner, kernel.backend, self.family, *hook) {
-                Ok(found) => table.hooks.extend(found.hooks),
+                Ok(found) => {
+                    table.hooks.extend(found.hooks);
+                    table.positions.extend(found.positions);
+                }
                 Err(error) => {
                     warn!(family = %self.family, error = %error_chain(&error), "cannot look at the hooks");
                     self.doubtful = true;
@@ -481,7 +490,25 @@ impl FamilyPlane {
             warn!(family = %self.family, "the hooks are not as they were written, starting over");
             self.drift = Some(Drift::Hooks);
             self.in_step = false;
+            // What the rules above ours lead to takes the whole table to see.
+            match iptables::read(&kernel.runner, kernel.backend, self.family) {
+                Ok(whole) => table = whole,
+                Err(error) => {
+                    warn!(family = %self.family, error = %error_chain(&error), "cannot look at what is above the hooks");
+                }
+            }
         }
+        self.see_hooks(desired, &table);
+    }
+
+    fn see_hooks(&mut self, desired: &FamilyRules, found: &FoundTable) {
+        let position = |hook: &Hook| (*hook, found.positions.get(hook).cloned());
+        self.seen.hooks = desired.hooks.keys().map(position).collect();
+    }
+
+    /// See [`super::Dataplane::seen`].
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Why the kernel may deny what no policy denies, though the family is in step.

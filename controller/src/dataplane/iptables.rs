@@ -13,8 +13,10 @@ use policy_compiler::render;
 use policy_compiler::ruleset::{Chain, ChainName, Hook, Rule};
 use policy_compiler::update::ChainsUpdate;
 
+use super::above::Position;
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
+use super::engines::PolicyEngine;
 
 /// How long `iptables` and `iptables-restore` wait for the lock that legacy writers share, in seconds.
 pub(super) const LOCK_WAIT: &str = "5";
@@ -29,6 +31,10 @@ pub struct FoundTable {
     pub chains: BTreeSet<ChainName>,
     /// The rules that lead from a built-in chain into ours.
     pub hooks: BTreeMap<Hook, Vec<FoundHook>>,
+    /// Where the first of those stands in each, and what is above it.
+    pub positions: BTreeMap<Hook, Position>,
+    /// Other engines whose policies are in it.
+    pub engines: BTreeSet<PolicyEngine>,
 }
 
 /// A rule in a built-in chain that leads into a chain of ours.
@@ -68,6 +74,7 @@ pub fn parse_save(text: &str) -> FoundTable {
         if let Some(declared) = line.strip_prefix(':') {
             let name = declared.split(' ').next().unwrap_or_default();
             found.chains.extend(ChainName::new(name));
+            found.engines.extend(PolicyEngine::of_chain(name));
         } else if let Some(appended) = line.strip_prefix("-A ") {
             let Some((chain, words)) = appended.split_once(' ') else { continue };
             let Some(hook) = HOOKS.into_iter().find(|hook| hook.builtin() == chain) else {
@@ -84,6 +91,10 @@ pub fn parse_save(text: &str) -> FoundTable {
                 found.hooks.entry(hook).or_default().push(entry);
             }
         }
+    }
+    for (hook, entries) in &found.hooks {
+        let first = entries.first().map_or(1, |entry| entry.position);
+        found.positions.insert(*hook, Position::of(text, *hook, first));
     }
     found
 }

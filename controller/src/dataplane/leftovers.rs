@@ -96,7 +96,7 @@ fn remove(kernel: &Kernel, family: Family) -> Result<bool, CommandError> {
 
 /// Whether the other backend's table can never be read: by a process without the capability that only
 /// legacy needs, or where the native tools of others have made it one that iptables cannot show.
-fn is_closed_to_us(error: &CommandError) -> bool {
+pub(crate) fn is_closed_to_us(error: &CommandError) -> bool {
     let marks = ["Permission denied", "is incompatible"];
     matches!(error, CommandError::Failed { message, .. } if marks.iter().any(|m| message.contains(m)))
 }

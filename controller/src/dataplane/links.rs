@@ -19,7 +19,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -86,12 +86,22 @@ impl Bridges {
     }
 }
 
-struct Routes {
+/// How an address is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// The number of the interface.
+    pub(crate) index: u32,
+    /// Whether a gateway stands between.
+    pub(crate) far: bool,
+}
+
+/// The routes and interfaces of the caller's network namespace.
+pub(crate) struct Routes {
     socket: Socket,
 }
 
 impl Routes {
-    fn open() -> Result<Self, LinkError> {
+    pub(crate) fn open() -> Result<Self, LinkError> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -100,6 +110,11 @@ impl Routes {
 
     /// The interface by which an address is reached directly.
     fn output(&self, address: IpAddr) -> Result<Option<u32>, LinkError> {
+        Ok(self.way(address)?.filter(|way| !way.far).map(|way| way.index))
+    }
+
+    /// How an address is reached; not at all where it is the node's own.
+    pub(crate) fn way(&self, address: IpAddr) -> Result<Option<Way>, LinkError> {
         let mut question = RouteMessage::default();
         (question.header.address_family, question.header.destination_prefix_length) = match address
         {
@@ -112,15 +127,7 @@ impl Routes {
         else {
             return Ok(None);
         };
-        let far =
-            |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
-        if route.attributes.iter().any(far) {
-            return Ok(None);
-        }
-        Ok(route.attributes.iter().find_map(|a| match a {
-            RouteAttribute::Oif(index) => Some(*index),
-            _ => None,
-        }))
+        Ok(way(&route))
     }
 
     /// The networks of the addresses that interfaces have, with the interfaces' numbers.
@@ -153,13 +160,7 @@ impl Routes {
     /// The name of an interface that is a bridge. One whose name no rule could carry is passed over:
     /// iptables could not have been told of it in any other way.
     fn bridge(&self, index: u32) -> Result<Option<InterfaceName>, LinkError> {
-        let mut question = LinkMessage::default();
-        question.header.index = index;
-        let Some(RouteNetlinkMessage::NewLink(link)) =
-            self.ask(RouteNetlinkMessage::GetLink(question))?
-        else {
-            return Ok(None);
-        };
+        let Some(link) = self.link(index)? else { return Ok(None) };
         let is_bridge = link.attributes.iter().any(|a| match a {
             LinkAttribute::LinkInfo(infos) => {
                 infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)))
@@ -171,6 +172,16 @@ impl Routes {
             _ => None,
         });
         Ok(name.filter(|_| is_bridge))
+    }
+
+    /// An interface with all that the kernel tells of it.
+    pub(crate) fn link(&self, index: u32) -> Result<Option<LinkMessage>, LinkError> {
+        let mut question = LinkMessage::default();
+        question.header.index = index;
+        Ok(match self.ask(RouteNetlinkMessage::GetLink(question))? {
+            Some(RouteNetlinkMessage::NewLink(link)) => Some(link),
+            _ => None,
+        })
     }
 
     /// One question, one answer; the kernel's refusal (no such route, no such link) is none.
@@ -197,6 +208,19 @@ impl Routes {
 
 fn parse(bytes: &[u8]) -> Result<NetlinkMessage<RouteNetlinkMessage>, LinkError> {
     NetlinkMessage::deserialize(bytes).map_err(|error| LinkError::Answer(error.to_string()))
+}
+
+/// How packets leave by a route; an address of the node's own is reached by none.
+fn way(route: &RouteMessage) -> Option<Way> {
+    if route.header.kind == RouteType::Local {
+        return None;
+    }
+    let far = |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+    let index = route.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })?;
+    Some(Way { index, far: route.attributes.iter().any(far) })
 }
 
 fn span(message: &AddressMessage) -> Option<(IpNet, u32)> {

@@ -14,10 +14,12 @@
 //! On failure the kernel keeps what it has, the family is out of step, and the next write starts
 //! over. Nothing here ends the process, and nothing opens what was closed.
 
+pub mod above;
 pub mod backend;
 pub mod cleanup;
 pub mod command;
 pub mod conntrack;
+pub mod engines;
 mod family;
 pub mod hooks;
 pub mod ipset;
@@ -31,21 +33,24 @@ pub mod renew;
 pub mod sessions;
 pub mod verify;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt;
 use std::fs;
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Ruleset};
+use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Hook, Ruleset};
 use policy_compiler::update::Update;
 use serde::{Deserialize, Serialize};
 
+use self::above::Position;
 use self::backend::{Backend, BackendChoice};
 use self::command::{CommandError, Program, Runner};
+use self::engines::PolicyEngine;
 use self::family::FamilyPlane;
 use self::hooks::HookError;
+pub(crate) use self::leftovers::is_closed_to_us;
 use self::sessions::{Sessions, SetError};
 
 /// The generation from which the engine that feeds a dataplane counts. What is found in the kernel
@@ -166,6 +171,15 @@ impl Changes {
     }
 }
 
+/// What the last readings of a family showed of others' rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Where ours stood in each built-in chain that is to have one, before it was put right.
+    pub hooks: BTreeMap<Hook, Option<Position>>,
+    /// Other engines whose policies are in table `filter`.
+    pub engines: BTreeSet<PolicyEngine>,
+}
+
 /// How one family fared.
 #[derive(Debug)]
 pub enum Outcome {
@@ -270,6 +284,12 @@ impl Dataplane {
             v4: FamilyPlane::new(Family::V4),
             v6: FamilyPlane::new(Family::V6),
         })
+    }
+
+    /// What the last readings showed of others' rules, by family.
+    #[must_use]
+    pub fn seen(&self) -> [(Family, &Seen); 2] {
+        [(Family::V4, self.v4.seen()), (Family::V6, self.v6.seen())]
     }
 
     /// Which iptables is written to.
