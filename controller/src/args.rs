@@ -119,6 +119,10 @@ pub enum Command {
     /// Remove every chain, hook and set of policyd from this node, and nothing else.
     #[command(after_help = CLEANUP_EXAMPLES)]
     Cleanup,
+    /// Set the kernel's switches that show bridged packets to iptables, as `run
+    /// --set-bridge-sysctls` does, and exit: 0 where they are on, 1 where one cannot be set. Without
+    /// `br_netfilter` there are none; it is not loaded.
+    SetBridgeSysctls,
 }
 
 /// The options of `status`.
@@ -206,6 +210,11 @@ pub struct RunArgs {
         default_value = "127.0.0.1:9476"
     )]
     pub listen: Listen,
+    /// Set net.bridge.bridge-nf-call-iptables, bridge-nf-call-ip6tables and
+    /// bridge-nf-filter-vlan-tagged to 1 whenever one is found 0. This is for all bridges of the
+    /// node, and takes a writable /proc/sys.
+    #[arg(long, env = "POLICYD_SET_BRIDGE_SYSCTLS", value_parser = BoolishValueParser::new())]
+    pub set_bridge_sysctls: bool,
     /// Apply the policies once and exit: 0 where they are in the kernel, 1 where not.
     #[arg(long)]
     pub once: bool,
@@ -252,6 +261,7 @@ impl RunArgs {
             },
             keep_established: self.keep_established,
             verify_interval: Duration::from_secs(self.verify_interval.into()),
+            set_bridge_sysctls: self.set_bridge_sysctls,
         })
     }
 
@@ -371,7 +381,7 @@ mod tests {
     #[test]
     fn options_become_settings() {
         let line = "policyd run --source d --node n1 --ipvs on --hairpin police --deny reject \
-                    --keep-established --verify-interval 5 --iptables-backend legacy";
+                    --keep-established --verify-interval 5 --set-bridge-sysctls --iptables-backend legacy";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Run(run) = cli.command else { panic!("run") };
         let expected = Settings {
@@ -381,6 +391,7 @@ mod tests {
             deny: DenyAction::Reject,
             keep_established: true,
             verify_interval: Duration::from_secs(5),
+            set_bridge_sysctls: true,
         };
         assert_eq!(run.settings(), Ok(expected));
         assert_eq!(run.backend(), BackendChoice::Forced(Backend::Legacy));

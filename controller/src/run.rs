@@ -18,6 +18,7 @@ use crate::announce::Announcer;
 use crate::args::{ArgsError, Cli, Command, Listen, RunArgs};
 use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
+use crate::inspect::sysctl::Sysctls;
 use crate::logging::{self, LogError};
 use crate::serve;
 use crate::show::{self, ShowError};
@@ -88,6 +89,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
         Command::Status(args) => Ok(done(show::status(args)?)),
         Command::Verify(args) => Ok(done(show::verify(args)?)),
         Command::Cleanup => clean(),
+        Command::SetBridgeSysctls => Ok(set_bridge_sysctls()),
     }
 }
 
@@ -286,4 +288,26 @@ fn clean() -> Result<ExitCode, StartError> {
     }
     let clean = report.remaining.is_empty();
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
+}
+
+fn set_bridge_sysctls() -> ExitCode {
+    let mut out = io::stdout();
+    let switches = Sysctls::of_this_namespace().set_bridges();
+    if switches.is_empty() {
+        let _ = writeln!(out, "br_netfilter is not loaded, so that there is nothing to set");
+    }
+    let mut code = ExitCode::SUCCESS;
+    for (switch, outcome) in switches {
+        match outcome {
+            Ok(was_off) => {
+                let before = if was_off { "was 0" } else { "as it was" };
+                let _ = writeln!(out, "{switch} = 1 ({before})");
+            }
+            Err(error) => {
+                tell(&format!("policyd: {}", error_chain(&error)));
+                code = ExitCode::from(INCOMPLETE);
+            }
+        }
+    }
+    code
 }

@@ -214,6 +214,7 @@ mod tests {
 :FORWARD ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
 :DOCKER - [0:0]
+:WEAVE-NPC - [0:0]
 :NPC-E-abc - [0:0]
 :NPC-FORWARD - [0:0]
 -A INPUT -j DOCKER
@@ -248,6 +249,17 @@ COMMIT
                         found(4, "-j NPC-FORWARD"),
                     ]
                 )]),
+                positions: BTreeMap::from([(
+                    Hook::Forward,
+                    Position::Below {
+                        above: 1,
+                        accepting: Some(
+                            "-A FORWARD -m comment --comment \"-j NPC-FORWARD once was here\" -j ACCEPT"
+                                .to_owned()
+                        ),
+                    }
+                )]),
+                engines: BTreeSet::from([PolicyEngine::Weave]),
             }
         );
         assert!(!table.is_hooked(Hook::Forward, "NPC-FORWARD"));

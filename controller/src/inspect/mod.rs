@@ -3,8 +3,7 @@
 //! Rules that are in the kernel deny nothing to packets that never meet them. [`Inspector::look`]
 //! finds the reasons for which they may not: others' rules above the hooks, forwarding that is off,
 //! bridges whose packets are not shown to iptables, interfaces that lead past FORWARD; and what is
-//! no such reason but deserves a look. Each is a [`Concern`] with its remedy, logged once when it
-//! appears and once when it is gone.
+//! no such reason but deserves a look. Each is a [`Concern`] with its remedy.
 //!
 //! Nothing here starts a program on the caller's thread: routes, interfaces and switches are asked of
 //! the kernel, hooks are taken from the dataplane's own readings, and the other backend's chains are
@@ -24,7 +23,7 @@ use std::time::{Duration, Instant};
 use netlink_packet_route::link::LinkMessage;
 use policy_compiler::cidr::Family;
 use policy_compiler::name::ObjectKey;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::attachment::Suspects;
 use self::engines::OtherBackend;
@@ -32,8 +31,9 @@ use self::sysctl::{Switch, Sysctls};
 use crate::dataplane::backend::Backend;
 use crate::dataplane::links::{LinkError, Routes, Way};
 use crate::dataplane::{Seen, error_chain};
+use crate::health::{Note, Notes};
 
-/// How long what was found holds without another look.
+/// How long what the kernel was asked holds.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something about this node that policies cannot get at.
@@ -164,6 +164,8 @@ pub struct Inspector {
     suspects: Suspects,
     other: OtherBackend,
     concerns: BTreeSet<Concern>,
+    /// Those of them that the kernel was asked for, and when.
+    surroundings: BTreeSet<Concern>,
     looked: Option<Instant>,
 }
 
@@ -184,6 +186,7 @@ impl Inspector {
             suspects: Suspects::default(),
             other: OtherBackend::default(),
             concerns: BTreeSet::new(),
+            surroundings: BTreeSet::new(),
             looked: None,
         }
     }
@@ -200,35 +203,51 @@ impl Inspector {
         &self.concerns
     }
 
-    /// Looks, unless it has only just done so, and logs what is new and what is gone.
-    pub fn look(&mut self, sight: &Sight<'_>) -> &BTreeSet<Concern> {
-        let now = Instant::now();
-        if self.looked.is_some_and(|at| now < at + PAUSE) {
-            return &self.concerns;
-        }
-        self.looked = Some(now);
-        let found = self.examine(sight, now);
-        for Concern { kind, detail } in found.difference(&self.concerns) {
-            if kind.blocks() {
-                error!(concern = kind.label(), detail, "policies cannot be enforced");
-            } else {
-                warn!(concern = kind.label(), detail, "look at this node");
-            }
-        }
-        for Concern { kind, detail } in self.concerns.difference(&found) {
-            info!(concern = kind.label(), detail, "no longer so");
-        }
-        self.concerns = found;
-        &self.concerns
+    /// Why the node is not ready, as far as the last look shows.
+    pub fn reasons(&self) -> impl Iterator<Item = String> {
+        let blocking = self.concerns.iter().filter(|concern| concern.kind.blocks());
+        blocking.map(|concern| concern.detail.clone())
     }
 
-    /// All that is to be said about the node at `now`.
-    fn examine(&mut self, sight: &Sight<'_>, now: Instant) -> BTreeSet<Concern> {
-        let mut concerns = BTreeSet::new();
-        if self.sets_bridge_sysctls {
-            self.set_bridge_sysctls();
+    /// What else the last look shows.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        let mut notes = Notes::new();
+        for Concern { kind, detail } in self.concerns.iter().filter(|c| !c.kind.blocks()) {
+            let about = (1..).map(|number: usize| match number {
+                1 => kind.label().to_owned(),
+                number => format!("{} {number}", kind.label()),
+            });
+            if let Some(about) = about.into_iter().find(|about| !notes.contains_key(about)) {
+                notes.insert(about, Note { text: detail.clone(), since: None });
+            }
         }
-        hooks::judge(&sight.tables, &mut concerns);
+        notes
+    }
+
+    /// Looks. What the kernel has to be asked is only asked where that was not just done.
+    pub fn look(&mut self, sight: &Sight<'_>) {
+        self.look_at(sight, Instant::now());
+    }
+
+    fn look_at(&mut self, sight: &Sight<'_>, now: Instant) {
+        if self.looked.is_none_or(|at| now >= at + PAUSE) {
+            self.looked = Some(now);
+            if self.sets_bridge_sysctls {
+                self.set_bridge_sysctls();
+            }
+            self.surroundings = self.look_around(sight, now);
+        }
+        self.other.look(sight.backend, now);
+        self.concerns.clone_from(&self.surroundings);
+        // Each reading of the hooks counts: they are put right at once, and by the next may stand.
+        hooks::judge(&sight.tables, &mut self.concerns);
+        engines::judge(sight, &self.other, &mut self.concerns);
+    }
+
+    /// What there is to say of switches, interfaces and routes at `now`.
+    fn look_around(&mut self, sight: &Sight<'_>, now: Instant) -> BTreeSet<Concern> {
+        let mut concerns = BTreeSet::new();
         for (family, switch) in
             [(Family::V4, Switch::Ipv4Forwarding), (Family::V6, Switch::Ipv6Forwarding)]
         {
@@ -245,8 +264,6 @@ impl Inspector {
                 concerns.insert(Concern::unreadable("how pods are attached", &error));
             }
         }
-        self.other.look(sight.backend, now);
-        engines::judge(sight, &self.other, &mut concerns);
         concerns
     }
 

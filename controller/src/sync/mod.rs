@@ -20,7 +20,7 @@ mod outlets;
 mod report;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +41,7 @@ use self::report::Failures;
 use crate::again::Again;
 use crate::dataplane::{Dataplane, START, Written};
 use crate::health::Health;
+use crate::inspect::{Concern, Inspector, Sight};
 use crate::pace::Bucket;
 use crate::source::{Input, Kind, Listing, Question, Standing};
 
@@ -77,6 +78,8 @@ pub struct View<'a> {
     pub standing: &'a BTreeMap<Kind, Standing>,
     /// When the kernel was last changed.
     pub updated: Option<Instant>,
+    /// What makes enforcement doubtful on this node.
+    pub concerns: &'a BTreeSet<Concern>,
 }
 
 /// The loop's state.
@@ -93,6 +96,7 @@ pub struct Sync {
     failures: Failures,
     flaws: Flaws,
     outlets: Outlets,
+    inspector: Inspector,
     /// How far the plan reaches that waits to be written, if one does.
     planned: Option<Reach>,
     plans: Bucket,
@@ -121,6 +125,7 @@ impl Sync {
     pub fn new(settings: Settings, dataplane: Dataplane) -> Self {
         let wiring = Wiring::new(&settings);
         let cutting = Cutting::new(&settings);
+        let inspector = Inspector::new().setting_bridge_sysctls(settings.set_bridge_sysctls);
         Self {
             engine: Engine::new(wiring.config().clone(), START),
             settings,
@@ -133,6 +138,7 @@ impl Sync {
             failures: Failures::default(),
             flaws: Flaws::default(),
             outlets: Outlets::default(),
+            inspector,
             planned: None,
             plans: Bucket::new(PLANS.0, PLANS.1),
             chains: Bucket::new(CHAINS.0, CHAINS.1),
@@ -268,6 +274,7 @@ impl Sync {
             listed: self.intake.listed(),
             standing: self.intake.standing(),
             updated: self.updated,
+            concerns: self.inspector.concerns(),
         }
     }
 
@@ -480,8 +487,23 @@ impl Sync {
         let refused = self.dataplane.refused();
         self.outlets.metrics.refused(refused.len());
         reasons.extend(refused);
-        self.health.note(self.intake.notes());
+        if self.intake.has_begun() {
+            self.inspect();
+        }
+        reasons.extend(self.inspector.reasons());
+        let mut notes = self.intake.notes();
+        notes.extend(self.inspector.notes());
+        self.health.note(notes);
         self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
         self.outlets.health(&self.health);
+    }
+
+    fn inspect(&mut self) {
+        self.inspector.look(&Sight {
+            pods: &node::local_pods(self.engine.snapshot(), &self.settings.node),
+            backend: self.dataplane.backend(),
+            tables: self.dataplane.seen(),
+        });
+        self.outlets.concerns(self.inspector.concerns());
     }
 }

@@ -9,9 +9,9 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 
-use policy_compiler::cluster::Snapshot;
+use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::config::{InterfaceName, NodeConfig};
-use policy_compiler::name::NodeName;
+use policy_compiler::name::{NodeName, ObjectKey};
 use tracing::{info, warn};
 
 use super::settings::{Ipvs, Settings};
@@ -107,10 +107,21 @@ impl Wiring {
 }
 
 fn local_addresses(snapshot: &Snapshot, node: &NodeName) -> BTreeSet<IpAddr> {
+    local(snapshot, node).map(|(_, address)| address).collect()
+}
+
+/// The pods of this node with a network of their own, an entry for each address.
+pub(super) fn local_pods(snapshot: &Snapshot, node: &NodeName) -> Vec<(ObjectKey, IpAddr)> {
+    local(snapshot, node).map(|(pod, address)| (pod.key.clone(), address)).collect()
+}
+
+fn local<'a>(
+    snapshot: &'a Snapshot,
+    node: &'a NodeName,
+) -> impl Iterator<Item = (&'a Pod, IpAddr)> {
     let pods = snapshot.pods.values();
-    pods.filter(|pod| pod.is_live() && pod.node.as_ref() == Some(node))
-        .flat_map(|pod| pod.addresses.iter())
-        .collect()
+    pods.filter(move |pod| pod.is_live() && pod.node.as_ref() == Some(node))
+        .flat_map(|pod| pod.addresses.iter().map(move |address| (pod, address)))
 }
 
 /// Whether IPVS is in use. Where it once was it may be again, and what is there but cannot be read may

@@ -2,6 +2,7 @@
 //!
 //! None of them can fail or hold the loop up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use policy_compiler::ruleset::Ruleset;
 use crate::announce::{Announcement, Announcer};
 use crate::dataplane::{Outcome, Written};
 use crate::health::{Health, InForce};
+use crate::inspect::Concern;
 use crate::metrics::Metrics;
 use crate::serve::Board;
 use crate::source::Kind;
@@ -66,6 +68,16 @@ impl Outlets {
     pub(super) fn flaws(&self, policies: Vec<(ObjectKey, String)>) {
         for (policy, reason) in policies {
             self.announcer.announce(Announcement::PolicyFailsClosed { policy, reason });
+        }
+    }
+
+    /// What makes enforcement doubtful here, as just found.
+    pub(super) fn concerns(&self, concerns: &BTreeSet<Concern>) {
+        self.metrics.concerns(concerns.iter().map(|concern| concern.kind.label()));
+        let blocking = concerns.iter().filter(|concern| concern.kind.blocks());
+        let reasons: Vec<String> = blocking.map(|concern| concern.detail.clone()).collect();
+        if !reasons.is_empty() {
+            self.announcer.announce(Announcement::CannotEnforce { reasons });
         }
     }
 

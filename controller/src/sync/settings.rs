@@ -20,6 +20,8 @@ pub struct Settings {
     pub keep_established: bool,
     /// How often the names of chains and sets are read back and put right; never where zero.
     pub verify_interval: Duration,
+    /// Whether the kernel's switches for bridges are put on wherever they are found off.
+    pub set_bridge_sysctls: bool,
 }
 
 /// Whether IPVS delivers services on the node.

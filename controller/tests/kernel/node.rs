@@ -52,7 +52,9 @@ impl Node {
     pub(crate) fn new(backend: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("manifests")).unwrap();
-        let node = Self { namespace: Namespace::create().unwrap(), backend, folder, path: None };
+        let namespace = Namespace::create().unwrap();
+        namespace.sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")]).unwrap();
+        let node = Self { namespace, backend, folder, path: None };
         let foreign = "*filter\n:DOCKER - [0:0]\n-A FORWARD -j DOCKER\n\
                        -A DOCKER -m comment --comment \"not NPC-FORWARD\" -j RETURN\nCOMMIT\n";
         for family in ["iptables", "ip6tables"] {
