@@ -225,12 +225,13 @@ impl Inspector {
         notes
     }
 
-    /// Looks. What the kernel has to be asked is only asked where that was not just done.
-    pub fn look(&mut self, sight: &Sight<'_>) {
-        self.look_at(sight, Instant::now());
+    /// Looks, and says whether anything is new or gone. What the kernel has to be asked is only asked
+    /// where that was not just done.
+    pub fn look(&mut self, sight: &Sight<'_>) -> bool {
+        self.look_at(sight, Instant::now())
     }
 
-    fn look_at(&mut self, sight: &Sight<'_>, now: Instant) {
+    fn look_at(&mut self, sight: &Sight<'_>, now: Instant) -> bool {
         if self.looked.is_none_or(|at| now >= at + PAUSE) {
             self.looked = Some(now);
             if self.sets_bridge_sysctls {
@@ -239,10 +240,13 @@ impl Inspector {
             self.surroundings = self.look_around(sight, now);
         }
         self.other.look(sight.backend, now);
-        self.concerns.clone_from(&self.surroundings);
+        let mut found = self.surroundings.clone();
         // Each reading of the hooks counts: they are put right at once, and by the next may stand.
-        hooks::judge(&sight.tables, &mut self.concerns);
-        engines::judge(sight, &self.other, &mut self.concerns);
+        hooks::judge(&sight.tables, &mut found);
+        engines::judge(sight, &self.other, &mut found);
+        let changed = found != self.concerns;
+        self.concerns = found;
+        changed
     }
 
     /// What there is to say of switches, interfaces and routes at `now`.

@@ -499,11 +499,13 @@ impl Sync {
     }
 
     fn inspect(&mut self) {
-        self.inspector.look(&Sight {
+        let changed = self.inspector.look(&Sight {
             pods: &node::local_pods(self.engine.snapshot(), &self.settings.node),
             backend: self.dataplane.backend(),
             tables: self.dataplane.seen(),
         });
-        self.outlets.concerns(self.inspector.concerns());
+        if changed {
+            self.outlets.concerns(self.inspector.concerns());
+        }
     }
 }
