@@ -5,6 +5,7 @@
 mod agent;
 mod dataplane;
 mod load;
+mod inspect;
 mod node;
 mod program;
 mod verify;

@@ -1,9 +1,13 @@
-//! Pods of one bridge find each other by ARP and neighbour discovery while all of them are isolated.
+//! Pods of one bridge: they find each other while all of them are isolated, and the kernel shows their
+//! packets to the rules where its switches say so.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
 use policy_compiler::compile::compile;
 use policy_compiler::config::{InterfaceName, NodeConfig};
 use policy_compiler::flow::Traffic;
@@ -11,7 +15,7 @@ use policy_compiler::name::NodeName;
 use policy_manifest::case;
 use policy_tests::enforcement::{Backend, Loader};
 use policy_tests::lab::{BRIDGE, Lab, Plan, Slot, Wiring};
-use policy_tests::packet::Outline;
+use policy_tests::packet::{Outline, Sighting};
 use policy_tests::privilege::kernel_test;
 use policy_tests::probe::{Probe, send_all};
 
@@ -109,5 +113,94 @@ fn isolated_pods_find_their_neighbours_with_nft() {
 fn isolated_pods_find_their_neighbours_with_legacy() {
     kernel_test("bridge::isolated_pods_find_their_neighbours_with_legacy", || {
         neighbours_are_found(Backend::Legacy);
+    });
+}
+
+/// Sends a packet from one slot's device to another's, in a frame whose VLAN tag names no VLAN.
+fn send_tagged(lab: &Lab, from: &Slot, at: &Slot, packet: &[u8]) {
+    let octets = |mac: &str| -> Vec<u8> {
+        mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect()
+    };
+    let kind = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    let frame =
+        [&octets(&at.mac), &octets(&from.mac), &[0x81, 0x00, 0, 0][..], &kind, packet].concat();
+    let send = || {
+        let device: LinkAddr = getifaddrs()
+            .unwrap()
+            .filter(|interface| interface.interface_name == "eth0")
+            .find_map(|interface| interface.address?.as_link_addr().copied())
+            .unwrap();
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).unwrap();
+        sendto(socket.as_raw_fd(), &frame, &device, MsgFlags::empty()).unwrap();
+    };
+    lab.station(from.station).namespace.enter(send).unwrap();
+}
+
+/// Whether a tagged packet arrives within `limit`.
+fn arrives_tagged(lab: &Lab, from: &Slot, at: &Slot, to: IpAddr, limit: Duration) -> bool {
+    let outline = Outline::opening(from.address_like(to), to, Traffic::udp(5000), lab.next_port());
+    let token = lab.next_token();
+    let start = Instant::now();
+    let mut seen = false;
+    while !seen && start.elapsed() < limit {
+        send_tagged(lab, from, at, &outline.bytes(token));
+        std::thread::sleep(Duration::from_millis(50));
+        let receiver = lab.station(at.station);
+        receiver.drain(|sighting| seen |= sighting == Sighting::Sent(token)).unwrap();
+    }
+    seen
+}
+
+#[test]
+fn a_frame_with_an_empty_vlan_tag_passes_rules_unless_the_kernel_filters_it() {
+    let name = "bridge::a_frame_with_an_empty_vlan_tag_passes_rules_unless_the_kernel_filters_it";
+    kernel_test(name, || {
+        let lab = Lab::build(&Plan::uniform(1, 3, Wiring::Bridged)).unwrap();
+        isolate(&lab, Backend::Nft);
+        let [a, b, stranger] = &lab.nodes[0].slots[..] else { panic!("three slots") };
+        let filter = |value| {
+            let switch = ("bridge/bridge-nf-filter-vlan-tagged", value);
+            lab.namespace(&lab.nodes[0]).sysctl(&[switch]).unwrap();
+        };
+        for to in [IpAddr::V4(b.v4), b.v6.into()] {
+            filter("0");
+            assert!(arrives_tagged(&lab, stranger, b, to, PATIENCE), "{to}: nobody filters it");
+            filter("1");
+            let brief = Duration::from_millis(500);
+            assert!(!arrives_tagged(&lab, stranger, b, to, brief), "{to} is isolated");
+            assert!(arrives_tagged(&lab, a, b, to, PATIENCE), "{to} is open to its peer");
+        }
+    });
+}
+
+#[test]
+fn bridged_packets_meet_rules_where_either_switch_is_on() {
+    kernel_test("bridge::bridged_packets_meet_rules_where_either_switch_is_on", || {
+        let lab = Lab::build(&Plan::uniform(1, 3, Wiring::Bridged)).unwrap();
+        isolate(&lab, Backend::Nft);
+        let [_, b, stranger] = &lab.nodes[0].slots[..] else { panic!("three slots") };
+        let node = lab.namespace(&lab.nodes[0]);
+        for (everywhere, here) in [(false, false), (false, true), (true, false), (true, true)] {
+            let value = if everywhere { "1" } else { "0" };
+            node.sysctl(&[
+                ("bridge/bridge-nf-call-iptables", value),
+                ("bridge/bridge-nf-call-ip6tables", value),
+            ])
+            .unwrap();
+            let here_value = u8::from(here);
+            node.ip(&[format!(
+                "link set {BRIDGE} type bridge nf_call_iptables {here_value} nf_call_ip6tables {here_value}"
+            )])
+            .unwrap();
+            for to in [IpAddr::V4(b.v4), b.v6.into()] {
+                let passes = !everywhere && !here;
+                assert_eq!(
+                    arrives(&lab, stranger, b, to),
+                    passes,
+                    "{to}: {everywhere} in the namespace, {here} for the bridge"
+                );
+            }
+        }
     });
 }
