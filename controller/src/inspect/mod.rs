@@ -3,7 +3,7 @@
 //! Rules that are in the kernel deny nothing to packets that never meet them. [`Inspector::look`]
 //! finds the reasons for which they may not: others' rules above the hooks, forwarding that is off,
 //! bridges whose packets are not shown to iptables, interfaces that lead past FORWARD; and what is
-//! no such reason but deserves a look. Each is a [`Concern`] with its remedy.
+//! no such reason but deserves a look. Each is a [`Concern`] with its remedy; warnings are logged once.
 //!
 //! Nothing here starts a program on the caller's thread: routes, interfaces and switches are asked of
 //! the kernel, hooks are taken from the dataplane's own readings, and the other backend's chains are
@@ -245,8 +245,20 @@ impl Inspector {
         hooks::judge(&sight.tables, &mut found);
         engines::judge(sight, &self.other, &mut found);
         let changed = found != self.concerns;
+        self.tell_warnings(&found);
         self.concerns = found;
         changed
+    }
+
+    /// Logs which warnings are new and which are gone; what blocks is a reason, and told as one.
+    fn tell_warnings(&self, found: &BTreeSet<Concern>) {
+        let warnings = |concern: &&Concern| !concern.kind.blocks();
+        for Concern { kind, detail } in found.difference(&self.concerns).filter(warnings) {
+            warn!(concern = kind.label(), detail, "worth a look");
+        }
+        for Concern { kind, detail } in self.concerns.difference(found).filter(warnings) {
+            info!(concern = kind.label(), detail, "no longer so");
+        }
     }
 
     /// What there is to say of switches, interfaces and routes at `now`.

@@ -4,8 +4,8 @@
 
 mod agent;
 mod dataplane;
-mod load;
 mod inspect;
+mod load;
 mod node;
 mod program;
 mod verify;
