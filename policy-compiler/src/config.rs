@@ -1,8 +1,10 @@
 //! What a node adds to the policies: its name, its wiring, and the operator's choices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::name::NodeName;
 
@@ -21,10 +23,21 @@ pub struct NodeConfig {
     pub hairpin: Hairpin,
     /// What a denied packet's sender is told.
     pub deny: DenyAction,
+    /// The networks that the addresses of this node's pods are taken from: traffic of an address in
+    /// them that belongs to nobody known yet is denied. None: no address is denied for being unknown.
+    ///
+    /// They must be this node's own. In the network of a whole cluster lie the addresses that other
+    /// nodes have there for themselves (of bridges and tunnels), which no object tells.
+    pub pod_networks: BTreeSet<IpNet>,
 }
 
+/// The nodes that deny unknown addresses in the networks of their pods, with these networks: what
+/// every node's [`NodeConfig::pod_networks`] says, for those who look at more than one.
+pub type PodNetworks = BTreeMap<NodeName, BTreeSet<IpNet>>;
+
 impl NodeConfig {
-    /// The defaults for a node of that name: no bridges, no IPVS, silent drop.
+    /// The defaults for a node of that name: no bridges, no IPVS, silent drop, unknown
+    /// addresses not denied.
     #[must_use]
     pub fn new(node: NodeName) -> Self {
         Self {
@@ -34,6 +47,7 @@ impl NodeConfig {
             keep_established: false,
             hairpin: Hairpin::Allow,
             deny: DenyAction::Drop,
+            pod_networks: BTreeSet::new(),
         }
     }
 }

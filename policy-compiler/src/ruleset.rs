@@ -63,8 +63,8 @@ impl fmt::Debug for ChainName {
 
 /// The name of a set of ours, at most 31 characters.
 ///
-/// A set of pods carries a generation: to change members and rules together, the set is made anew
-/// under the next one.
+/// A set of pods carries a generation, and so does that of known addresses: to change members and
+/// rules together, the set is made anew under the next one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName {
     /// The family of its addresses.
@@ -90,9 +90,36 @@ pub enum SetRole {
     },
     /// The local addresses isolated in any direction: `npc4-iso`.
     Isolated,
+    /// The addresses in the node's pod networks whose owner is known: `npc4-known-<generation>`. Rules
+    /// deny what is not in it, so that a member that is added opens.
+    Known {
+        /// Counts the times that it was made anew.
+        generation: Generation,
+    },
 }
 
-/// The generation of a set of pods. Written in base 36, at most 6 characters.
+impl SetRole {
+    /// The generation, of a set that has one.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        match self {
+            SetRole::Pods { generation, .. } | SetRole::Known { generation } => Some(*generation),
+            SetRole::Networks { .. } | SetRole::Isolated => None,
+        }
+    }
+
+    /// The same in that generation, if it has one.
+    #[must_use]
+    pub fn in_generation(&self, generation: Generation) -> Self {
+        match self {
+            SetRole::Pods { hash, .. } => SetRole::Pods { hash: hash.clone(), generation },
+            SetRole::Known { .. } => SetRole::Known { generation },
+            SetRole::Networks { .. } | SetRole::Isolated => self.clone(),
+        }
+    }
+}
+
+/// The generation of a set. Written in base 36, at most 6 characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
 
@@ -132,8 +159,17 @@ impl fmt::Display for SetName {
             SetRole::Pods { hash, generation } => format!("{family}-p-{hash}-{generation}"),
             SetRole::Networks { hash } => format!("{family}-n-{hash}"),
             SetRole::Isolated => format!("{family}-iso"),
+            SetRole::Known { generation } => format!("{family}-known-{generation}"),
         };
         f.pad(&text)
+    }
+}
+
+impl SetName {
+    /// The same in that generation, if it has one.
+    #[must_use]
+    pub fn in_generation(&self, generation: Generation) -> Self {
+        Self { family: self.family, role: self.role.in_generation(generation) }
     }
 }
 
@@ -206,6 +242,13 @@ pub enum Match {
         /// With which address.
         side: Side,
     },
+    /// `-m set ! --match-set NAME src|dst`.
+    NotInSet {
+        /// The set.
+        set: SetName,
+        /// With which address.
+        side: Side,
+    },
     /// `-m conntrack ! --ctstate RELATED,ESTABLISHED`.
     NotEstablished,
     /// `-m conntrack --ctstate NEW`.
@@ -216,6 +259,27 @@ pub enum Match {
     ToBroadcast,
     /// `-m addrtype --src-type LOCAL`: sent from an address of this node.
     FromLocal,
+}
+
+impl Match {
+    /// The set that it looks an address up in.
+    #[must_use]
+    pub fn set(&self) -> Option<&SetName> {
+        match self {
+            Match::Set { set, .. } | Match::NotInSet { set, .. } => Some(set),
+            _ => None,
+        }
+    }
+
+    /// The same, with the set called as `name_of` says.
+    #[must_use]
+    pub fn with_set_called(&self, name_of: &dyn Fn(&SetName) -> SetName) -> Self {
+        let mut renamed = self.clone();
+        if let Match::Set { set, .. } | Match::NotInSet { set, .. } = &mut renamed {
+            *set = name_of(set);
+        }
+        renamed
+    }
 }
 
 /// What a rule does with a packet that meets its conditions.

@@ -73,6 +73,8 @@ pub enum Ruling {
     LinkLocal,
     /// Traffic translated on the way is judged by the address with which it arrives.
     Translated,
+    /// An address of a node's pod network that belongs to no pod known yet is denied.
+    UnknownAddress,
 }
 
 impl Ruling {
@@ -92,6 +94,9 @@ impl Ruling {
                 "broadcast, multicast and link-local traffic on a bridge with isolated pods is dropped"
             }
             Ruling::Translated => "traffic is judged by the address with which it arrives",
+            Ruling::UnknownAddress => {
+                "an address of the node's pod network that belongs to no pod known yet is denied"
+            }
         }
     }
 }
@@ -158,6 +163,9 @@ pub enum Because {
     NeighbourDiscovery,
     /// The pod has no address of the flow's family, so there is no such flow.
     NoAddress,
+    /// This end is an address of that node's pod network which belongs to no pod known yet, and the
+    /// node isolates such.
+    UnknownAddress(NodeName),
 }
 
 /// What one policy says to a flow.

@@ -61,7 +61,7 @@ impl FoundSet {
 pub fn kind_of(name: &SetName) -> &'static str {
     match name.role {
         SetRole::Networks { .. } => "hash:net",
-        SetRole::Pods { .. } | SetRole::Isolated => "hash:ip",
+        SetRole::Pods { .. } | SetRole::Isolated | SetRole::Known { .. } => "hash:ip",
     }
 }
 
@@ -122,16 +122,19 @@ pub fn save(runner: &Runner, family: Family) -> Result<String, CommandError> {
     runner.run(IPSET, &["restore"], &save)
 }
 
-/// The greatest generation among sets of pods.
+/// The greatest generation among the sets that carry one.
 #[must_use]
 pub fn newest(found: &FoundSets) -> Option<Generation> {
     found.keys().filter_map(|name| generation(name)).max()
 }
 
-/// The generation in the name of a set of pods.
+/// The generation in the name of a set of pods, or of known addresses.
 fn generation(name: &str) -> Option<Generation> {
-    let rest = name.get(prefix(Family::V4).len()..)?.strip_prefix("p-")?;
-    let (_, digits) = rest.rsplit_once('-')?;
+    let rest = name.get(prefix(Family::V4).len()..)?;
+    let digits = match rest.strip_prefix("p-") {
+        Some(rest) => rest.rsplit_once('-')?.1,
+        None => rest.strip_prefix("known-")?,
+    };
     u32::from_str_radix(digits, 36).ok().filter(|g| *g <= Generation::LIMIT).map(Generation)
 }
 
@@ -219,6 +222,7 @@ add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
         for (names, expected) in [
             (vec!["npc4-iso", "npc4-n-abcdefghabcdefgh"], None),
             (vec!["npc4-p-abcdefghabcdefgh-9", "npc4-p-abcdefghabcdefgh-a"], Some(10)),
+            (vec!["npc4-p-abcdefghabcdefgh-9", "npc4-known-b"], Some(11)),
             (vec!["npc4-p-abcdefghabcdefgh-zzzzzz"], Some(Generation::LIMIT)),
             (vec!["npc4-p-abcdefghabcdefgh-zzzzzzz"], None),
         ] {

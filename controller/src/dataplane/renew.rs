@@ -2,19 +2,18 @@
 //!
 //! Whoever starts over, be it a new process or one whose write failed, must not edit a set that it
 //! finds: old rules refer to it, and with its members changed they would say what neither the old
-//! nor the new policies say. So every set of pods is made anew under a fresh generation. The engine
+//! nor the new policies say. So every set of pods, and that of known addresses, is made anew under a
+//! fresh generation. The engine
 //! counts generations from its own start; here a constant is added to them, for one family alone, so
 //! that the other family, and the engine, need not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{
-    AddressSet, Chain, FamilyRules, Generation, Match, Rule, SetName, SetRole,
-};
+use policy_compiler::ruleset::{AddressSet, Chain, FamilyRules, Generation, Rule, SetName};
 use policy_compiler::update::{ChainsUpdate, Step, Update};
 
-/// What is added to the generations of one family's sets of pods.
+/// What is added to the generations of one family's sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shift(u32);
 
@@ -31,27 +30,18 @@ impl Shift {
     /// The name that the kernel knows the set by.
     #[must_use]
     pub fn name(self, name: &SetName) -> SetName {
-        let role = match &name.role {
-            SetRole::Pods { hash, generation } => SetRole::Pods {
-                hash: hash.clone(),
-                generation: Generation(
-                    u32::try_from(
-                        (u64::from(generation.0) + u64::from(self.0))
-                            % (u64::from(Generation::LIMIT) + 1),
-                    )
-                    .unwrap_or(0),
-                ),
-            },
-            other => other.clone(),
-        };
-        SetName { family: name.family, role }
+        let modulus = u64::from(Generation::LIMIT) + 1;
+        match name.role.generation() {
+            Some(generation) => {
+                let moved = (u64::from(generation.0) + u64::from(self.0)) % modulus;
+                name.in_generation(Generation(u32::try_from(moved).unwrap_or(0)))
+            }
+            None => name.clone(),
+        }
     }
 
     fn rule(self, rule: &Rule) -> Rule {
-        let matches = rule.matches.iter().map(|m| match m {
-            Match::Set { set, side } => Match::Set { set: self.name(set), side: *side },
-            other => other.clone(),
-        });
+        let matches = rule.matches.iter().map(|m| m.with_set_called(&|set| self.name(set)));
         Rule {
             matches: matches.collect(),
             comment: rule.comment.clone(),
@@ -123,8 +113,13 @@ pub(super) type Sets = BTreeMap<SetName, AddressSet>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy_compiler::ruleset::{ChainName, Side, Target};
+    use policy_compiler::ruleset::{ChainName, Match, SetRole, Side, Target};
     use std::sync::Arc;
+
+    fn known(generation: u32) -> SetName {
+        let role = SetRole::Known { generation: Generation(generation) };
+        SetName { family: Family::V4, role }
+    }
 
     fn pods(family: Family, generation: u32) -> SetName {
         let role = SetRole::Pods { hash: Arc::from("abc"), generation: Generation(generation) };
@@ -147,6 +142,7 @@ mod tests {
                 pods(Family::V4, expected),
                 "{newest:?} {start}"
             );
+            assert_eq!(shift.name(&known(start)), known(expected), "{newest:?} {start}");
         }
     }
 
@@ -155,7 +151,10 @@ mod tests {
         let shift = Shift::beyond(Some(Generation(4)), Generation(0));
         let looks_up = |generation| Chain {
             rules: vec![Rule {
-                matches: vec![Match::Set { set: pods(Family::V4, generation), side: Side::Source }],
+                matches: vec![
+                    Match::Set { set: pods(Family::V4, generation), side: Side::Source },
+                    Match::NotInSet { set: known(generation), side: Side::Source },
+                ],
                 comment: None,
                 target: Target::Return,
             }],

@@ -120,6 +120,7 @@ fn shape(condition: &Match) -> &'static str {
         Match::DestinationPort(_) => "destination-port",
         Match::DestinationPorts(_) => "destination-ports",
         Match::Set { .. } => "set",
+        Match::NotInSet { .. } => "not-in-set",
         Match::NotEstablished => "not-established",
         Match::New => "new",
         Match::NotOriginalDestination(_) => "not-original-destination",
@@ -138,7 +139,9 @@ fn rules_of_every_shape_are_read_back_as_they_were_written(backend: &'static str
     node.write("more.yaml", &allow("more", "a", "b", 81));
     let bridged = std::path::Path::new("/proc/sys/net/bridge").exists();
     let bridges = bridged.then(|| InterfaceName::new("br0").unwrap()).into_iter().collect();
-    let all = NodeConfig { ipvs: true, bridges, deny: DenyAction::Reject, ..config() };
+    let pod_networks = ["10.244.1.0/24", "fd00:10:244::/48"].map(|net| net.parse().unwrap()).into();
+    let all =
+        NodeConfig { ipvs: true, bridges, deny: DenyAction::Reject, pod_networks, ..config() };
     let police = NodeConfig { hairpin: Hairpin::Police, keep_established: true, ..config() };
     node.namespace
         .enter(|| {
@@ -156,7 +159,7 @@ fn rules_of_every_shape_are_read_back_as_they_were_written(backend: &'static str
                 let shapes: BTreeSet<&str> =
                     rules.iter().flat_map(|rule| &rule.matches).map(shape).collect();
                 let missing = if bridged { 0 } else { 4 };
-                assert_eq!(shapes.len() + missing, 15, "{shapes:?}");
+                assert_eq!(shapes.len() + missing, 16, "{shapes:?}");
                 let rejects = |rule: &&&_| {
                     let rule: &policy_compiler::ruleset::Rule = rule;
                     rule.target == Target::Deny(DenyAction::Reject)

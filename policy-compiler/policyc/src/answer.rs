@@ -97,6 +97,7 @@ pub fn rulings(rulings: &BTreeSet<Ruling>) -> Vec<RulingNote> {
             Ruling::Hairpin => "hairpin",
             Ruling::LinkLocal => "linkLocal",
             Ruling::Translated => "translated",
+            Ruling::UnknownAddress => "unknownAddress",
         },
         explanation: ruling.explanation(),
     };

@@ -212,7 +212,7 @@ fn family(family: Family, rules: &FamilyRules) -> FamilyText {
                 set: name.to_string(),
                 kind: match name.role {
                     SetRole::Networks { .. } => "hash:net",
-                    SetRole::Pods { .. } | SetRole::Isolated => "hash:ip",
+                    SetRole::Pods { .. } | SetRole::Isolated | SetRole::Known { .. } => "hash:ip",
                 },
                 members: set
                     .members

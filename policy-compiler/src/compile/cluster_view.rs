@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::cidr::Family;
 use crate::cluster::{Pod, Snapshot};
 use crate::diagnostic::{Diagnostic, ObjectRef, Severity};
@@ -96,6 +98,13 @@ impl<'a> ClusterView<'a> {
     fn newest(&self, owners: &[usize]) -> Option<&'a Pod> {
         let pods = owners.iter().map(|index| self.pods[*index]);
         pods.max_by(|a, b| (&a.age, &a.key).cmp(&(&b.age, &b.key)))
+    }
+
+    /// The addresses in `networks` that belong to somebody: to a live pod, on whatever node, or to a
+    /// node, which no pod can be given. That of a finished pod is nobody's.
+    pub(super) fn known_in(&self, networks: &[IpNet]) -> BTreeSet<IpAddr> {
+        let known = self.owners.keys().chain(&self.node_addresses);
+        known.filter(|a| networks.iter().any(|net| net.contains(*a))).copied().collect()
     }
 
     /// The isolated pods of a node, in the order of their keys.

@@ -78,13 +78,8 @@ impl Digest {
                 }
                 self
             }
-            Match::Set { set, side } => {
-                self.text("set").set(set);
-                self.text(match side {
-                    Side::Source => "source",
-                    Side::Destination => "destination",
-                })
-            }
+            Match::Set { set, side } => self.lookup("set", set, *side),
+            Match::NotInSet { set, side } => self.lookup("not in set", set, *side),
             Match::NotEstablished => self.text("not established"),
             Match::New => self.text("new"),
             Match::NotOriginalDestination(address) => {
@@ -95,12 +90,21 @@ impl Digest {
         };
     }
 
+    fn lookup(&mut self, how: &str, set: &SetName, side: Side) -> &mut Self {
+        self.text(how).set(set);
+        self.text(match side {
+            Side::Source => "source",
+            Side::Destination => "destination",
+        })
+    }
+
     fn set(&mut self, set: &SetName) {
         self.text(&set.family.to_string());
         match &set.role {
             SetRole::Pods { hash, .. } => self.text("pods").text(hash),
             SetRole::Networks { hash } => self.text("networks").text(hash),
             SetRole::Isolated => self.text("isolated"),
+            SetRole::Known { .. } => self.text("known"),
         };
     }
 }

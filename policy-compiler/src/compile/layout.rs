@@ -2,7 +2,9 @@
 //!
 //! In a family where no local pod is isolated, only the hooks and empty entry chains stand: a
 //! packet of a new flow pays for one jump, and whoever asks whether policy is in force finds its
-//! chains. Everything else appears with the first isolated pod.
+//! chains. Everything else appears with the first isolated pod, or with the pod networks in which
+//! unknown addresses are denied: what is not known yet may be a pod to be isolated, so a bridge is
+//! then guarded as if it carried one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::digest::Registry;
 use super::tree::tree;
+use super::unknown::Unknown;
 use crate::cidr::Family;
 use crate::config::NodeConfig;
 use crate::policy::Direction;
@@ -88,7 +91,8 @@ fn returning(matches: Vec<Match>) -> Rule {
     Rule { matches, comment: None, target: Target::Return }
 }
 
-fn goto(matches: Vec<Match>, chain: ChainName) -> Rule {
+/// The rule that sends what meets these conditions to `chain`.
+pub(super) fn goto(matches: Vec<Match>, chain: ChainName) -> Rule {
     Rule { matches, comment: None, target: Target::Goto(chain) }
 }
 
@@ -102,6 +106,7 @@ pub(super) fn lay_out(
     family: Family,
     config: &NodeConfig,
     dispatch: &Dispatch,
+    unknown: &Unknown,
     registry: &mut Registry,
     rules: &mut FamilyRules,
 ) {
@@ -112,11 +117,13 @@ pub(super) fn lay_out(
         let through = goto(Vec::new(), forward());
         rules.chains.insert(output(), Chain { rules: vec![own, through] });
     }
-    if dispatch.is_empty() {
+    if dispatch.is_empty() && unknown.is_off() {
         rules.chains.insert(forward(), Chain::default());
         return;
     }
-    let common = common_rules(config, dispatch);
+    let mut common = unknown.rules(family);
+    common.extend(common_rules(config, dispatch));
+    rules.sets.extend(unknown.set(family));
     let mut entry = Vec::new();
     for bridge in &config.bridges {
         let conditions = vec![Match::InInterface(bridge.clone()), Match::Bridged];
@@ -141,7 +148,7 @@ pub(super) fn lay_out(
             rules.chains.extend(inner);
         }
     }
-    if !config.keep_established {
+    if !config.keep_established && !dispatch.is_empty() {
         lay_midstream(family, dispatch, rules);
     }
 }
@@ -149,7 +156,7 @@ pub(super) fn lay_out(
 /// The end of NPC-FORWARD and of NPC-BRIDGED.
 fn common_rules(config: &NodeConfig, dispatch: &Dispatch) -> Vec<Rule> {
     let mut rules = Vec::new();
-    if !config.keep_established {
+    if !config.keep_established && !dispatch.is_empty() {
         rules.push(jump(vec![Match::NotSyn, Match::New], midstream()));
     }
     if !dispatch.egress.is_empty() {

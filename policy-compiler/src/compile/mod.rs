@@ -6,7 +6,8 @@
 //!                  ├─> grants      the union of the policies' rules by ports (peers, ports)
 //!                  ├─> body        rules and the sets they look up (networks: exact union)
 //!                  ├─> pod_chain   a chain for each pod, long bodies shared by content
-//!                  └─> layout      hooks, entry chains, prefix trees (tree), mid-stream check
+//!                  └─> layout      hooks, entry chains, prefix trees (tree), mid-stream check,
+//!                                  denial of unknown addresses (unknown)
 //! ```
 //!
 //! Total: whatever the snapshot, there is a ruleset, and what cannot be written denies and is
@@ -26,6 +27,7 @@ mod peers;
 mod pod_chain;
 mod ports;
 mod tree;
+mod unknown;
 mod unresolved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +39,7 @@ use self::digest::Registry;
 use self::grants::{Grants, NamedPort, named_ports};
 use self::layout::{Dispatch, deny_chain, lay_out};
 use self::pod_chain::PodChain;
+use self::unknown::Unknown;
 use self::unresolved::unresolved;
 use crate::cidr::Family;
 use crate::cluster::Snapshot;
@@ -120,8 +123,9 @@ impl<'a> Compilation<'_, 'a> {
                 dispatch.leaves(*direction).insert(address, chain);
             }
         }
+        let unknown = Unknown::of(family, self.config, self.view);
         let rules = self.ruleset.family_mut(family);
-        lay_out(family, self.config, &dispatch, &mut self.registry, rules);
+        lay_out(family, self.config, &dispatch, &unknown, &mut self.registry, rules);
     }
 
     /// The rules that allow, for a pod isolated by `policies`.

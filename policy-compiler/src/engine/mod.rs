@@ -27,7 +27,7 @@ use crate::cluster::Snapshot;
 use crate::compile::compile;
 use crate::config::NodeConfig;
 use crate::diagnostic::Diagnostic;
-use crate::ruleset::{Generation, Ruleset, SetRole};
+use crate::ruleset::{Generation, Ruleset};
 use crate::update::{Event, Reach, Relist, Update};
 
 /// The rules of one node, following what happens in the cluster.
@@ -55,11 +55,12 @@ struct Staged {
 }
 
 impl Engine {
-    /// An engine that knows no objects and takes the kernel to be empty. The sets of pods of the
-    /// first update are made in generation `start`, those of a later one in one that follows.
+    /// An engine that knows no objects and takes the kernel to be empty. The sets of the first
+    /// update that carry a generation are made in generation `start`, those of a later one in one that
+    /// follows.
     ///
     /// Where the kernel still has what an earlier run wrote, `start` must be one that none of its
-    /// sets has: then the first update edits no set of pods that it finds.
+    /// sets has: then the first update edits no such set that it finds.
     #[must_use]
     pub fn new(config: NodeConfig, start: Generation) -> Self {
         Self {
@@ -198,7 +199,6 @@ fn relist<K: Ord, V: PartialEq + Clone>(
 }
 
 fn uses(ruleset: &Ruleset, generation: Generation) -> bool {
-    ruleset.v4.sets.keys().chain(ruleset.v6.sets.keys()).any(
-        |name| matches!(&name.role, SetRole::Pods { generation: used, .. } if *used == generation),
-    )
+    let mut names = ruleset.v4.sets.keys().chain(ruleset.v6.sets.keys());
+    names.any(|name| name.role.generation() == Some(generation))
 }

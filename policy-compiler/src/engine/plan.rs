@@ -1,9 +1,9 @@
 //! The way from one ruleset to the next, such that no step of it opens what neither allows.
 //!
-//! Steps, in this order: create the sets that are new, add members to live sets, one transaction of
-//! chains per family, remove members from live sets, destroy the sets that are left over. After each,
-//! and between the single edits that one consists of, the verdict of each half on every packet is
-//! that of the old ruleset or that of the new one.
+//! Steps, in this order: create the sets that are new, forget known addresses, add members to live
+//! sets, one transaction of chains per family, remove members from live sets, admit known addresses,
+//! destroy the sets that are left over. After each, and between the single edits that one consists of,
+//! the verdict of each half on every packet is that of the old ruleset or that of the new one.
 //!
 //! * A set of pods is edited while it is live only if no program that this update changes mentions it
 //!   (see [`super::program`]). Else it is made anew under a fresh generation: every chain that mentions
@@ -11,6 +11,10 @@
 //!   set of the old name is destroyed.
 //! * The set of isolated addresses only ever denies, and is edited live: an address is in it before
 //!   its programs are, and until they are gone.
+//! * The set of known addresses opens what the other rules then judge. An address leaves it before
+//!   anything else changes, and comes in when all else is as it is to be: what it is denied meanwhile
+//!   it is denied in the old or the new state, and what it is allowed the other rules of that state
+//!   allow. It is made anew where the rules that ask for it change.
 //! * A set of networks has its content in its name, so there is never anything to edit.
 //!
 //! A fresh generation is one that was never used since the engine started, so that a set waiting for
@@ -21,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::program::{frozen, without_generation};
 use crate::cidr::Family;
 use crate::ruleset::{
-    AddressSet, Chain, FamilyRules, Generation, Match, Member, Rule, Ruleset, SetName, SetRole,
+    AddressSet, Chain, FamilyRules, Generation, Member, Rule, Ruleset, SetName, SetRole,
 };
 use crate::update::{ChainsUpdate, Step, Update};
 
@@ -56,30 +60,21 @@ fn assign(old: &FamilyRules, new: &FamilyRules, fresh: Generation) -> FamilyRule
         match live.get(&wanted) {
             Some(name) if old.sets.get(*name) == new_rules.sets.get(&wanted) => (*name).clone(),
             Some(name) if !frozen.contains(&wanted) => (*name).clone(),
-            _ => in_generation(wanted, fresh),
+            _ => wanted.in_generation(fresh),
         }
     };
     renamed(&new_rules, &name_of)
 }
 
-fn in_generation(name: SetName, generation: Generation) -> SetName {
-    let role = match name.role {
-        SetRole::Pods { hash, .. } => SetRole::Pods { hash, generation },
-        role @ (SetRole::Networks { .. } | SetRole::Isolated) => role,
-    };
-    SetName { family: name.family, role }
-}
-
 /// `rules` with every set called as `name_of` says.
 fn renamed(rules: &FamilyRules, name_of: &dyn Fn(&SetName) -> SetName) -> FamilyRules {
     let rename = |rule: &Rule| {
-        let mut rule = rule.clone();
-        for condition in &mut rule.matches {
-            if let Match::Set { set, .. } = condition {
-                *set = name_of(set);
-            }
+        let matches = rule.matches.iter().map(|condition| condition.with_set_called(name_of));
+        Rule {
+            matches: matches.collect(),
+            comment: rule.comment.clone(),
+            target: rule.target.clone(),
         }
-        rule
     };
     let chains = rules.chains.iter().map(|(name, chain)| {
         (name.clone(), Chain { rules: chain.rules.iter().map(rename).collect() })
@@ -98,7 +93,11 @@ fn steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
         let contents = create.into_iter().map(|(name, set)| (name.clone(), set.clone()));
         steps.push(Step::CreateSets(contents.collect()));
     }
-    let add = surplus(new, old);
+    let (forget, remove) = split(surplus(old, new));
+    let (admit, add) = split(surplus(new, old));
+    if !forget.is_empty() {
+        steps.push(Step::RemoveMembers(forget));
+    }
     if !add.is_empty() {
         steps.push(Step::AddMembers(add));
     }
@@ -106,9 +105,11 @@ fn steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
         let update = chains_update(family, old.family(family), new.family(family));
         steps.extend(update.map(Step::ReplaceChains));
     }
-    let remove = surplus(old, new);
     if !remove.is_empty() {
         steps.push(Step::RemoveMembers(remove));
+    }
+    if !admit.is_empty() {
+        steps.push(Step::AddMembers(admit));
     }
     let destroy: BTreeSet<SetName> =
         only_in(old, new).into_iter().map(|(name, _)| name.clone()).collect();
@@ -127,9 +128,17 @@ fn only_in<'a>(here: &'a Ruleset, there: &Ruleset) -> Vec<(&'a SetName, &'a Addr
     sets(here).filter(|(name, _)| !there.family(name.family).sets.contains_key(*name)).collect()
 }
 
+/// Members by set.
+type Members = BTreeMap<SetName, BTreeSet<Member>>;
+
+/// Those of sets of known addresses, and the others.
+fn split(members: Members) -> (Members, Members) {
+    members.into_iter().partition(|(name, _)| matches!(name.role, SetRole::Known { .. }))
+}
+
 /// What the sets of both have in `here` and not in `there`.
-fn surplus(here: &Ruleset, there: &Ruleset) -> BTreeMap<SetName, BTreeSet<Member>> {
-    let mut surplus = BTreeMap::new();
+fn surplus(here: &Ruleset, there: &Ruleset) -> Members {
+    let mut surplus = Members::new();
     for (name, set) in sets(here) {
         let Some(other) = there.family(name.family).sets.get(name) else { continue };
         let members: BTreeSet<Member> = set.members.difference(&other.members).copied().collect();

@@ -26,26 +26,21 @@ const INNER: [&str; 2] = ["NPC-ET-", "NPC-IT-"];
 
 /// `name` in generation 0, by which the set is the same however often it was made anew.
 pub(super) fn without_generation(name: &SetName) -> SetName {
-    match &name.role {
-        SetRole::Pods { hash, .. } => SetName {
-            family: name.family,
-            role: SetRole::Pods { hash: hash.clone(), generation: Generation::default() },
-        },
-        SetRole::Networks { .. } | SetRole::Isolated => name.clone(),
-    }
+    name.in_generation(Generation::default())
 }
 
-/// The sets of pods, in generation 0, that may not be edited on the way from `old` to `new`. Both
-/// have their sets' names in generation 0 in all rules.
+/// The sets, in generation 0, that may not be edited on the way from `old` to `new`. Both have their
+/// sets' names in generation 0 in all rules.
 ///
-/// A change of anything but trees and programs (hooks, entry chains, the mid-stream check) freezes
-/// every set: it is rare, and what it means for a packet is not looked into.
+/// A change of anything but trees and programs (hooks, entry chains, the mid-stream check, the
+/// networks in which unknown addresses are denied) freezes every set: it is rare, and what it means
+/// for a packet is not looked into.
 pub(super) fn frozen(old: &FamilyRules, new: &FamilyRules) -> BTreeSet<SetName> {
     let (before, after) = (Layout::of(old), Layout::of(new));
     let mut frozen = BTreeSet::new();
     if before.frame != after.frame || before.asks_for_pods() || after.asks_for_pods() {
         let chains = old.chains.values().chain(new.chains.values());
-        frozen.extend(chains.flat_map(|chain| &chain.rules).flat_map(pod_sets).cloned());
+        frozen.extend(chains.flat_map(|chain| &chain.rules).flat_map(remade_sets).cloned());
         return frozen;
     }
     for (here, there) in [(&before, &after), (&after, &before)] {
@@ -63,11 +58,17 @@ fn is_grant(rule: &Rule) -> bool {
     pod_sets(rule).count() == 0 || rule.target == Target::Return && pod_sets(rule).count() == 1
 }
 
+fn sets(rule: &Rule) -> impl Iterator<Item = &SetName> {
+    rule.matches.iter().filter_map(Match::set)
+}
+
 fn pod_sets(rule: &Rule) -> impl Iterator<Item = &SetName> {
-    rule.matches.iter().filter_map(|condition| match condition {
-        Match::Set { set, .. } if matches!(set.role, SetRole::Pods { .. }) => Some(set),
-        _ => None,
-    })
+    sets(rule).filter(|set| matches!(set.role, SetRole::Pods { .. }))
+}
+
+/// The sets that can be made anew.
+fn remade_sets(rule: &Rule) -> impl Iterator<Item = &SetName> {
+    sets(rule).filter(|set| set.role.generation().is_some())
 }
 
 fn successor(rule: &Rule) -> Option<&ChainName> {

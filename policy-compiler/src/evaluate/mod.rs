@@ -26,7 +26,7 @@ use std::net::IpAddr;
 
 use crate::cidr::Family;
 use crate::cluster::{Pod, Snapshot};
-use crate::config::Hairpin;
+use crate::config::{Hairpin, PodNetworks};
 use crate::flow::{Flow, Traffic, Wire};
 use crate::name::NodeName;
 use crate::policy::{Direction, Policy};
@@ -60,6 +60,13 @@ impl<'a> Evaluator<'a> {
     #[must_use]
     pub fn with_hairpin(mut self, hairpin: Hairpin) -> Self {
         self.hairpin = hairpin;
+        self
+    }
+
+    /// Isolates the addresses in these networks that belong to nobody, as these nodes do.
+    #[must_use]
+    pub fn with_pod_networks(mut self, networks: &'a PodNetworks) -> Self {
+        self.index.pod_networks = Some(networks);
         self
     }
 
@@ -99,6 +106,10 @@ impl<'a> Evaluator<'a> {
             self.to_itself(flow, &from, &to, &mut egress, &mut ingress);
         } else if flow.wire == Wire::Bridged {
             self.on_bridge(flow, &from, &to, &mut egress, &mut ingress);
+        }
+        if is_met(flow, &from, &to) {
+            isolate_unknown(&from, &to, &mut egress);
+            isolate_unknown(&to, &from, &mut ingress);
         }
         conclude(egress, ingress)
     }
@@ -148,7 +159,7 @@ impl<'a> Evaluator<'a> {
         egress: &mut Judged,
         ingress: &mut Judged,
     ) {
-        let Some(node) = from.pod_node().or_else(|| to.pod_node()) else { return };
+        let Some(node) = from.behind().or_else(|| to.behind()) else { return };
         let guarded = self.index.has_isolated_pod(node, flow.family);
         let rulings: BTreeSet<Ruling> =
             if guarded { [Ruling::LinkLocal].into() } else { BTreeSet::new() };
@@ -165,6 +176,27 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
+    }
+}
+
+/// Whether the rules of a node meet the packet and ask whether its ends are known: neither where it
+/// never leaves its pod, nor on a bridge where it keeps IPv6 going.
+fn is_met(flow: &Flow, from: &Party<'_>, to: &Party<'_>) -> bool {
+    match flow.wire {
+        Wire::Routed => from.addresses != to.addresses,
+        Wire::Bridged => from.addresses != to.addresses && !is_neighbour_discovery(flow),
+        Wire::Translated | Wire::Spoofed => true,
+    }
+}
+
+/// Denies the half of an address that belongs to nobody and lies in the pod network of a node, except
+/// towards that node itself.
+fn isolate_unknown(own: &Party<'_>, other: &Party<'_>, judged: &mut Judged) {
+    if let Some(node) = own.unknown_on.first()
+        && own.unknown_on.is_disjoint(&other.nodes)
+    {
+        let because = Because::UnknownAddress((*node).clone());
+        judged.overrule(Decision::Denied, because, [Ruling::UnknownAddress].into());
     }
 }
 

@@ -7,8 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::cidr::Family;
 use crate::cluster::{Phase, Pod, Snapshot};
+use crate::config::PodNetworks;
 use crate::flow::End;
 use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
@@ -30,6 +33,9 @@ pub(super) struct Party<'a> {
     pub(super) asked: Option<&'a ObjectKey>,
     /// Whether there can be no packet from or to it: no such pod, or no address of this family.
     pub(super) absent: Option<ObjectKey>,
+    /// The nodes in whose pod networks it lies, where it belongs to nobody and they isolate such; one,
+    /// unless networks overlap.
+    pub(super) unknown_on: BTreeSet<&'a NodeName>,
 }
 
 impl<'a> Party<'a> {
@@ -41,6 +47,11 @@ impl<'a> Party<'a> {
     /// The node of the pod that is judged.
     pub(super) fn pod_node(&self) -> Option<&'a NodeName> {
         self.subject()?.node.as_ref()
+    }
+
+    /// The node that it is behind: its own, of a pod; else the one in whose pod network it lies.
+    pub(super) fn behind(&self) -> Option<&'a NodeName> {
+        self.pod_node().or_else(|| self.unknown_on.first().copied())
     }
 
     /// The same party, were `pod` alone behind it.
@@ -61,6 +72,8 @@ pub(super) struct Index<'a> {
     policies: BTreeMap<&'a NamespaceName, Vec<&'a Policy>>,
     /// The labels of every namespace that has a pod.
     labels: BTreeMap<&'a NamespaceName, Labels>,
+    /// The networks in which addresses that belong to nobody are isolated, by node.
+    pub(super) pod_networks: Option<&'a PodNetworks>,
 }
 
 impl<'a> Index<'a> {
@@ -85,7 +98,7 @@ impl<'a> Index<'a> {
             .keys()
             .map(|key| (&key.namespace, snapshot.namespace_labels(&key.namespace)))
             .collect();
-        Self { snapshot, owners, nodes, policies, labels }
+        Self { snapshot, owners, nodes, policies, labels, pod_networks: None }
     }
 
     /// The live pods that have `address`, the newest first.
@@ -135,8 +148,15 @@ impl<'a> Index<'a> {
             .collect()
     }
 
-    /// Whether `node` runs a pod that is isolated in any direction and has an address of `family`.
+    /// Whether `node` runs a pod that is isolated in any direction and has an address of `family`, or
+    /// may run one, since it isolates unknown addresses.
     pub(super) fn has_isolated_pod(&self, node: &NodeName, family: Family) -> bool {
+        let mut networks = self.isolating_networks();
+        networks.any(|(of, network)| of == node && Family::of_net(network) == family)
+            || self.has_pod_isolated_by_policy(node, family)
+    }
+
+    fn has_pod_isolated_by_policy(&self, node: &NodeName, family: Family) -> bool {
         self.owners
             .iter()
             .filter(|(address, _)| Family::of(**address) == family)
@@ -164,7 +184,20 @@ impl<'a> Index<'a> {
     fn at_address(&self, address: IpAddr) -> Party<'a> {
         let pods = self.owners(address).to_vec();
         let nodes = self.nodes_with(address);
-        Party { pods, addresses: vec![address], nodes, ..Party::default() }
+        let unknown_on = if pods.is_empty() && nodes.is_empty() {
+            self.isolating_networks()
+                .filter(|(_, network)| network.contains(&address))
+                .map(|(node, _)| node)
+                .collect()
+        } else {
+            BTreeSet::new()
+        };
+        Party { pods, addresses: vec![address], nodes, unknown_on, ..Party::default() }
+    }
+
+    fn isolating_networks(&self) -> impl Iterator<Item = (&'a NodeName, &'a IpNet)> {
+        let networks = self.pod_networks.into_iter().flatten();
+        networks.flat_map(|(node, networks)| networks.iter().map(move |network| (node, network)))
     }
 
     fn node(&self, name: &NodeName, family: Family) -> Party<'a> {

@@ -521,3 +521,37 @@ fn neighbour_discovery_is_exempt_on_a_bridge_only() {
         assert_eq!(decided(&cluster, &bridged), Decision::Denied, "type {kind}");
     }
 }
+
+#[test]
+fn an_address_of_a_pod_network_that_belongs_to_nobody_is_denied_but_by_its_own_node() {
+    let open = policy("x/open", Selector::everything(), Some(vec![rule(vec![], vec![])]), None);
+    let mut finished = pod("x/done", &["10.0.1.7"]);
+    finished.phase = Phase::Finished;
+    let mut pods = three_pods();
+    pods.push(finished);
+    let snapshot = cluster(pods, vec![open]);
+    let networks = [(node("n1"), ["10.0.1.0/24".parse().unwrap()].into())].into();
+    let evaluator = Evaluator::new(&snapshot).with_pod_networks(&networks);
+    let unknown = || Because::UnknownAddress(node("n1"));
+    for (from, to, decision, egress, ingress) in [
+        ("10.0.1.200", "x/a", Decision::Denied, unknown(), Because::RuleAllows),
+        ("x/a", "10.0.1.200", Decision::Denied, Because::NotIsolated, unknown()),
+        ("10.0.1.200", "10.0.1.201", Decision::Denied, unknown(), unknown()),
+        ("10.0.1.200", "203.0.113.7", Decision::Denied, unknown(), Because::NotAPod),
+        ("x/done", "x/a", Decision::Denied, unknown(), Because::RuleAllows),
+        ("node/n2", "10.0.1.200", Decision::Denied, Because::NotAPod, unknown()),
+        ("node/n1", "10.0.1.200", Decision::Allowed, Because::NotAPod, Because::NotAPod),
+        ("10.0.1.200", "node/n1", Decision::Allowed, Because::NotAPod, Because::NotAPod),
+        ("10.0.1.200", "10.0.1.200", Decision::Allowed, Because::NotAPod, Because::NotAPod),
+        ("10.0.9.9", "x/a", Decision::Allowed, Because::NotAPod, Because::RuleAllows),
+        ("x/b", "x/a", Decision::Allowed, Because::NotIsolated, Because::RuleAllows),
+    ] {
+        let verdict = evaluator.verdict(&tcp(from, to, 80));
+        let found = (verdict.decision, verdict.egress.because, verdict.ingress.because);
+        assert_eq!(found, (decision, egress, ingress), "{from} -> {to}");
+        let rulings: Vec<Ruling> = verdict.rulings.into_iter().collect();
+        let expected: &[Ruling] =
+            if decision == Decision::Denied { &[Ruling::UnknownAddress] } else { &[] };
+        assert_eq!(rulings, expected, "{from} -> {to}");
+    }
+}

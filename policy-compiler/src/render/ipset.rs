@@ -18,7 +18,7 @@ pub fn ipset_restore(sets: &BTreeMap<SetName, AddressSet>) -> String {
     for (name, set) in sets {
         let kind = match name.role {
             SetRole::Networks { .. } => "hash:net",
-            SetRole::Pods { .. } | SetRole::Isolated => "hash:ip",
+            SetRole::Pods { .. } | SetRole::Isolated | SetRole::Known { .. } => "hash:ip",
         };
         let family = match name.family {
             Family::V4 => "inet",

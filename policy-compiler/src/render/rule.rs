@@ -82,11 +82,10 @@ fn condition_words(condition: &Match, protocol: Option<&'static str>) -> Vec<Str
             own(&["-m", "multiport", "--dports", &list.join(",")])
         }
         Match::Set { set, side } => {
-            let side = match side {
-                Side::Source => "src",
-                Side::Destination => "dst",
-            };
-            own(&["-m", "set", "--match-set", &set.to_string(), side])
+            own(&["-m", "set", "--match-set", &set.to_string(), side_word(*side)])
+        }
+        Match::NotInSet { set, side } => {
+            own(&["-m", "set", "!", "--match-set", &set.to_string(), side_word(*side)])
         }
         Match::NotEstablished => own(&["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED"]),
         Match::New => own(&["-m", "conntrack", "--ctstate", "NEW"]),
@@ -95,6 +94,13 @@ fn condition_words(condition: &Match, protocol: Option<&'static str>) -> Vec<Str
         }
         Match::ToBroadcast => own(&["-m", "addrtype", "--dst-type", "BROADCAST"]),
         Match::FromLocal => own(&["-m", "addrtype", "--src-type", "LOCAL"]),
+    }
+}
+
+fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Source => "src",
+        Side::Destination => "dst",
     }
 }
 

@@ -123,6 +123,13 @@ fn every_condition_has_the_words_of_iptables() {
             vec![Match::Set { set: set(Family::V6, SetRole::Isolated), side: Side::Destination }],
             "-m set --match-set npc6-iso dst",
         ),
+        (
+            vec![Match::NotInSet {
+                set: set(Family::V4, SetRole::Known { generation: Generation(37) }),
+                side: Side::Source,
+            }],
+            "-m set ! --match-set npc4-known-11 src",
+        ),
         (vec![Match::Icmpv6Type(135)], "-p ipv6-icmp -m icmp6 --icmpv6-type 135"),
         (vec![Match::New], "-m conntrack --ctstate NEW"),
         (

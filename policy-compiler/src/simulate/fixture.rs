@@ -83,6 +83,11 @@ pub(crate) fn isolated() -> SetName {
     SetName { family: Family::V4, role: SetRole::Isolated }
 }
 
+pub(crate) fn known(generation: u32) -> SetName {
+    let role = SetRole::Known { generation: Generation(generation) };
+    SetName { family: Family::V4, role }
+}
+
 pub(crate) fn members(texts: &[&str]) -> AddressSet {
     let member = |text: &&str| match text.strip_prefix('!') {
         Some(text) => Member { net: net(text), nomatch: true },

@@ -9,7 +9,8 @@
 //! meets the rules of every node that has pods.
 //!
 //! An address that a node has is that node; any other belongs to the newest of the live pods that
-//! claim it, wherever the others run.
+//! claim it, wherever the others run. One that belongs to nobody and lies in a network of a node's pods
+//! is behind that node, where the node denies such: elsewhere it may be anything.
 //!
 //! Where a flow has no packets to follow (a template, a pod without an address of the family or
 //! without a node, an object that the snapshot lacks), the journey is empty as well, and [`decide`]
@@ -21,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{Outcome, simulate};
 use crate::cidr::Family;
 use crate::cluster::{Phase, Pod, Snapshot};
-use crate::config::InterfaceName;
+use crate::config::{InterfaceName, PodNetworks};
 use crate::flow::{End, Flow, Wire};
 use crate::name::NodeName;
 use crate::packet::{Packet, Path};
@@ -31,6 +32,23 @@ use crate::verdict::Decision;
 /// The bridge that carries the pods of every node, where no other is named: the one that the
 /// reference CNI plugin makes. A ruleset has to be compiled for it to see bridged packets.
 pub const DEFAULT_BRIDGE: &str = "cni0";
+
+/// What the way of a packet depends on that no object tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// The bridge that bridged packets come by.
+    pub bridge: Option<InterfaceName>,
+    /// The networks of their pods, of the nodes that deny unknown addresses in them.
+    pub pod_networks: PodNetworks,
+}
+
+impl Default for Ways {
+    /// By [`DEFAULT_BRIDGE`], and no node denies unknown addresses.
+    fn default() -> Self {
+        let bridge = InterfaceName::new(DEFAULT_BRIDGE).ok();
+        Self { bridge, pod_networks: PodNetworks::new() }
+    }
+}
 
 /// The rules of one node, met by one packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +62,13 @@ pub struct Hop {
 /// The hops of the first packet of `flow`, in order; bridged packets come by [`DEFAULT_BRIDGE`].
 #[must_use]
 pub fn journey(snapshot: &Snapshot, flow: &Flow) -> Vec<Hop> {
-    journey_over(snapshot, flow, InterfaceName::new(DEFAULT_BRIDGE).ok().as_ref())
+    journey_over(snapshot, flow, &Ways::default())
 }
 
-/// The hops of the first packet of `flow`, in order; bridged packets come by `bridge`.
+/// The hops of the first packet of `flow`, in order, by `ways`.
 #[must_use]
-pub fn journey_over(snapshot: &Snapshot, flow: &Flow, bridge: Option<&InterfaceName>) -> Vec<Hop> {
-    hops(snapshot, flow, bridge).unwrap_or_default()
+pub fn journey_over(snapshot: &Snapshot, flow: &Flow, ways: &Ways) -> Vec<Hop> {
+    hops(snapshot, flow, ways).unwrap_or_default()
 }
 
 /// Whether the first packet of `flow` passes on every hop, given the ruleset of every node.
@@ -63,18 +81,18 @@ pub fn decide(
     snapshot: &Snapshot,
     flow: &Flow,
 ) -> Decision {
-    decide_over(rulesets, snapshot, flow, InterfaceName::new(DEFAULT_BRIDGE).ok().as_ref())
+    decide_over(rulesets, snapshot, flow, &Ways::default())
 }
 
-/// As [`decide`]; bridged packets come by `bridge`.
+/// As [`decide`], by `ways`.
 #[must_use]
 pub fn decide_over(
     rulesets: &BTreeMap<NodeName, Ruleset>,
     snapshot: &Snapshot,
     flow: &Flow,
-    bridge: Option<&InterfaceName>,
+    ways: &Ways,
 ) -> Decision {
-    let Some(hops) = hops(snapshot, flow, bridge) else {
+    let Some(hops) = hops(snapshot, flow, ways) else {
         return Decision::Unknown;
     };
     hops.iter().fold(Decision::Allowed, |so_far, hop| {
@@ -91,10 +109,28 @@ pub fn decide_over(
 enum Place<'a> {
     /// A pod with a network of its own, on this node.
     Pod(&'a NodeName),
+    /// In the pod networks of these nodes, and nobody's; of several only where networks overlap.
+    Unknown(BTreeSet<&'a NodeName>),
     /// A node's own stack; of several nodes only where the snapshot contradicts itself.
     Node(BTreeSet<&'a NodeName>),
     /// Anywhere else.
     World,
+}
+
+impl<'a> Place<'a> {
+    /// The nodes whose rules meet what comes from here or goes here.
+    fn routers(&self) -> Vec<&'a NodeName> {
+        match self {
+            Place::Pod(node) => vec![node],
+            Place::Unknown(nodes) => nodes.iter().copied().collect(),
+            Place::Node(_) | Place::World => Vec::new(),
+        }
+    }
+
+    /// Whether one of `nodes` is its own.
+    fn is_behind_any(&self, nodes: &BTreeSet<&NodeName>) -> bool {
+        self.routers().iter().any(|node| nodes.contains(node))
+    }
 }
 
 struct Located<'a> {
@@ -104,15 +140,17 @@ struct Located<'a> {
 }
 
 /// `None` where there are no packets to follow.
-fn hops(snapshot: &Snapshot, flow: &Flow, bridge: Option<&InterfaceName>) -> Option<Vec<Hop>> {
-    let from = locate(snapshot, &flow.from, flow.family)?;
-    let to = locate(snapshot, &flow.to, flow.family)?;
+fn hops(snapshot: &Snapshot, flow: &Flow, ways: &Ways) -> Option<Vec<Hop>> {
+    let from = locate(snapshot, &flow.from, flow.family, ways)?;
+    let to = locate(snapshot, &flow.to, flow.family, ways)?;
     let path = match (&from.place, &to.place) {
-        (Place::Pod(pod), Place::Node(nodes)) if nodes.contains(pod) => Path::ForNode,
-        (Place::Node(nodes), Place::Pod(pod)) if nodes.contains(pod) => {
+        (pod, Place::Node(nodes)) if pod.is_behind_any(nodes) => Path::ForNode,
+        (Place::Node(nodes), pod) if pod.is_behind_any(nodes) => {
             Path::SentByNode { from_local: true }
         }
-        _ if flow.wire == Wire::Bridged => Path::Forwarded { from: bridge.cloned(), bridged: true },
+        _ if flow.wire == Wire::Bridged => {
+            Path::Forwarded { from: ways.bridge.clone(), bridged: true }
+        }
         _ => Path::Forwarded { from: None, bridged: false },
     };
     let forwarded = matches!(path, Path::Forwarded { .. });
@@ -135,15 +173,13 @@ fn hops(snapshot: &Snapshot, flow: &Flow, bridge: Option<&InterfaceName>) -> Opt
         to_broadcast: destination == IpAddr::V4(Ipv4Addr::BROADCAST),
         ..Packet::opening(source, destination, flow.traffic)
     };
-    let nodes: Vec<&NodeName> = match (&from.place, &to.place) {
-        (Place::Pod(a), Place::Pod(b)) if a == b => vec![a],
-        (Place::Pod(a), Place::Pod(b)) => vec![a, b],
-        (Place::Pod(node), _) | (_, Place::Pod(node)) => vec![node],
-        _ if flow.wire == Wire::Bridged && on_segment_alone(source, destination) => {
-            nodes_with_pods(snapshot)
-        }
-        _ => Vec::new(),
-    };
+    let mut nodes = from.place.routers();
+    let further = to.place.routers();
+    nodes.extend(further.into_iter().filter(|node| !from.place.routers().contains(node)));
+    let anywhere = nodes.is_empty() && flow.wire == Wire::Bridged;
+    if anywhere && on_segment_alone(source, destination) {
+        nodes = nodes_with_pods(snapshot);
+    }
     let hop = |node: &NodeName| Hop { node: node.clone(), packet: packet.clone() };
     Some(nodes.into_iter().map(hop).collect())
 }
@@ -182,18 +218,23 @@ fn service_address(target: IpAddr) -> IpAddr {
     if candidates[0] == target { candidates[1] } else { candidates[0] }
 }
 
-fn locate<'a>(snapshot: &'a Snapshot, end: &End, family: Family) -> Option<Located<'a>> {
+fn locate<'a>(
+    snapshot: &'a Snapshot,
+    end: &End,
+    family: Family,
+    ways: &'a Ways,
+) -> Option<Located<'a>> {
     match end {
         End::Pod(key) => {
             let pod = snapshot.pods.get(key)?;
             if pod.host_network && pod.phase != Phase::Finished {
                 return locate_host_network(snapshot, pod, family);
             }
-            locate_address(snapshot, pod.addresses.of(family)?)
+            locate_address(snapshot, pod.addresses.of(family)?, ways)
         }
         End::Node(name) => locate_node(snapshot, name, family),
         End::Address(address) if Family::of(*address) == family => {
-            locate_address(snapshot, *address)
+            locate_address(snapshot, *address, ways)
         }
         End::Address(_) => None,
     }
@@ -222,7 +263,11 @@ fn locate_host_network<'a>(
 }
 
 /// Whose `address` is: a node's, a live pod's (the newest owner's), or nobody's that is known.
-fn locate_address(snapshot: &Snapshot, address: IpAddr) -> Option<Located<'_>> {
+fn locate_address<'a>(
+    snapshot: &'a Snapshot,
+    address: IpAddr,
+    ways: &'a Ways,
+) -> Option<Located<'a>> {
     let having = nodes(snapshot).into_iter().filter(|(_, known)| known.contains(&address));
     let names: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
     if !names.is_empty() {
@@ -235,7 +280,12 @@ fn locate_address(snapshot: &Snapshot, address: IpAddr) -> Option<Located<'_>> {
         .max_by_key(|pod| (&pod.age, &pod.key));
     let place = match owner {
         Some(pod) => Place::Pod(pod.node.as_ref()?),
-        None => Place::World,
+        None => {
+            let networks = ways.pod_networks.iter();
+            let having = networks.filter(|(_, nets)| nets.iter().any(|net| net.contains(&address)));
+            let nodes: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
+            if nodes.is_empty() { Place::World } else { Place::Unknown(nodes) }
+        }
     };
     Some(Located { address: Some(address), place })
 }

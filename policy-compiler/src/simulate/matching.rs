@@ -41,13 +41,8 @@ fn holds(rules: &FamilyRules, condition: &Match, packet: &Packet) -> bool {
         Match::DestinationPorts(ranges) => {
             port(packet).is_some_and(|port| ranges.iter().any(|range| range.contains(port)))
         }
-        Match::Set { set, side } => {
-            let address = match side {
-                Side::Source => packet.source,
-                Side::Destination => packet.destination,
-            };
-            rules.sets.get(set).is_some_and(|members| lookup(&set.role, members, address))
-        }
+        Match::Set { set, side } => is_in(rules, set, *side, packet),
+        Match::NotInSet { set, side } => !is_in(rules, set, *side, packet),
         Match::NotEstablished => {
             !matches!(packet.state, ConnState::Established | ConnState::Related)
         }
@@ -58,6 +53,14 @@ fn holds(rules: &FamilyRules, condition: &Match, packet: &Packet) -> bool {
         Match::ToBroadcast => packet.to_broadcast,
         Match::FromLocal => matches!(packet.path, Path::SentByNode { from_local: true }),
     }
+}
+
+fn is_in(rules: &FamilyRules, set: &SetName, side: Side, packet: &Packet) -> bool {
+    let address = match side {
+        Side::Source => packet.source,
+        Side::Destination => packet.destination,
+    };
+    rules.sets.get(set).is_some_and(|members| lookup(&set.role, members, address))
 }
 
 /// Whether conntrack has an entry for the packet. Without one `xt_conntrack` answers questions about
@@ -82,7 +85,7 @@ fn lookup(role: &SetRole, set: &AddressSet, address: IpAddr) -> bool {
             .filter(|member| member.net.contains(&address))
             .max_by_key(|member| member.net.prefix_len())
             .is_some_and(|member| !member.nomatch),
-        SetRole::Pods { .. } | SetRole::Isolated => {
+        SetRole::Pods { .. } | SetRole::Isolated | SetRole::Known { .. } => {
             set.members.contains(&crate::ruleset::Member::address(address))
         }
     }
@@ -156,10 +159,10 @@ fn condition_fault(rules: &FamilyRules, family: Family, condition: &Match) -> Op
             let slots = ranges.iter().map(|r| if r.first() == r.last() { 1 } else { 2 }).sum();
             (!(1..=MULTIPORT_SLOTS).contains(&slots)).then_some(Fault::MultiportSlots(slots))
         }
-        Match::Set { set, .. } if set.family != family => {
+        Match::Set { set, .. } | Match::NotInSet { set, .. } if set.family != family => {
             Some(Fault::SetOfOtherFamily(set.clone()))
         }
-        Match::Set { set, .. } if !rules.sets.contains_key(set) => {
+        Match::Set { set, .. } | Match::NotInSet { set, .. } if !rules.sets.contains_key(set) => {
             Some(Fault::UnknownSet(set.clone()))
         }
         _ => None,

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::cluster::{ContainerPort, Snapshot};
-use policy_compiler::config::{DenyAction, Hairpin, InterfaceName, NodeConfig};
+use policy_compiler::config::{DenyAction, Hairpin, InterfaceName, NodeConfig, PodNetworks};
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::name::{NodeName, ObjectKey};
 use policy_compiler::policy::{Grant, PortNumbers, Ports};
-use policy_compiler::simulate::DEFAULT_BRIDGE;
+use policy_compiler::simulate::{DEFAULT_BRIDGE, Ways};
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -20,6 +21,22 @@ use crate::cluster::{NODES, NUMBERS, POD_ADDRESSES, WORLD, ip, node_name, of_fam
 /// Link-local, broadcast and multicast.
 const NOBODY: [&str; 6] =
     ["255.255.255.255", "224.0.0.251", "fe80::1", "fe80::2:1", "ff02::1", "ff05::2"];
+
+/// Networks in which pods, and others, have addresses. That of most pods comes most often.
+const POD_NETWORKS: [&str; 12] = [
+    "10.0.0.0/24",
+    "10.0.0.0/24",
+    "10.0.0.0/30",
+    "10.0.0.0/9",
+    "10.0.1.0/25",
+    "0.0.0.0/0",
+    "192.0.2.0/31",
+    "fd00::/64",
+    "fd00::/64",
+    "fd00::/126",
+    "fd00::/8",
+    "::/0",
+];
 
 /// An end before the cluster is known.
 #[derive(Clone, Debug)]
@@ -55,6 +72,7 @@ pub(crate) struct Options {
     keep_established: bool,
     pub(crate) hairpin: Hairpin,
     deny: DenyAction,
+    pub(crate) pod_networks: PodNetworks,
 }
 
 impl Options {
@@ -70,21 +88,44 @@ impl Options {
             keep_established: self.keep_established,
             hairpin: self.hairpin,
             deny: self.deny,
+            pod_networks: self.pod_networks.get(&node_name(node)).cloned().unwrap_or_default(),
             ..NodeConfig::new(node_name(node))
         }
+    }
+
+    /// What the way of packets depends on.
+    pub(crate) fn ways(&self) -> Ways {
+        Ways { pod_networks: self.pod_networks.clone(), ..Ways::default() }
+    }
+
+    /// The evaluator of a cluster whose nodes have these options.
+    pub(crate) fn evaluator<'a>(&'a self, snapshot: &'a Snapshot) -> Evaluator<'a> {
+        Evaluator::new(snapshot).with_hairpin(self.hairpin).with_pod_networks(&self.pod_networks)
     }
 }
 
 pub(crate) fn options() -> impl Strategy<Value = Options> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), 0..4_u8, any::<bool>()).prop_map(
-        |(bridged, ipvs, keep_established, hairpin, reject)| Options {
+    (any::<bool>(), any::<bool>(), any::<bool>(), 0..4_u8, any::<bool>(), pod_networks()).prop_map(
+        |(bridged, ipvs, keep_established, hairpin, reject, pod_networks)| Options {
             bridged,
             ipvs,
             keep_established,
             hairpin: if hairpin == 0 { Hairpin::Police } else { Hairpin::Allow },
             deny: if reject { DenyAction::Reject } else { DenyAction::Drop },
+            pod_networks,
         },
     )
+}
+
+/// None in half of all cases; else of each node, of which some lie in each other, and some hold the
+/// addresses of nodes or everything.
+pub(crate) fn pod_networks() -> impl Strategy<Value = PodNetworks> {
+    let some = vec(btree_set(select(&POD_NETWORKS), 0..4), NODES.len()).prop_map(|networks| {
+        let parsed = |texts: BTreeSet<&str>| texts.iter().map(|t| t.parse().unwrap()).collect();
+        let names = NODES.iter().map(|(name, ..)| node_name(name));
+        names.zip(networks.into_iter().map(parsed)).collect()
+    });
+    prop_oneof![Just(PodNetworks::new()), some]
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
@@ -196,20 +237,35 @@ fn end(snapshot: &Snapshot, wanted: &Wanted, family: Family) -> Option<End> {
     })
 }
 
-/// What is known of an end: the address on the wire, and the node whose pod it is.
+/// What is known of an end: the address on the wire, and the node that it is behind.
 struct Known {
     address: Option<IpAddr>,
     pod_on: Option<NodeName>,
+    /// Whether it is on no bridge: a node, or in the networks of several.
     node: bool,
 }
 
-fn known(snapshot: &Snapshot, evaluator: &Evaluator<'_>, end: &End, family: Family) -> Known {
+fn known(
+    snapshot: &Snapshot,
+    evaluator: &Evaluator<'_>,
+    end: &End,
+    family: Family,
+    networks: &PodNetworks,
+) -> Known {
     let at = |address: IpAddr| {
         let owner = evaluator.owners(address).first();
+        let nobody = owner.is_none() && evaluator.nodes_with(address).is_empty();
+        let networks = networks.iter().filter(|_| nobody);
+        let around: Vec<&NodeName> = networks
+            .filter(|(_, networks)| networks.iter().any(|net| net.contains(&address)))
+            .map(|(node, _)| node)
+            .collect();
         Known {
             address: Some(address),
-            pod_on: owner.and_then(|pod| pod.node.clone()),
-            node: owner.is_none() && !evaluator.nodes_with(address).is_empty(),
+            pod_on: owner
+                .and_then(|pod| pod.node.clone())
+                .or_else(|| around.first().map(|node| (*node).clone())),
+            node: owner.is_none() && !nobody || around.len() > 1,
         }
     };
     match end {
@@ -228,13 +284,13 @@ fn known(snapshot: &Snapshot, evaluator: &Evaluator<'_>, end: &End, family: Fami
 
 impl Sketch {
     /// The flow in `snapshot`, if packets of it can exist there. Bridged only within one node, where
-    /// pods are on a bridge at all, and where some end is a pod, else routed.
-    pub(crate) fn draw(&self, snapshot: &Snapshot, bridged: bool) -> Option<Flow> {
+    /// pods are on a bridge at all, and where some end is a pod or may be one, else routed.
+    pub(crate) fn draw(&self, snapshot: &Snapshot, options: &Options) -> Option<Flow> {
         let evaluator = Evaluator::new(snapshot);
         let from = end(snapshot, &self.from, self.family)?;
         let to = if self.to_itself { from.clone() } else { end(snapshot, &self.to, self.family)? };
-        let here = known(snapshot, &evaluator, &from, self.family);
-        let there = known(snapshot, &evaluator, &to, self.family);
+        let here = known(snapshot, &evaluator, &from, self.family, &options.pod_networks);
+        let there = known(snapshot, &evaluator, &to, self.family, &options.pod_networks);
         here.address?;
         there.address?;
         // By chance alone, flows of a pod to itself would be half of all.
@@ -246,7 +302,7 @@ impl Sketch {
             (Some(a), Some(b)) => a == b,
             _ => true,
         };
-        let can_bridge = bridged && one_node && !here.node && !there.node;
+        let can_bridge = options.bridged && one_node && !here.node && !there.node;
         let wire = match self.wire {
             Wire::Bridged if !can_bridge => Wire::Routed,
             wire => wire,

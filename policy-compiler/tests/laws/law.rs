@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use policy_compiler::cluster::Snapshot;
 use policy_compiler::compile::compile;
-use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{Flow, Traffic, Wire};
 use policy_compiler::name::NodeName;
 use policy_compiler::packet::ConnState;
@@ -28,7 +27,7 @@ fn rulesets(snapshot: &Snapshot, options: &Options) -> BTreeMap<NodeName, Rulese
 }
 
 fn flows(snapshot: &Snapshot, options: &Options, sketches: &[Sketch]) -> Vec<Flow> {
-    sketches.iter().filter_map(|sketch| sketch.draw(snapshot, options.bridged)).collect()
+    sketches.iter().filter_map(|sketch| sketch.draw(snapshot, options)).collect()
 }
 
 proptest! {
@@ -44,13 +43,13 @@ proptest! {
         for ruleset in rulesets.values() {
             prop_assert_eq!(simulate::check(ruleset), Ok(()));
         }
-        let evaluator = Evaluator::new(&snapshot).with_hairpin(options.hairpin);
+        let (evaluator, ways) = (options.evaluator(&snapshot), options.ways());
         for flow in flows(&snapshot, &options, &sketches) {
             let verdict = evaluator.verdict(&flow);
             if verdict.decision == Decision::Unknown {
                 continue;
             }
-            let simulated = simulate::decide(&rulesets, &snapshot, &flow);
+            let simulated = simulate::decide_over(&rulesets, &snapshot, &flow, &ways);
             prop_assert_eq!(simulated, verdict.decision, "{:?}: {:#?}", flow, verdict);
         }
     }
@@ -62,10 +61,10 @@ proptest! {
         sketches in vec(sketch(), 24),
     ) {
         let rulesets = rulesets(&snapshot, &options);
-        let evaluator = Evaluator::new(&snapshot).with_hairpin(options.hairpin);
+        let (evaluator, ways) = (options.evaluator(&snapshot), options.ways());
         for flow in flows(&snapshot, &options, &sketches) {
             let verdict = evaluator.verdict(&flow);
-            let hops = simulate::journey(&snapshot, &flow);
+            let hops = simulate::journey_over(&snapshot, &flow, &ways);
             // Nobody but conntrack knows that a packet was translated.
             if verdict.decision == Decision::Unknown || flow.wire == Wire::Translated {
                 continue;
@@ -104,14 +103,14 @@ proptest! {
     ) {
         let rulesets = rulesets(&snapshot, &options);
         let keeps = options.on("n1").keep_established;
-        let evaluator = Evaluator::new(&snapshot).with_hairpin(options.hairpin);
+        let (evaluator, ways) = (options.evaluator(&snapshot), options.ways());
         for mut flow in flows(&snapshot, &options, &sketches) {
             flow.traffic = Traffic::Port { protocol: Protocol::Tcp, port };
             let verdict = evaluator.verdict(&flow);
             if verdict.decision == Decision::Unknown {
                 continue;
             }
-            for hop in simulate::journey(&snapshot, &flow) {
+            for hop in simulate::journey_over(&snapshot, &flow, &ways) {
                 let opening = simulate::simulate(&rulesets[&hop.node], &hop.packet).outcome;
                 let mut packet = hop.packet.clone();
                 packet.syn = false;

@@ -168,7 +168,7 @@ fn assert_loadable(ruleset: &Ruleset) {
                 assert!(rule.comment.as_ref().is_none_or(|comment| comment.len() <= 255));
                 for condition in &rule.matches {
                     match condition {
-                        Match::Set { set, .. } => {
+                        Match::Set { set, .. } | Match::NotInSet { set, .. } => {
                             assert!(rules.sets.contains_key(set), "{name} refers to no set {set}");
                             used.insert(set);
                         }

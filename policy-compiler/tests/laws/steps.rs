@@ -1,18 +1,20 @@
 //! The engine: after every flush it holds what `compile` makes of the same objects, and on the way
 //! there no step lets a packet through, or stops one, that neither the old nor the new state would.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::cluster::Snapshot;
 use policy_compiler::compile::compile;
-use policy_compiler::config::InterfaceName;
+use policy_compiler::config::{InterfaceName, PodNetworks};
 use policy_compiler::engine::Engine;
 use policy_compiler::flow::Traffic;
 use policy_compiler::packet::{ConnState, Packet, Path};
 use policy_compiler::policy::Direction;
-use policy_compiler::ruleset::{FamilyRules, Generation, Match, Ruleset, SetName, SetRole};
+use policy_compiler::ruleset::{
+    AddressSet, FamilyRules, Generation, Match, Member, Ruleset, SetName, SetRole,
+};
 use policy_compiler::simulate::{self, DEFAULT_BRIDGE, Outcome, simulate_half};
 use policy_compiler::update::{Event, Step, Update};
 use proptest::collection::vec;
@@ -22,7 +24,7 @@ use proptest::sample::Index;
 
 use crate::cluster::{cluster, known_addresses, node_name};
 use crate::config;
-use crate::flows::{Options, family, options, ports_spoken_of, traffic};
+use crate::flows::{Options, family, options, pod_networks, ports_spoken_of, traffic};
 use crate::history::{change, happen};
 
 /// A packet before it is known which addresses are in use.
@@ -106,13 +108,7 @@ fn halves(ruleset: &Ruleset, packet: &Packet) -> [bool; 2] {
 }
 
 fn without_generation(name: &SetName) -> SetName {
-    match &name.role {
-        SetRole::Pods { hash, .. } => SetName {
-            family: name.family,
-            role: SetRole::Pods { hash: hash.clone(), generation: Generation(0) },
-        },
-        _ => name.clone(),
-    }
+    name.in_generation(Generation(0))
 }
 
 /// A ruleset with every generation set to nought.
@@ -121,9 +117,7 @@ fn canonical(ruleset: &Ruleset) -> Ruleset {
         let mut rules = rules.clone();
         for rule in rules.chains.values_mut().flat_map(|chain| &mut chain.rules) {
             for condition in &mut rule.matches {
-                if let Match::Set { set, .. } = condition {
-                    *set = without_generation(set);
-                }
+                *condition = condition.with_set_called(&without_generation);
             }
         }
         let sets: Vec<_> = std::mem::take(&mut rules.sets).into_iter().collect();
@@ -143,21 +137,26 @@ fn referred(ruleset: &Ruleset) -> BTreeSet<&SetName> {
         .flat_map(|family| ruleset.family(family).chains.values())
         .flat_map(|chain| &chain.rules)
         .flat_map(|rule| &rule.matches)
-        .filter_map(|condition| match condition {
-            Match::Set { set, .. } => Some(set),
-            _ => None,
-        })
+        .filter_map(Match::set)
         .collect()
 }
 
-/// Where a step stands in an update: what is needed first, what is no longer needed last.
+/// Where a step stands in an update: what is needed first, what is no longer needed last, and around
+/// all but the sets that nothing refers to what closes or opens on its own.
 fn place(step: &Step) -> u8 {
+    let of_known = |sets: &BTreeMap<SetName, BTreeSet<Member>>| {
+        let known = sets.keys().filter(|name| matches!(name.role, SetRole::Known { .. })).count();
+        assert!(known == 0 || known == sets.len(), "known addresses among others: {sets:?}");
+        known > 0
+    };
     match step {
         Step::CreateSets(_) => 0,
-        Step::AddMembers(_) => 1,
-        Step::ReplaceChains(_) => 2,
-        Step::RemoveMembers(_) => 3,
-        Step::DestroySets(_) => 4,
+        Step::RemoveMembers(sets) if of_known(sets) => 1,
+        Step::AddMembers(sets) if of_known(sets) => 5,
+        Step::AddMembers(_) => 2,
+        Step::ReplaceChains(_) => 3,
+        Step::RemoveMembers(_) => 4,
+        Step::DestroySets(_) => 6,
     }
 }
 
@@ -176,18 +175,39 @@ fn pieces(step: &Step) -> Vec<Step> {
     }
 }
 
+/// The steps as a start carries them out, which finds sets whose names carry no generation: members
+/// join those before the chains change, and leave them after.
+fn over_what_is_found(kernel: &Ruleset, steps: &[Step]) -> Vec<Step> {
+    let (mut done, mut leave) = (Vec::new(), BTreeMap::new());
+    for step in steps {
+        let Step::CreateSets(sets) = step else {
+            done.push(step.clone());
+            continue;
+        };
+        let (mut create, mut join) = (sets.clone(), BTreeMap::new());
+        for (name, wanted) in sets.iter().filter(|(name, _)| name.role == SetRole::Isolated) {
+            let Some(found) = kernel.family(name.family).sets.get(name) else { continue };
+            create.remove(name);
+            let less = |a: &AddressSet, b: &AddressSet| &a.members - &b.members;
+            join.insert(name.clone(), less(wanted, found));
+            leave.insert(name.clone(), less(found, wanted));
+        }
+        done.extend([Step::CreateSets(create), Step::AddMembers(join)]);
+    }
+    done.push(Step::RemoveMembers(leave));
+    done
+}
+
 /// What a step may not do to the kernel as it is, whatever packets come by.
-fn assert_possible(kernel: &Ruleset, step: &Step, started: bool) {
+fn assert_possible(kernel: &Ruleset, step: &Step) {
     let referred = referred(kernel);
     match step {
         Step::CreateSets(sets) => {
             for (name, set) in sets {
                 let same = kernel.family(name.family).sets.get(name) == Some(set);
-                // A start finds the sets of names that carry no generation.
-                let met = !started && matches!(name.role, SetRole::Isolated);
-                assert!(same || met || !referred.contains(name), "{name} is in use");
+                assert!(same || !referred.contains(name), "{name} is in use");
                 assert!(
-                    same || met || !kernel.family(name.family).sets.contains_key(name),
+                    same || !kernel.family(name.family).sets.contains_key(name),
                     "{name} exists"
                 );
             }
@@ -252,6 +272,12 @@ impl Node1 {
         }
     }
 
+    /// The networks of the node's pods are others from now on.
+    fn moves(&mut self, networks: &PodNetworks) {
+        self.options.pod_networks.clone_from(networks);
+        self.engine.set_config(self.options.on("n1"));
+    }
+
     fn apply(&mut self, event: Event) {
         happen(&mut self.objects, event.clone());
         self.engine.apply(event);
@@ -276,8 +302,13 @@ impl Node1 {
             .collect();
         let order: Vec<u8> = update.steps.iter().map(place).collect();
         assert!(order.is_sorted(), "steps out of order: {order:?}");
-        for step in update.steps.iter().flat_map(pieces) {
-            assert_possible(&self.kernel, &step, self.started);
+        let steps = if self.started {
+            update.steps
+        } else {
+            over_what_is_found(&self.kernel, &update.steps)
+        };
+        for step in steps.iter().flat_map(pieces) {
+            assert_possible(&self.kernel, &step);
             self.kernel.carry_out(&step);
             assert_eq!(simulate::check(&self.kernel), Ok(()), "after {step:?}");
             for (packet, old, new) in &packets {
@@ -356,8 +387,9 @@ proptest! {
     #[test]
     fn every_step_leaves_each_half_as_it_was_or_as_it_will_be(
         first in cluster(),
-        rounds in vec(vec(change(), 1..6), 1..4),
+        rounds in vec((vec(change(), 1..6), option::weighted(0.2, pod_networks())), 1..4),
         again in vec(change(), 0..4),
+        moved in option::weighted(0.3, pod_networks()),
         options in options(),
         generation in 0..=Generation::LIMIT,
         probes in vec(probe(), 64),
@@ -365,15 +397,20 @@ proptest! {
         let mut node = Node1::over(Ruleset::default(), &options, Generation(generation));
         node.apply(Event::Relisted(Box::new(first)));
         node.flush(&probes);
-        for round in &rounds {
+        for (round, networks) in &rounds {
             for change in round {
                 for event in change.events(&node.objects) {
                     node.apply(event);
                 }
             }
+            if let Some(networks) = networks {
+                node.moves(networks);
+            }
             node.flush(&probes);
         }
         // The next run finds what this one has left, and a cluster that has gone on meanwhile.
+        let mut options = node.options.clone();
+        options.pod_networks = moved.unwrap_or(options.pod_networks);
         let mut next = Node1::over(node.kernel, &options, elsewhere(generation));
         let mut objects = node.objects;
         for change in &again {

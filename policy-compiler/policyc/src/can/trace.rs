@@ -152,6 +152,12 @@ fn reason(half: &Half, direction: Direction) -> (&'static str, String) {
         Because::NeighbourDiscovery => {
             ("neighbourDiscovery", "neighbour discovery is exempt on a bridge".to_owned())
         }
+        Because::UnknownAddress(node) => (
+            "unknownAddress",
+            format!(
+                "an address of the node's pod network that belongs to no pod known yet (node {node})"
+            ),
+        ),
         Because::NoAddress => ("noAddress", "has no address of this family".to_owned()),
     }
 }

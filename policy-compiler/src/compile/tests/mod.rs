@@ -8,3 +8,4 @@ mod reading;
 mod size;
 mod subjects;
 mod union;
+mod unknown;

@@ -112,7 +112,7 @@ fn a_rule_whose_set_has_no_name_of_its_own_is_left_out_and_the_others_stay() {
         let (kind, hash) = match &set.role {
             SetRole::Pods { hash, .. } => ("pods", hash),
             SetRole::Networks { hash } => ("networks", hash),
-            SetRole::Isolated => panic!("a body has no {set}"),
+            SetRole::Isolated | SetRole::Known { .. } => panic!("a body has no {set}"),
         };
         let mut registry = Registry::default();
         registry.take(kind, hash);

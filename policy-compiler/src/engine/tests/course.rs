@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::plan;
 use crate::packet::Packet;
 use crate::policy::Direction;
-use crate::ruleset::{FamilyRules, Generation, Hook, Match, Rule, Ruleset};
+use crate::ruleset::{FamilyRules, Generation, Hook, Match, Rule, Ruleset, Side};
 use crate::simulate::fixture::*;
 use crate::simulate::{Outcome, check, simulate_half};
 use crate::update::{Step, Update};
@@ -52,6 +52,29 @@ pub(super) fn ingress(
     v4(rules)
 }
 
+/// The same, where what lies in `network` and is not among `known` is denied; that set is in this
+/// generation.
+pub(super) fn denying_unknown(
+    mut ruleset: Ruleset,
+    network: &str,
+    known_addresses: &[&str],
+    generation: u32,
+) -> Ruleset {
+    let set = known(generation);
+    let not_known = |side| Match::NotInSet { set: set.clone(), side };
+    let denials = [
+        rule([src(network), not_known(Side::Source)], goto("NPC-DENY-E")),
+        rule([dst(network), not_known(Side::Destination)], goto("NPC-DENY-I")),
+    ];
+    let chains = &mut ruleset.v4.chains;
+    chains.entry(name("NPC-FORWARD")).or_default().rules.splice(0..0, denials);
+    for chain in ["NPC-DENY-E", "NPC-DENY-I"] {
+        chains.entry(name(chain)).or_default().rules = vec![rule([], DROP)];
+    }
+    ruleset.v4.sets.insert(set, members(known_addresses));
+    ruleset
+}
+
 /// The rules of a node without isolated pods.
 pub(super) fn idle() -> Ruleset {
     v4(table([("NPC-FORWARD", vec![])], []))
@@ -72,8 +95,20 @@ pub(super) fn safe_steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
 /// Asserts the same of a start: the plan takes the kernel to be empty, which has `old`.
 pub(super) fn safe_start(old: &Ruleset, new: &Ruleset) {
     let plan = plan(&Ruleset::default(), new, Generation(FRESH));
-    let started = follow(old, new, &plan.update, false);
+    let started = follow(old, new, &over_what_is_found(old, plan.update), false);
     assert_eq!(verdicts(&started), verdicts(new));
+}
+
+/// The update as a start carries it out, which finds the set of isolated addresses: they join it before
+/// the chains change, and leave it after.
+fn over_what_is_found(found: &Ruleset, mut update: Update) -> Update {
+    let Some(there) = found.v4.sets.get(&isolated()) else { return update };
+    let Some(Step::CreateSets(create)) = update.steps.first_mut() else { return update };
+    let Some(wanted) = create.remove(&isolated()) else { return update };
+    let edited = |members| [(isolated(), members)].into();
+    update.steps.insert(1, Step::AddMembers(edited(&wanted.members - &there.members)));
+    update.steps.push(Step::RemoveMembers(edited(&there.members - &wanted.members)));
+    update
 }
 
 /// Carries `update` out on `old`, edit by edit, comparing each state with `old` and with `new`.

@@ -80,11 +80,7 @@ fn pod_sets(ruleset: &Ruleset) -> Vec<&SetName> {
 }
 
 fn generations(ruleset: &Ruleset) -> Vec<Generation> {
-    let of_set = |name: &&SetName| match name.role {
-        SetRole::Pods { generation, .. } => Some(generation),
-        SetRole::Networks { .. } | SetRole::Isolated => None,
-    };
-    pod_sets(ruleset).iter().filter_map(of_set).collect()
+    pod_sets(ruleset).iter().filter_map(|name| name.role.generation()).collect()
 }
 
 #[test]

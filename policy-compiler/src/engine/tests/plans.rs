@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::course::{FRESH, hook, idle, ingress, nothing, safe_steps};
+use super::course::{FRESH, denying_unknown, hook, idle, ingress, nothing, safe_steps};
 use crate::cidr::Family;
 use crate::ruleset::{AddressSet, Chain, Member, Rule, Ruleset, SetName, Target};
 use crate::simulate::fixture::*;
@@ -404,6 +404,45 @@ fn a_change_of_the_frame_freezes_every_set() {
         replaces: texts(&["NPC-FORWARD", "NPC-I-a"]),
         deletes: texts(&["NPC-MIDSTREAM"]),
         destroys: texts(&["npc4-iso", "npc4-p-p-3"]),
+        ..Brief::default()
+    };
+    assert_eq!(brief(&steps), expected);
+}
+
+#[test]
+fn an_address_is_forgotten_before_all_else_and_admitted_after() {
+    let with = |content: &[&str], known: &[&str]| {
+        let pods = [("10.0.0.1", "NPC-I-a", vec![allow(&p(), 80)])];
+        let ruleset = ingress(&pods, &[], &[(p(), content)]);
+        denying_unknown(ruleset, "10.0.0.0/29", known, 3)
+    };
+    let old = with(&["10.0.0.2", "10.0.0.3"], &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    let new = with(&["10.0.0.3", "10.0.0.4"], &["10.0.0.1", "10.0.0.3", "10.0.0.4"]);
+    assert_eq!(
+        safe_steps(&old, &new),
+        [
+            Step::RemoveMembers(edited(&known(3), &["10.0.0.2"])),
+            Step::AddMembers(edited(&p(), &["10.0.0.4"])),
+            Step::RemoveMembers(edited(&p(), &["10.0.0.2"])),
+            Step::AddMembers(edited(&known(3), &["10.0.0.4"])),
+        ]
+    );
+}
+
+#[test]
+fn who_is_known_is_asked_of_a_new_set_where_the_rules_that_ask_change() {
+    let with = |network: &str, known: &[&str]| {
+        let pods = [("10.0.0.1", "NPC-I-a", vec![allow(&p(), 80)])];
+        let ruleset = ingress(&pods, &[], &[(p(), &["10.0.0.2"])]);
+        denying_unknown(ruleset, network, known, 3)
+    };
+    let everybody = ["10.0.0.1", "10.0.0.2", "10.0.0.5"];
+    // 10.0.0.5 is outside of the new network, and so in the set no more: it is allowed all the time.
+    let steps = safe_steps(&with("10.0.0.0/29", &everybody), &with("10.0.0.0/30", &everybody[..2]));
+    let expected = Brief {
+        creates: texts(&["npc4-known-9"]),
+        replaces: texts(&["NPC-FORWARD"]),
+        destroys: texts(&["npc4-known-3"]),
         ..Brief::default()
     };
     assert_eq!(brief(&steps), expected);

@@ -1,11 +1,12 @@
 //! The promise of the plan on rulesets made at random: two local pods that share bodies or not, three
-//! sets, five addresses, so that rules, members and owners change together all the time.
+//! sets, five addresses, of which some are known where unknown ones are denied, so that rules, members
+//! and owners change together all the time.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::course::{ingress, safe_start, safe_steps};
+use super::course::{denying_unknown, ingress, safe_start, safe_steps};
 use crate::ruleset::{Chain, Member, Rule, Ruleset, SetName, Target};
 use crate::simulate::fixture::*;
 
@@ -30,8 +31,13 @@ fn content() -> impl Strategy<Value = Content> {
     prop_oneof![grants().prop_map(Content::Own), (0..BODIES.len()).prop_map(Content::Body)]
 }
 
-/// Chains of pods, bodies, owners of the two local addresses (if isolated), and members of sets.
-type Parts = ([Content; 2], [Vec<(usize, Option<u16>)>; 2], [Option<usize>; 2], [BTreeSet<u8>; 3]);
+/// The network in which unknown addresses are denied, and which are known.
+type Known = Option<(&'static str, BTreeSet<u8>)>;
+
+/// Chains of pods, bodies, owners of the two local addresses (if isolated), members of sets, and who is
+/// known.
+type Parts =
+    ([Content; 2], [Vec<(usize, Option<u16>)>; 2], [Option<usize>; 2], [BTreeSet<u8>; 3], Known);
 
 fn parts() -> impl Strategy<Value = Parts> {
     let owner = || prop::option::weighted(0.8, 0..CHAINS.len());
@@ -41,10 +47,16 @@ fn parts() -> impl Strategy<Value = Parts> {
         [grants(), grants()],
         [owner(), owner()],
         [content_of_set(), content_of_set(), content_of_set()],
+        known_addresses(),
     )
 }
 
-fn assemble((chains, bodies, owners, sets): &Parts, generation: u32) -> Ruleset {
+fn known_addresses() -> impl Strategy<Value = Known> {
+    let network = prop_oneof![4 => Just("10.0.0.0/29"), 1 => Just("10.0.0.0/30")];
+    prop::option::weighted(0.7, (network, prop::collection::btree_set(1..=5_u8, 0..6)))
+}
+
+fn assemble((chains, bodies, owners, sets, known): &Parts, generation: u32) -> Ruleset {
     let set = |index: usize| pods(SETS[index], generation);
     let rules = |grants: &[(usize, Option<u16>)]| -> Vec<Rule> {
         let allow = |(index, number): &(usize, Option<u16>)| match number {
@@ -78,7 +90,10 @@ fn assemble((chains, bodies, owners, sets): &Parts, generation: u32) -> Ruleset 
             ruleset.v4.sets.insert(set, crate::ruleset::AddressSet { members });
         }
     }
-    ruleset
+    let Some((network, known)) = known else { return ruleset };
+    let known: Vec<String> = known.iter().map(|last| format!("10.0.0.{last}")).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    denying_unknown(ruleset, network, &known, generation)
 }
 
 /// Leaves out the bodies to which no chain leads, as `compile` does.
@@ -117,6 +132,10 @@ proptest! {
         mixed.0[chain].clone_from(&old.0[chain]);
         mixed.1.clone_from(&old.1);
         mixed.2 = old.2;
+        mixed.4 = match (&old.4, mixed.4) {
+            (Some((network, _)), Some((_, known))) => Some((*network, known)),
+            _ => old.4.clone(),
+        };
         safe_steps(&assemble(&old, 3), &assemble(&mixed, 0));
     }
 

@@ -10,11 +10,8 @@ use crate::ruleset::{AddressSet, FamilyRules, Match, Ruleset, SetName, Side};
 
 /// Whether a rule with these conditions applies to `packet`.
 fn meets<const N: usize>(conditions: [Match; N], packet: &Packet) -> bool {
-    let sets = conditions.iter().filter_map(|condition| match condition {
-        Match::Set { set, .. } => Some((set.clone(), AddressSet::default())),
-        _ => None,
-    });
-    let sets = sets.collect();
+    let sets = conditions.iter().filter_map(Match::set);
+    let sets = sets.map(|set| (set.clone(), AddressSet::default())).collect();
     meets_with(conditions, sets, packet)
 }
 
@@ -142,6 +139,10 @@ fn a_set_of_addresses_is_looked_up_by_side() {
     assert!(meets_with(with(Side::Source), sets(), &packet()));
     assert!(!meets_with(with(Side::Destination), sets(), &packet()));
     assert!(!meets(with(Side::Source), &packet()));
+    let without = |side| [Match::NotInSet { set: set.clone(), side }];
+    assert!(!meets_with(without(Side::Source), sets(), &packet()));
+    assert!(meets_with(without(Side::Destination), sets(), &packet()));
+    assert!(meets(without(Side::Source), &packet()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::fixture::*;
-use super::super::{DEFAULT_BRIDGE, Hop, decide, journey};
+use super::super::{DEFAULT_BRIDGE, Hop, Ways, decide, journey, journey_over};
 use crate::cidr::Family;
 use crate::cluster::{Addresses, Age, Node, Phase, Pod, Snapshot};
 use crate::config::InterfaceName;
@@ -240,4 +240,36 @@ fn a_node_without_known_addresses_still_reaches_its_own_pods() {
     let rulesets: BTreeMap<_, _> = [(node("n1"), passes_all()), (node("n2"), passes_all())].into();
     let to_other = flow("node/n2", "a", Wire::Routed);
     assert_eq!(decide(&rulesets, &without, &to_other), Decision::Unknown);
+}
+
+#[test]
+fn what_lies_in_a_pod_network_and_is_nobodys_is_behind_the_nodes_that_deny_such() {
+    let nets = |nets: &[&str]| nets.iter().map(|text| net(text)).collect();
+    let pod_networks =
+        [(node("n1"), nets(&["10.1.0.0/24"])), (node("n2"), nets(&["10.1.0.128/25"]))].into();
+    let ways = Ways { pod_networks, ..Ways::default() };
+    let sent = Path::SentByNode { from_local: true };
+    for (from, to, hops) in [
+        ("10.1.0.9", "a", vec![hop("n1", "10.1.0.9", "10.1.0.1")]),
+        ("10.1.0.9", "10.1.0.8", vec![hop("n1", "10.1.0.9", "10.1.0.8")]),
+        ("10.1.0.9", "203.0.113.7", vec![hop("n1", "10.1.0.9", "203.0.113.7")]),
+        (
+            "c",
+            "10.1.0.9",
+            vec![hop("n2", "10.2.0.1", "10.1.0.9"), hop("n1", "10.2.0.1", "10.1.0.9")],
+        ),
+        (
+            "10.1.0.200",
+            "c",
+            vec![hop("n1", "10.1.0.200", "10.2.0.1"), hop("n2", "10.1.0.200", "10.2.0.1")],
+        ),
+        ("node/n1", "10.1.0.9", vec![along(hop("n1", "192.0.2.11", "10.1.0.9"), sent)]),
+        ("10.1.0.9", "node/n1", vec![along(hop("n1", "10.1.0.9", "192.0.2.11"), Path::ForNode)]),
+        ("h", "10.1.0.9", vec![hop("n1", "192.0.2.12", "10.1.0.9")]),
+        ("10.1.0.9", "10.1.0.9", vec![]),
+        ("10.1.1.9", "203.0.113.7", vec![]),
+    ] {
+        let found = journey_over(&cluster(), &flow(from, to, Wire::Routed), &ways);
+        assert_eq!(found, hops, "{from} {to}");
+    }
 }
