@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::config::PodNetworks;
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Wire};
 use policy_compiler::name::NodeName;
@@ -95,6 +96,8 @@ pub struct Placement<'l> {
     pub snapshot: Snapshot,
     /// The names of the lab's nodes in this cluster.
     pub nodes: Vec<NodeName>,
+    /// The networks in which the lab's nodes deny unknown addresses.
+    pub pod_networks: PodNetworks,
     /// How many nodes the cluster has pods on, where pods have moved.
     moved: Option<usize>,
     homes: BTreeMap<IpAddr, Home>,
@@ -117,7 +120,21 @@ impl<'l> Placement<'l> {
     /// # Errors
     /// Where the lab has no room for it.
     pub fn new(lab: &'l Lab, snapshot: &Snapshot, flows: &[Flow]) -> Result<Self, Unmapped> {
+        Self::isolating(lab, snapshot, &PodNetworks::new(), flows)
+    }
+
+    /// As [`Placement::new`], where nodes deny unknown addresses in these networks of their pods.
+    ///
+    /// # Errors
+    /// Where the lab has no room for it.
+    pub fn isolating(
+        lab: &'l Lab,
+        snapshot: &Snapshot,
+        networks: &PodNetworks,
+        flows: &[Flow],
+    ) -> Result<Self, Unmapped> {
         let (nodes, assignment) = assign(lab, snapshot, flows);
+        let pod_networks = move_networks(networks, &nodes, assignment.moved.is_some());
         let mut placed = snapshot.clone();
         for (key, node) in &assignment.pods {
             if let Some(pod) = placed.pods.get_mut(key) {
@@ -128,6 +145,7 @@ impl<'l> Placement<'l> {
             lab,
             snapshot: placed,
             nodes,
+            pod_networks,
             moved: assignment.moved,
             homes: BTreeMap::new(),
             translations: Vec::new(),
@@ -135,6 +153,7 @@ impl<'l> Placement<'l> {
         };
         placement.settle_pods()?;
         placement.settle_nodes();
+        placement.settle_unknown(flows)?;
         match placement.homes.keys().find(|address| Lab::reserves(**address)) {
             Some(address) => Err(Unmapped::Reserved(*address)),
             None => Ok(placement),
@@ -197,6 +216,37 @@ impl<'l> Placement<'l> {
         for (address, home) in homes {
             self.homes.entry(address).or_insert(home);
         }
+    }
+
+    /// Gives the addresses that are asked about, lie in a network of pods and belong to nobody a slot
+    /// each: they are those of pods that no object tells of.
+    fn settle_unknown(&mut self, flows: &[Flow]) -> Result<(), Unmapped> {
+        let ends = flows.iter().flat_map(|flow| [&flow.from, &flow.to]);
+        let asked: BTreeSet<IpAddr> = ends
+            .filter_map(|end| match end {
+                End::Address(address) => Some(*address),
+                End::Pod(_) | End::Node(_) => None,
+            })
+            .filter(|address| !self.homes.contains_key(address))
+            .collect();
+        for address in asked {
+            let around = |name: &NodeName| {
+                let own = self.pod_networks.get(name);
+                own.is_some_and(|networks| networks.iter().any(|net| net.contains(&address)))
+            };
+            let Some(node) = self.nodes.iter().position(around) else { continue };
+            let used = self.homes.values().filter_map(|home| match home {
+                Home::Slot { node: of, slot } if *of == node => Some(*slot),
+                _ => None,
+            });
+            let slot = used.max().map_or(0, |last| last + 1);
+            let slots = self.lab.nodes[node].slots.len();
+            if slot >= slots {
+                return Err(Unmapped::TooManyPods { pods: slot + 1, slots });
+            }
+            self.homes.insert(address, Home::Slot { node, slot });
+        }
+        Ok(())
     }
 
     fn home(&self, address: IpAddr) -> Home {
@@ -279,6 +329,19 @@ impl<'l> Placement<'l> {
             Wire::Spoofed => self.spoofed(flow, from),
         }
     }
+}
+
+/// The networks by the lab's nodes: where pods have moved, any may have come to any.
+fn move_networks(networks: &PodNetworks, nodes: &[NodeName], moved: bool) -> PodNetworks {
+    if moved {
+        let all: BTreeSet<_> = networks.values().flatten().copied().collect();
+        return nodes.iter().map(|name| (name.clone(), all.clone())).collect();
+    }
+    networks
+        .iter()
+        .filter(|(name, _)| nodes.contains(name))
+        .map(|(n, s)| (n.clone(), s.clone()))
+        .collect()
 }
 
 /// On which of the lab's nodes each pod goes.

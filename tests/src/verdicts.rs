@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use policy_compiler::cluster::Snapshot;
 use policy_compiler::compile::compile;
-use policy_compiler::config::{InterfaceName, NodeConfig};
+use policy_compiler::config::{InterfaceName, NodeConfig, PodNetworks};
 use policy_compiler::flow::{Flow, Traffic};
 use policy_compiler::ruleset::Ruleset;
 use policy_compiler::verdict::Decision;
@@ -53,11 +53,26 @@ pub fn ask(
     snapshot: &Snapshot,
     questions: &[Question],
 ) -> Result<Report, LabError> {
+    ask_isolating(lab, backend, loader, snapshot, &PodNetworks::new(), questions)
+}
+
+/// As [`ask`], where nodes deny unknown addresses in these networks of their pods.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_isolating(
+    lab: &Lab,
+    backend: Backend,
+    loader: Loader,
+    snapshot: &Snapshot,
+    networks: &PodNetworks,
+    questions: &[Question],
+) -> Result<Report, LabError> {
     let mut report = Report::default();
     // What cannot be told of the input has no packet to show.
     let known = || questions.iter().filter(|question| question.expected != Decision::Unknown);
     let flows: Vec<Flow> = known().map(|question| question.flow.clone()).collect();
-    let mut placement = match Placement::new(lab, snapshot, &flows) {
+    let mut placement = match Placement::isolating(lab, snapshot, networks, &flows) {
         Ok(placement) => placement,
         Err(reason) => {
             for question in known() {
@@ -102,6 +117,7 @@ fn enforce(
     let mut rulesets = Vec::new();
     for (node, name) in lab.nodes.iter().zip(&placement.nodes) {
         let mut config = NodeConfig::new(name.clone());
+        config.pod_networks = placement.pod_networks.get(name).cloned().unwrap_or_default();
         if node.slots.iter().any(|slot| slot.wiring == Wiring::Bridged) {
             config.bridges.extend(InterfaceName::new(BRIDGE));
         }

@@ -7,13 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use policy_compiler::cluster::Snapshot;
 use policy_compiler::flow::Wire;
 use policy_manifest::case::{self, Case};
 use policy_tests::enforcement::{Backend, Loader};
 use policy_tests::lab::{Lab, Plan, Wiring};
 use policy_tests::privilege::kernel_test;
-use policy_tests::verdicts::{Question, Report, ask};
+use policy_tests::verdicts::{Question, Report, ask_isolating};
 
 /// More than any case needs.
 const SLOTS: usize = 12;
@@ -52,12 +51,15 @@ fn questions(file: &str, case: &Case) -> Vec<Question> {
 }
 
 /// Cases of one file that speak of one cluster go together: its rules are loaded once.
-fn by_cluster(cases: &[Case]) -> Vec<(&Snapshot, Vec<&Case>)> {
-    let mut groups: Vec<(&Snapshot, Vec<&Case>)> = Vec::new();
+fn by_cluster(cases: &[Case]) -> Vec<Vec<&Case>> {
+    let mut groups: Vec<Vec<&Case>> = Vec::new();
     for case in cases.iter().filter(|case| case.kernel) {
-        match groups.iter_mut().find(|(snapshot, _)| **snapshot == case.snapshot) {
-            Some((_, group)) => group.push(case),
-            None => groups.push((&case.snapshot, vec![case])),
+        let alike = |group: &&mut Vec<&Case>| {
+            group[0].snapshot == case.snapshot && group[0].pod_networks == case.pod_networks
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(case),
+            None => groups.push(vec![case]),
         }
     }
     groups
@@ -69,15 +71,15 @@ fn judge(backend: Backend, wiring: Wiring, nodes: usize) {
     let mut on_bridges = BTreeSet::new();
     for (name, path) in files() {
         let file = case::load(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-        for (snapshot, cases) in by_cluster(&file.cases) {
+        for cases in by_cluster(&file.cases) {
+            let Case { snapshot, pod_networks, .. } = cases[0];
             let questions: Vec<Question> =
                 cases.iter().flat_map(|case| questions(&name, case)).collect();
             let bridged = questions.iter().filter(|question| question.flow.wire == Wire::Bridged);
             on_bridges.extend(bridged.map(|question| question.asked.clone()));
-            let said =
-                ask(&lab, backend, Loader::Policyd, snapshot, &questions).unwrap_or_else(|error| {
-                    panic!("{name}: {}: {error:?}", cases[0].name);
-                });
+            let loader = Loader::Policyd;
+            let said = ask_isolating(&lab, backend, loader, snapshot, pod_networks, &questions)
+                .unwrap_or_else(|error| panic!("{name}: {}: {error:?}", cases[0].name));
             all.merge(said);
         }
     }

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use ipnet::IpNet;
 use policy_compiler::cluster;
+use policy_compiler::config::PodNetworks;
 use policy_compiler::decode;
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::{Entry, Node, Position, Value};
@@ -18,8 +20,8 @@ use super::reader::{Reader, Section};
 use crate::input::{self, InputError, Loaded, Object, Options, ParsedFile};
 
 /// The keys of a description, in a file and in a case.
-pub(super) const KEYS: [&str; 6] =
-    ["manifests", "nodes", "namespaces", "pods", "policies", "objects"];
+pub(super) const KEYS: [&str; 7] =
+    ["manifests", "nodes", "namespaces", "pods", "policies", "objects", "podNetworks"];
 
 const POD_KEYS: [&str; 8] =
     ["labels", "node", "ports", "ips", "hostNetwork", "phase", "ipv4Only", "ipv6Only"];
@@ -33,6 +35,8 @@ pub(super) struct Description {
     manifests: Vec<ParsedFile>,
     nodes: BTreeMap<NodeName, OwnAddresses>,
     pods: BTreeMap<ObjectKey, PodShorthand>,
+    /// Of the nodes that isolate unknown addresses.
+    pod_networks: PodNetworks,
     /// Namespaces, policies and whole objects: what stands for itself.
     objects: Option<ParsedFile>,
 }
@@ -73,6 +77,7 @@ impl Description {
             manifests: read_manifests(reader, section, directory, unreadable),
             nodes: read_nodes(reader, section),
             pods: read_pods(reader, section),
+            pod_networks: read_pod_networks(reader, section),
             objects: Some(inline),
         }
     }
@@ -114,13 +119,7 @@ fn read_nodes(reader: &mut Reader, section: Section<'_>) -> BTreeMap<NodeName, O
     let mut nodes = BTreeMap::new();
     let entries = section.map("nodes", |n| reader.entries(n, "`nodes`")).unwrap_or_default();
     for entry in entries {
-        let name = match NodeName::new(&entry.key) {
-            Ok(name) => name,
-            Err(error) => {
-                reader.error(entry.position, format!("this is no node name: {error}"));
-                continue;
-            }
-        };
+        let Some(name) = node_name(reader, entry) else { continue };
         let mut addresses = Vec::new();
         for (item, text) in reader.texts(&entry.node, "the addresses of a node") {
             match text.parse() {
@@ -131,6 +130,32 @@ fn read_nodes(reader: &mut Reader, section: Section<'_>) -> BTreeMap<NodeName, O
         nodes.insert(name, OwnAddresses { addresses, position: entry.position });
     }
     nodes
+}
+
+fn read_pod_networks(reader: &mut Reader, section: Section<'_>) -> PodNetworks {
+    let mut networks = PodNetworks::new();
+    let entries = section.map("podNetworks", |n| reader.entries(n, "`podNetworks`"));
+    for entry in entries.unwrap_or_default() {
+        let Some(name) = node_name(reader, entry) else { continue };
+        let own = networks.entry(name).or_default();
+        for (item, text) in reader.texts(&entry.node, "the networks of a node's pods") {
+            match text.parse::<IpNet>() {
+                Ok(network) => drop(own.insert(network.trunc())),
+                Err(_) => reader.error(item.position, format!("`{text}` is no network")),
+            }
+        }
+    }
+    networks
+}
+
+fn node_name(reader: &mut Reader, entry: &Entry) -> Option<NodeName> {
+    match NodeName::new(&entry.key) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            reader.error(entry.position, format!("this is no node name: {error}"));
+            None
+        }
+    }
 }
 
 fn read_namespaces(reader: &mut Reader, section: Section<'_>, inline: &mut ParsedFile) {
@@ -277,6 +302,11 @@ pub(super) fn lay(reader: &Reader, layers: &[&Description]) -> Loaded {
         files.push(layer.objects.iter().chain([made]).collect());
     }
     input::merge_layers(&files)
+}
+
+/// The networks of `layers`, those of later ones in the place of earlier ones.
+pub(super) fn pod_networks(layers: &[&Description]) -> PodNetworks {
+    layers.iter().flat_map(|layer| layer.pod_networks.clone()).collect()
 }
 
 /// The addresses of every pod that is given none: its place among the pods of its node.

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policy_compiler::cluster::Snapshot;
+use policy_compiler::config::PodNetworks;
 use policy_compiler::diagnostic::Diagnostic;
 use policy_compiler::document::Location;
 use policy_compiler::flow::Flow;
@@ -57,6 +58,8 @@ pub struct Case {
     pub location: Location,
     /// The cluster.
     pub snapshot: Snapshot,
+    /// The networks of their pods, of the nodes that deny unknown addresses in them.
+    pub pod_networks: PodNetworks,
     /// What reading the cluster's objects had to say.
     pub diagnostics: Vec<Diagnostic>,
     /// The flow lines, those allowed before those denied before those unknown.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use policy_compiler::cidr::Family;
+use policy_compiler::config::PodNetworks;
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::{Location, Node, Value};
 use policy_compiler::flow::{Flow, Traffic, Wire};
@@ -88,9 +89,12 @@ pub(super) fn read(name: &str, text: &str, directory: &Path) -> Result<CaseFile,
     let mentioned = mentioned_ports(&drafts);
     let mut cases = Vec::new();
     for draft in drafts {
-        let loaded = cluster::lay(&reader, &[&base, &draft.description]);
+        let layers = [&base, &draft.description];
+        let pod_networks = cluster::pod_networks(&layers);
+        let loaded = cluster::lay(&reader, &layers);
         sources.extend(loaded.sources.clone());
-        cases.push(finish(&mut reader, draft, loaded, &mentioned)?);
+        let case = finish(&mut reader, draft, loaded, &mentioned)?;
+        cases.push(Case { pod_networks, ..case });
     }
     if reader.diagnostics.is_empty() {
         return Ok(CaseFile { name: reader.file, description, cases, sources });
@@ -291,6 +295,7 @@ fn finish(
         name: draft.name,
         location: draft.location,
         snapshot: loaded.snapshot,
+        pod_networks: PodNetworks::new(),
         diagnostics,
         expectations,
         certainty: draft.certainty,

@@ -8,9 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use policy_compiler::cluster::Snapshot;
 use policy_compiler::compile::compile;
-use policy_compiler::config::{InterfaceName, NodeConfig};
+use policy_compiler::config::{InterfaceName, NodeConfig, PodNetworks};
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::Location;
 use policy_compiler::evaluate::Evaluator;
@@ -18,7 +17,7 @@ use policy_compiler::flow::{End, Flow};
 use policy_compiler::name::NodeName;
 use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::Ruleset;
-use policy_compiler::simulate;
+use policy_compiler::simulate::{self, Ways};
 use policy_compiler::verdict::{Decision, Ruling, Verdict};
 
 use crate::case::{Case, Certainty, RuleReference};
@@ -193,14 +192,16 @@ impl fmt::Display for CaseFault {
 pub fn judge(case: &Case) -> Judgement {
     let mut diagnostics = case.diagnostics.clone();
     let mut rulesets = BTreeMap::new();
-    for node in nodes(&case.snapshot) {
-        let compiled = compile(&case.snapshot, &config(node.clone()));
+    for node in nodes(case) {
+        let compiled = compile(&case.snapshot, &config(node.clone(), &case.pod_networks));
         diagnostics.extend(compiled.diagnostics);
         rulesets.insert(node, compiled.ruleset);
     }
     diagnostics.sort();
     diagnostics.dedup();
-    let bench = Bench { case, evaluator: Evaluator::new(&case.snapshot), rulesets };
+    let evaluator = Evaluator::new(&case.snapshot).with_pod_networks(&case.pod_networks);
+    let ways = Ways { pod_networks: case.pod_networks.clone(), ..Ways::default() };
+    let bench = Bench { case, evaluator, rulesets, ways };
     let lines = case.expectations.iter();
     let outcomes =
         lines.flat_map(|line| line.flows.iter().map(|flow| bench.outcome(line, flow))).collect();
@@ -210,15 +211,17 @@ pub fn judge(case: &Case) -> Judgement {
     Judgement { outcomes, faults, diagnostics }
 }
 
-/// Every node that is declared or has a pod.
-fn nodes(snapshot: &Snapshot) -> BTreeSet<NodeName> {
-    let of_pods = snapshot.pods.values().filter_map(|pod| pod.node.as_ref());
-    snapshot.nodes.keys().chain(of_pods).cloned().collect()
+/// Every node that is declared, or has a pod or networks for pods.
+fn nodes(case: &Case) -> BTreeSet<NodeName> {
+    let of_pods = case.snapshot.pods.values().filter_map(|pod| pod.node.as_ref());
+    let declared = case.snapshot.nodes.keys().chain(case.pod_networks.keys());
+    declared.chain(of_pods).cloned().collect()
 }
 
 /// A node as the cases imagine it: the defaults, with the bridge that bridged packets come by.
-fn config(node: NodeName) -> NodeConfig {
-    let mut config = NodeConfig::new(node);
+fn config(node: NodeName, networks: &PodNetworks) -> NodeConfig {
+    let pod_networks = networks.get(&node).cloned().unwrap_or_default();
+    let mut config = NodeConfig { pod_networks, ..NodeConfig::new(node) };
     config.bridges.extend(InterfaceName::new(simulate::DEFAULT_BRIDGE).ok());
     config
 }
@@ -228,12 +231,14 @@ struct Bench<'c> {
     case: &'c Case,
     evaluator: Evaluator<'c>,
     rulesets: BTreeMap<NodeName, Ruleset>,
+    ways: Ways,
 }
 
 impl Bench<'_> {
     fn outcome(&self, line: &crate::case::Expectation, flow: &Flow) -> Outcome {
         let verdict = self.evaluator.verdict(flow);
-        let simulated = match simulate::decide(&self.rulesets, &self.case.snapshot, flow) {
+        let Self { case, rulesets, ways, .. } = self;
+        let simulated = match simulate::decide_over(rulesets, &case.snapshot, flow, ways) {
             Decision::Unknown => None,
             decision => Some(decision),
         };
