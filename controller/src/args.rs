@@ -10,12 +10,13 @@ use std::time::Duration;
 use clap::builder::styling::Styles;
 use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use policy_compiler::config::{DenyAction, Hairpin};
 use policy_compiler::name::NodeName;
 
 use crate::dataplane::backend::{Backend, BackendChoice};
 use crate::source::api::ApiOptions;
-use crate::sync::{Ipvs, Settings};
+use crate::sync::{Ipvs, Settings, Unknown};
 
 /// Enforces Kubernetes NetworkPolicy on this node with iptables and ipset.
 #[derive(Debug, Parser)]
@@ -190,6 +191,20 @@ pub struct RunArgs {
     /// What the sender of a denied packet is told.
     #[arg(long, env = "POLICYD_DENY", value_enum, default_value_t)]
     pub deny: DenyArg,
+    /// Deny traffic of addresses in the networks of this node's pods that belong to no pod known yet, so
+    /// that a pod is isolated from its first packet on. The node itself reaches them all the same.
+    #[arg(long, env = "POLICYD_ISOLATE_UNKNOWN", value_parser = BoolishValueParser::new())]
+    pub isolate_unknown: bool,
+    /// A network that the addresses of this node's pods, and of nobody else, are taken from, for
+    /// --isolate-unknown; may be repeated. Without it: the podCIDRs of the Node object.
+    #[arg(
+        long = "pod-cidr", env = "POLICYD_POD_CIDR", value_name = "CIDR", value_delimiter = ',',
+        value_parser = pod_network
+    )]
+    pub pod_networks: Vec<IpNet>,
+    /// Take the taint of this key off the own Node object once the policies are in force.
+    #[arg(long, env = "POLICYD_REMOVE_TAINT", value_name = "KEY", conflicts_with = "once")]
+    pub remove_taint: Option<String>,
     /// How often the names of all chains and sets are read back and put right, in seconds; 0 for
     /// never. The hooks are looked at every 10 seconds whatever this says.
     #[arg(long, env = "POLICYD_VERIFY_INTERVAL", value_name = "SECONDS", default_value_t = 60)]
@@ -232,6 +247,9 @@ pub enum ArgsError {
     /// An option for a source that is not asked for.
     #[error("--{0} is about the API server, and --source takes the place of that")]
     NoApiServer(&'static str),
+    /// Networks for what is not asked for.
+    #[error("--pod-cidr is for --isolate-unknown, which is not given")]
+    IdlePodNetworks,
 }
 
 impl RunArgs {
@@ -243,6 +261,9 @@ impl RunArgs {
         // Not left to the parser, for which a variable that says `false` is there all the same.
         if self.source.is_some() && self.streaming_lists {
             return Err(ArgsError::NoApiServer("streaming-lists"));
+        }
+        if self.source.is_some() && self.remove_taint.is_some() {
+            return Err(ArgsError::NoApiServer("remove-taint"));
         }
         Ok(Settings {
             node: self.node.clone().ok_or(ArgsError::NoNode)?,
@@ -260,9 +281,19 @@ impl RunArgs {
                 DenyArg::Reject => DenyAction::Reject,
             },
             keep_established: self.keep_established,
+            unknown: self.unknown()?,
             verify_interval: Duration::from_secs(self.verify_interval.into()),
             set_bridge_sysctls: self.set_bridge_sysctls,
         })
+    }
+
+    fn unknown(&self) -> Result<Unknown, ArgsError> {
+        match (self.isolate_unknown, self.pod_networks.is_empty()) {
+            (true, true) => Ok(Unknown::DeniedInPodCidrs),
+            (true, false) => Ok(Unknown::DeniedIn(self.pod_networks.iter().copied().collect())),
+            (false, true) => Ok(Unknown::Allowed),
+            (false, false) => Err(ArgsError::IdlePodNetworks),
+        }
     }
 
     /// How the API server is followed.
@@ -272,7 +303,7 @@ impl RunArgs {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
             streaming_lists: self.streaming_lists,
-            nodes: false,
+            nodes: self.isolate_unknown && self.pod_networks.is_empty(),
             own_node: self.node.clone(),
         }
     }
@@ -308,6 +339,15 @@ impl FromStr for Listen {
                     .to_owned()
             }),
         }
+    }
+}
+
+/// `--pod-cidr`: masked, and not everything, in which lie the addresses of nodes that nobody tells.
+fn pod_network(text: &str) -> Result<IpNet, String> {
+    match text.parse::<IpNet>() {
+        Ok(network) if network.prefix_len() > 0 => Ok(network.trunc()),
+        Ok(_) => Err("this is every address there is, not the network of a node's pods".to_owned()),
+        Err(_) => Err("a network in CIDR notation is needed, such as `10.244.1.0/24`".to_owned()),
     }
 }
 
@@ -390,6 +430,7 @@ mod tests {
             hairpin: Hairpin::Police,
             deny: DenyAction::Reject,
             keep_established: true,
+            unknown: Unknown::Allowed,
             verify_interval: Duration::from_secs(5),
             set_bridge_sysctls: true,
         };
@@ -433,9 +474,34 @@ mod tests {
     }
 
     #[test]
+    fn unknown_addresses_are_denied_in_networks_given_or_in_those_of_the_node_object() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        for (line, unknown, nodes) in [
+            ("", Unknown::Allowed, false),
+            ("--isolate-unknown", Unknown::DeniedInPodCidrs, true),
+            (
+                "--isolate-unknown --pod-cidr 10.244.1.9/24 --pod-cidr fd00::/64",
+                Unknown::DeniedIn(nets(&["10.244.1.0/24", "fd00::/64"])),
+                false,
+            ),
+        ] {
+            let run = run(&format!("--node n1 {line}"));
+            assert_eq!(run.settings().map(|settings| settings.unknown), Ok(unknown), "{line}");
+            assert_eq!(run.api().nodes, nodes, "{line}");
+        }
+        let idle = run("--node n1 --pod-cidr 10.244.1.0/24").settings();
+        assert_eq!(idle, Err(ArgsError::IdlePodNetworks));
+        let taint = run("--node n1 --source d --remove-taint k").settings();
+        assert_eq!(taint, Err(ArgsError::NoApiServer("remove-taint")));
+    }
+
+    #[test]
     fn what_contradicts_is_refused() {
         for line in [
             "--source d --kubeconfig k",
+            "--isolate-unknown --pod-cidr 10.244.1.0",
+            "--isolate-unknown --pod-cidr 0.0.0.0/0",
+            "--once --remove-taint k",
             "--context c",
             "--listen 9476",
             "--listen",

@@ -25,3 +25,4 @@ pub mod serve;
 pub mod show;
 pub mod source;
 pub mod sync;
+pub mod taint;

@@ -26,6 +26,7 @@ use crate::source::api::{ApiError, ApiServer};
 use crate::source::directory::{Directory, DirectoryError};
 use crate::source::{EndOfSource, Input, Source};
 use crate::sync::{Outlets, Sync};
+use crate::taint::StartupTaint;
 
 /// Why a command could not begin. All of these are the operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -166,11 +167,18 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     // From here on a signal is waited for, whatever starts after it.
     let signals = Signals::new()?;
     let _serving = match args.listen {
-        Listen::At(address) => {
-            Some(serve::start(address, outlets.board, outlets.metrics, sender.clone())?)
-        }
+        Listen::At(address) => Some(serve::start(
+            address,
+            outlets.board.clone(),
+            outlets.metrics.clone(),
+            sender.clone(),
+        )?),
         Listen::Off => None,
     };
+    if let (Some(taint), Objects::Cluster(server)) = (&outlets.taint, &objects) {
+        let server = server.clone();
+        taint.start(sender.clone(), move || server.client())?;
+    }
     follow(objects, sender.clone())?;
     Ok(match signals.run(sync, sender, inbox)? {
         End::Signal(signal) => {
@@ -197,6 +205,7 @@ fn outlets(args: &RunArgs, objects: &Objects, node: &NodeName) -> io::Result<Out
         let (server, metrics) = (server.clone(), Arc::clone(&outlets.metrics));
         outlets.announcer = Announcer::start(move || server.client(), node.clone(), metrics)?;
     }
+    outlets.taint = args.remove_taint.as_ref().map(|key| StartupTaint::new(node.clone(), key));
     Ok(outlets)
 }
 

@@ -30,7 +30,7 @@ use policy_compiler::engine::Engine;
 use policy_compiler::update::Reach;
 
 pub use self::outlets::Outlets;
-pub use self::settings::{Ipvs, Settings};
+pub use self::settings::{Ipvs, Settings, Unknown};
 
 use self::awaited::Awaited;
 use self::cutting::Cutting;
@@ -493,6 +493,7 @@ impl Sync {
         reasons.extend(self.inspector.reasons());
         let mut notes = self.intake.notes();
         notes.extend(self.inspector.notes());
+        notes.extend(self.outlets.notes());
         self.health.note(notes);
         self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
         self.outlets.health(&self.health);

@@ -1,20 +1,22 @@
-//! How the node is wired: which bridges carry pods, and whether IPVS delivers services.
+//! How the node is wired: which bridges carry pods, whether IPVS delivers services, and in which
+//! networks the addresses of its pods lie where unknown ones are to be denied.
 //!
 //! What cannot be found out stays as it was, and is a reason not to be ready; before the bridges
-//! were ever found nothing may be written, since rules without them would let pass what older ones
-//! may deny.
+//! and the networks were ever found nothing may be written, since rules without them would let pass
+//! what older ones may deny.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::config::{InterfaceName, NodeConfig};
 use policy_compiler::name::{NodeName, ObjectKey};
 use tracing::{info, warn};
 
-use super::settings::{Ipvs, Settings};
+use super::settings::{Ipvs, Settings, Unknown};
 use crate::dataplane::error_chain;
 use crate::dataplane::links::Bridges;
 
@@ -29,6 +31,9 @@ pub(super) struct Wiring {
     /// Whether the bridges were ever found, and why they cannot be now.
     known: bool,
     unknown: Option<String>,
+    /// Whether the networks of pods are to be learned from the Node object, and why they are not known.
+    learns_networks: bool,
+    no_networks: Option<String>,
 }
 
 impl Wiring {
@@ -38,6 +43,10 @@ impl Wiring {
             keep_established: settings.keep_established,
             hairpin: settings.hairpin,
             deny: settings.deny,
+            pod_networks: match &settings.unknown {
+                Unknown::DeniedIn(networks) => networks.clone(),
+                Unknown::Allowed | Unknown::DeniedInPodCidrs => BTreeSet::new(),
+            },
             ..NodeConfig::new(settings.node.clone())
         };
         Self {
@@ -47,6 +56,8 @@ impl Wiring {
             sought_for: BTreeSet::new(),
             known: false,
             unknown: None,
+            learns_networks: settings.unknown == Unknown::DeniedInPodCidrs,
+            no_networks: None,
         }
     }
 
@@ -56,17 +67,18 @@ impl Wiring {
 
     /// Whether rules may be written.
     pub(super) fn is_known(&self) -> bool {
-        self.known
+        self.known && self.no_networks.is_none()
     }
 
     /// Why the wiring may be another.
     pub(super) fn reason(&self) -> Option<&str> {
-        self.unknown.as_deref()
+        self.no_networks.as_deref().or(self.unknown.as_deref())
     }
 
     /// Looks where the pods of this node are others than it was last looked for.
     pub(super) fn follow(&mut self, snapshot: &Snapshot) {
-        let pods = local_addresses(snapshot, &self.config.node);
+        self.learn_networks(snapshot);
+        let pods = self.local_addresses(snapshot);
         if !self.known || pods != self.sought_for {
             self.look_for(pods);
         }
@@ -74,7 +86,43 @@ impl Wiring {
 
     /// Looks which bridges carry pods and whether IPVS is in use.
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
-        self.look_for(local_addresses(snapshot, &self.config.node));
+        self.learn_networks(snapshot);
+        self.look_for(self.local_addresses(snapshot));
+    }
+
+    /// Takes the networks of pods from the node's object, where that is asked for and it has some.
+    fn learn_networks(&mut self, snapshot: &Snapshot) {
+        if !self.learns_networks {
+            return;
+        }
+        let node = snapshot.nodes.get(&self.config.node);
+        let networks: BTreeSet<IpNet> =
+            node.into_iter().flat_map(|node| node.pod_networks.iter().copied()).collect();
+        if networks.is_empty() {
+            if self.config.pod_networks.is_empty() && self.no_networks.is_none() {
+                let reason = format!(
+                    "the networks of this node's pods are not known: Node {} {}; give them with \
+                     --pod-cidr",
+                    self.config.node,
+                    if node.is_some() { "has no podCIDRs" } else { "is not known" },
+                );
+                warn!(reason, "unknown addresses cannot be denied, nothing is written");
+                self.no_networks = Some(reason);
+            }
+        } else if networks != self.config.pod_networks {
+            let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            info!(networks = texts.join(","), "unknown addresses are denied in these networks");
+            self.config.pod_networks = networks;
+            self.no_networks = None;
+        }
+    }
+
+    /// The addresses by whose routes bridges are found: of the pods of this node, and, for those that
+    /// are not known yet, two out of each network in which they are to be denied.
+    fn local_addresses(&self, snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+        let mut addresses = local_addresses(snapshot, &self.config.node);
+        addresses.extend(self.config.pod_networks.iter().flat_map(samples));
+        addresses
     }
 
     fn look_for(&mut self, pods: BTreeSet<IpAddr>) {
@@ -102,6 +150,24 @@ impl Wiring {
             let bridges: Vec<&str> = config.bridges.iter().map(InterfaceName::as_str).collect();
             info!(bridges = bridges.join(","), ipvs = config.ipvs, "wiring of the node");
             self.config = config;
+        }
+    }
+}
+
+/// The third address from either end: the outermost ones tend to be the gateway's and broadcast.
+fn samples(network: &IpNet) -> [IpAddr; 2] {
+    match network {
+        IpNet::V4(net) => {
+            let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+            let near = first.saturating_add(2).min(last);
+            let far = last.saturating_sub(2).max(first);
+            [near, far].map(|bits| Ipv4Addr::from_bits(bits).into())
+        }
+        IpNet::V6(net) => {
+            let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+            let near = first.saturating_add(2).min(last);
+            let far = last.saturating_sub(2).max(first);
+            [near, far].map(|bits| Ipv6Addr::from_bits(bits).into())
         }
     }
 }

@@ -11,11 +11,12 @@ use policy_compiler::ruleset::Ruleset;
 
 use crate::announce::{Announcement, Announcer};
 use crate::dataplane::{Outcome, Written};
-use crate::health::{Health, InForce};
+use crate::health::{Health, InForce, Notes};
 use crate::inspect::Concern;
 use crate::metrics::Metrics;
 use crate::serve::Board;
 use crate::source::Kind;
+use crate::taint::StartupTaint;
 
 /// Where the loop tells what it does.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Outlets {
     pub board: Arc<Board>,
     /// What the owners of policies and nodes are told.
     pub announcer: Announcer,
+    /// What keeps pods off this node until the policies are in force.
+    pub taint: Option<StartupTaint>,
 }
 
 impl Default for Outlets {
@@ -33,7 +36,7 @@ impl Default for Outlets {
     fn default() -> Self {
         let metrics = Metrics::new();
         let announcer = Announcer::silent(Arc::clone(&metrics));
-        Self { metrics, board: Board::new(), announcer }
+        Self { metrics, board: Board::new(), announcer, taint: None }
     }
 }
 
@@ -79,6 +82,11 @@ impl Outlets {
         if !reasons.is_empty() {
             self.announcer.announce(Announcement::CannotEnforce { reasons });
         }
+    }
+
+    /// What stands in the way of the node's being used, besides readiness.
+    pub(super) fn notes(&self) -> Notes {
+        self.taint.as_ref().map(StartupTaint::notes).unwrap_or_default()
     }
 
     /// Whether all is as it should be.

@@ -1,7 +1,9 @@
 //! The operator's choices, as the loop needs them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use policy_compiler::config::{DenyAction, Hairpin};
 use policy_compiler::name::NodeName;
 
@@ -18,10 +20,24 @@ pub struct Settings {
     pub deny: DenyAction,
     /// Whether flows that a change denies may live on.
     pub keep_established: bool,
+    /// Whether addresses of the pods' networks that belong to nobody known yet are denied.
+    pub unknown: Unknown,
     /// How often the names of chains and sets are read back and put right; never where zero.
     pub verify_interval: Duration,
     /// Whether the kernel's switches for bridges are put on wherever they are found off.
     pub set_bridge_sysctls: bool,
+}
+
+/// What traffic of an address meets that may be a pod's of this node and belongs to nobody known yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// What any other address of the world meets.
+    #[default]
+    Allowed,
+    /// It is denied where the address lies in one of these networks.
+    DeniedIn(BTreeSet<IpNet>),
+    /// It is denied where the address lies in one of the networks that the Node object has.
+    DeniedInPodCidrs,
 }
 
 /// Whether IPVS delivers services on the node.

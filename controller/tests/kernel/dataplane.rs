@@ -14,7 +14,7 @@ use policyd::dataplane::backend::{Backend, BackendChoice};
 use policyd::dataplane::links::Bridges;
 use policyd::source::directory::Directory;
 use policyd::source::{EndOfSource, Input, Listing};
-use policyd::sync::{Ipvs, Settings, Sync};
+use policyd::sync::{Ipvs, Settings, Sync, Unknown};
 
 use crate::node::{Node, PODS, allow};
 
@@ -25,6 +25,7 @@ pub(crate) fn settings() -> Settings {
         hairpin: Hairpin::default(),
         deny: DenyAction::default(),
         keep_established: false,
+        unknown: Unknown::Allowed,
         verify_interval: Duration::ZERO,
         set_bridge_sysctls: false,
     }
