@@ -25,11 +25,11 @@ const SUFFIX_BYTES: usize = 17;
 /// which costs one event more.)
 pub(super) fn event_of(
     announcement: &Announcement,
-    uid: Option<String>,
+    uid: Option<&str>,
     node: &NodeName,
     now: Timestamp,
 ) -> Event {
-    let (reason, action, note) = words(announcement);
+    let (reason, action, text) = words(announcement);
     let (regarding, tag) = match announcement {
         Announcement::PolicyFailsClosed { policy, .. } => {
             let regarding = ObjectReference {
@@ -37,11 +37,11 @@ pub(super) fn event_of(
                 kind: Some("NetworkPolicy".to_owned()),
                 namespace: Some(policy.namespace.to_string()),
                 name: Some(policy.name.to_string()),
-                uid: uid.clone(),
+                uid: uid.map(str::to_owned),
                 ..ObjectReference::default()
             };
             let mut hasher = DefaultHasher::new();
-            (&note, &uid).hash(&mut hasher);
+            (&text, &uid).hash(&mut hasher);
             (regarding, hasher.finish())
         }
         Announcement::DriftRepaired { .. } | Announcement::CannotEnforce { .. } => {
@@ -54,7 +54,7 @@ pub(super) fn event_of(
                 ..ObjectReference::default()
             };
             let mut hasher = DefaultHasher::new();
-            (&note, now.as_nanosecond()).hash(&mut hasher);
+            (&text, now.as_nanosecond()).hash(&mut hasher);
             (regarding, hasher.finish())
         }
     };
@@ -72,7 +72,7 @@ pub(super) fn event_of(
         type_: Some("Warning".to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(action.to_owned()),
-        note: Some(cut(&note, NOTE_BYTES).to_owned()),
+        note: Some(cut(&text, NOTE_BYTES).to_owned()),
         regarding: Some(regarding),
         ..Event::default()
     }
@@ -138,8 +138,12 @@ mod tests {
 
     #[test]
     fn an_event_of_a_policy_regards_it_in_its_namespace() {
-        let uid = Some("11-22".to_owned());
-        let event = event_of(&broken("web", "unknown field"), uid, &node("n1"), at(1_700_000_000));
+        let event = event_of(
+            &broken("web", "unknown field"),
+            Some("11-22"),
+            &node("n1"),
+            at(1_700_000_000),
+        );
         let name = event.metadata.name.clone().unwrap();
         assert!(name.starts_with("web.") && name.len() == "web.".len() + 16, "{name}");
         let expected = json!({
@@ -186,8 +190,7 @@ mod tests {
     #[test]
     fn all_nodes_tell_of_a_policy_by_one_name_and_each_of_itself_by_another() {
         let name = |announcement: &Announcement, uid: &str, by: &str, second| {
-            let uid = Some(uid.to_owned());
-            event_of(announcement, uid, &node(by), at(second)).metadata.name.unwrap()
+            event_of(announcement, Some(uid), &node(by), at(second)).metadata.name.unwrap()
         };
         let first = name(&broken("web", "a"), "1", "n1", 1);
         assert_eq!(name(&broken("web", "a"), "1", "n2", 2), first);

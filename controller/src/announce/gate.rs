@@ -111,7 +111,7 @@ mod tests {
         let mut gate = Gate::new(start);
         assert_eq!(gate.admit(&drift("hook"), start), Admission::Publish);
         assert_eq!(gate.admit(&drift("set"), start), Admission::Publish, "another");
-        let almost = start + SAME - Duration::from_secs(1);
+        let almost = start + SAME.saturating_sub(Duration::from_secs(1));
         assert_eq!(gate.admit(&drift("hook"), almost), Admission::Repeated);
         assert_eq!(gate.admit(&drift("hook"), start + SAME), Admission::Publish);
         gate.forget(&drift("hook"));

@@ -239,7 +239,7 @@ impl Publisher {
             },
             Announcement::DriftRepaired { .. } | Announcement::CannotEnforce { .. } => None,
         };
-        let event = event_of(announcement, uid, &self.node, Timestamp::now());
+        let event = event_of(announcement, uid.as_deref(), &self.node, Timestamp::now());
         let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace_of(announcement));
         match timeout(REQUEST_LIMIT, events.create(&PostParams::default(), &event)).await {
             Err(_) => Err(PublishError::Late),

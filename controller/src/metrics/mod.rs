@@ -206,7 +206,7 @@ impl Metrics {
         self.agent.events.of([told.label()]).get()
     }
 
-    /// All of them in the text format of OpenMetrics.
+    /// All of them in the text format of `OpenMetrics`.
     #[must_use]
     pub fn encode(&self) -> String {
         self.encode_at(Instant::now())

@@ -125,15 +125,12 @@ async fn in_force(sources: &Sources) -> Option<String> {
 
 /// Both families as `iptables-restore` and `ipset restore` would take them.
 pub(super) fn text_of(ruleset: &Ruleset, refused: &[String]) -> String {
-    let mut text = String::new();
-    for line in refused {
-        text.push_str(&format!("# {line}\n"));
-    }
+    let mut parts: Vec<String> = refused.iter().map(|line| format!("# {line}\n")).collect();
     for family in Family::ALL {
-        text.push_str(&format!("# {family}, sets\n"));
-        text.push_str(&render::ipset_restore(&ruleset.family(family).sets));
-        text.push_str(&format!("# {family}, rules\n"));
-        text.push_str(&render::ruleset(ruleset, family));
+        parts.push(format!("# {family}, sets\n"));
+        parts.push(render::ipset_restore(&ruleset.family(family).sets));
+        parts.push(format!("# {family}, rules\n"));
+        parts.push(render::ruleset(ruleset, family));
     }
-    text
+    parts.concat()
 }
