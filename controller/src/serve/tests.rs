@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Limits = Limits {
     header: Duration::from_millis(300),
     answer: Duration::from_millis(300),
-    connection: Duration::from_secs(10),
+    connection: Duration::from_mins(1),
     retry: Duration::from_millis(50),
 };
 
@@ -234,6 +234,17 @@ fn clients_that_send_nothing_or_too_much_are_cut_off_and_hold_up_nobody() {
     let _ = loud.read_to_end(&mut answer);
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{answer:?}");
     assert_eq!(served.get("/healthz").0, 200);
+}
+
+#[test]
+fn no_connection_outlasts_its_limit() {
+    let (mut sources, inbox) = sources(&Board::new());
+    sources.limits.answer = Duration::from_mins(1);
+    sources.limits.connection = Duration::from_millis(200);
+    let served = Served { serving: start_with(ANY, sources).unwrap(), inbox };
+    let begun = Instant::now();
+    assert_eq!(exchange(served.connect(), "GET", "/debug/ruleset"), None, "the loop says nothing");
+    assert!(begun.elapsed() < PATIENCE);
 }
 
 #[test]

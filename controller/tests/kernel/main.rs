@@ -4,6 +4,7 @@
 
 mod agent;
 mod dataplane;
+mod http;
 mod inspect;
 mod load;
 mod node;
