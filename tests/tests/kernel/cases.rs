@@ -123,6 +123,8 @@ const NEEDS_TWO_NODES: &[&str] = &[
     "pods-and-nodes: a pod always reaches its own node",
     "pods-and-nodes: only an ipBlock covers a node",
     "pods-and-nodes: the own node is always let in",
+    "unknown: its own node reaches it and is reached by it",
+    "unknown: other nodes are addresses like any other",
 ];
 
 macro_rules! labs {
