@@ -19,6 +19,9 @@ use crate::source::{Change, Found, Kind, Listing, Problem, RESCAN, Standing, Sub
 /// How long a source may say nothing before what it last said is no longer trusted to be all.
 const SILENCE: Duration = RESCAN.saturating_mul(3);
 
+/// How many of the inputs that cannot be read are named at once.
+const NAMED: usize = 10;
+
 /// What the source has said.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -164,10 +167,20 @@ impl Intake {
     /// Why what there is may not be all.
     pub(super) fn reasons(&self) -> BTreeSet<String> {
         let inputs: BTreeSet<&str> = self.problems.iter().map(|p| &*p.input).collect();
+        let more = inputs.len().saturating_sub(NAMED);
         let mut reasons: BTreeSet<String> =
-            inputs.into_iter().map(|input| format!("{input} cannot be read")).collect();
+            inputs.into_iter().take(NAMED).map(|input| format!("{input} cannot be read")).collect();
+        if more > 0 {
+            reasons.insert(format!("{more} more inputs cannot be read"));
+        }
         if !self.begun {
-            reasons.insert("not everything has been read yet".to_owned());
+            let unlisted = self.standing.values().filter(|standing| !standing.listed);
+            let kinds: Vec<&str> = unlisted.map(|standing| standing.kind.resource()).collect();
+            reasons.insert(if kinds.is_empty() {
+                "not everything has been read yet".to_owned()
+            } else {
+                format!("not listed yet: {}", kinds.join(", "))
+            });
             reasons.extend(self.failing().map(|(kind, _, cause)| format!("{kind}: {cause}")));
         }
         if self.ended {
@@ -190,11 +203,66 @@ impl Intake {
         failing.collect()
     }
 
+    /// Whether the API server speaks, and not a directory.
+    pub(super) fn is_cluster(&self) -> bool {
+        !self.standing.is_empty()
+    }
+
     /// What fails, since when and why.
     fn failing(&self) -> impl Iterator<Item = (&'static str, Instant, &str)> {
         self.standing.values().filter_map(|standing| {
             let (since, cause) = standing.failing.as_ref()?;
             Some((standing.kind.resource(), *since, cause.as_str()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_compiler::config::NodeConfig;
+    use policy_compiler::name::NodeName;
+    use policy_compiler::ruleset::Generation;
+
+    use super::*;
+
+    fn problem(input: &str) -> Problem {
+        Problem { input: Arc::from(input), version: 0, message: "wrong".to_owned() }
+    }
+
+    fn standing(kind: Kind, listed: bool, cause: Option<&str>) -> Standing {
+        let failing = cause.map(|cause| (Instant::now(), cause.to_owned()));
+        Standing { kind, listed, failing }
+    }
+
+    #[test]
+    fn before_the_first_list_what_fails_is_a_reason_and_afterwards_a_note() {
+        let mut intake = Intake::new();
+        intake.stand(standing(Kind::Pod, false, None));
+        intake.stand(standing(Kind::Policy, false, Some("forbidden")));
+        intake.stand(standing(Kind::Pod, true, None));
+        assert!(!intake.has_begun());
+        let expected = ["networkpolicies: forbidden", "not listed yet: networkpolicies"];
+        assert_eq!(intake.reasons().into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(intake.notes(), Notes::new());
+
+        intake.stand(standing(Kind::Policy, true, Some("away")));
+        assert!(intake.has_begun());
+        assert_eq!(intake.reasons(), BTreeSet::new());
+        let notes = intake.notes();
+        assert_eq!(notes["networkpolicies"].text, "networkpolicies cannot be followed: away");
+    }
+
+    #[test]
+    fn of_many_inputs_that_cannot_be_read_some_are_named() {
+        let node = NodeName::new("n1").unwrap();
+        let mut engine = Engine::new(NodeConfig::new(node), Generation(0));
+        let mut intake = Intake::new();
+        let problems = (0..15).map(|n| problem(&format!("{n:02}.yaml"))).collect();
+        let listing = Listing { problems, whole: true, ..Listing::default() };
+        intake.take(listing, &mut engine);
+        assert_eq!(intake.problems(), 15);
+        let reasons = intake.reasons();
+        assert_eq!(reasons.len(), NAMED + 1);
+        assert!(reasons.contains("5 more inputs cannot be read"), "{reasons:?}");
     }
 }

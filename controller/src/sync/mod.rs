@@ -401,6 +401,9 @@ impl Sync {
 
     /// Tells of the state in which things are, which need not be done at every turn.
     fn tell(&mut self) {
+        if self.intake.is_cluster() {
+            self.wiring.recognise(self.engine.snapshot());
+        }
         let (snapshot, node) = (self.engine.snapshot(), &self.settings.node);
         self.outlets.sizes(report::in_force(&self.engine, node), self.engine.ruleset());
         self.outlets.metrics.processes(self.dataplane.processes());
@@ -494,6 +497,7 @@ impl Sync {
         let mut notes = self.intake.notes();
         notes.extend(self.inspector.notes());
         notes.extend(self.outlets.notes());
+        notes.extend(self.wiring.notes());
         self.health.note(notes);
         self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
         self.outlets.health(&self.health);

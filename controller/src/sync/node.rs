@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::settings::{Ipvs, Settings, Unknown};
 use crate::dataplane::error_chain;
 use crate::dataplane::links::Bridges;
+use crate::health::{Note, Notes};
 
 /// The wiring as last found.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Wiring {
     /// Whether the networks of pods are to be learned from the Node object, and why they are not known.
     learns_networks: bool,
     no_networks: Option<String>,
+    /// Whether no pod is on a node of this name.
+    unheard_of: bool,
 }
 
 impl Wiring {
@@ -58,11 +61,34 @@ impl Wiring {
             unknown: None,
             learns_networks: settings.unknown == Unknown::DeniedInPodCidrs,
             no_networks: None,
+            unheard_of: false,
         }
     }
 
     pub(super) fn config(&self) -> &NodeConfig {
         &self.config
+    }
+
+    /// Looks whether any pod is on a node of this name. In a cluster at least policyd's own is.
+    pub(super) fn recognise(&mut self, snapshot: &Snapshot) {
+        let node = Some(&self.config.node);
+        let unheard_of = !snapshot.pods.values().any(|pod| pod.node.as_ref() == node);
+        if unheard_of && !self.unheard_of {
+            warn!(node = %self.config.node, "no pod of the cluster is on a node of this name");
+        }
+        self.unheard_of = unheard_of;
+    }
+
+    /// What may be wrong with what was given.
+    pub(super) fn notes(&self) -> Notes {
+        let note = || Note {
+            text: format!(
+                "no pod of the cluster is on a node named {}: is it spec.nodeName of this node's pods?",
+                self.config.node
+            ),
+            since: None,
+        };
+        self.unheard_of.then(|| ("node".to_owned(), note())).into_iter().collect()
     }
 
     /// Whether rules may be written.
