@@ -9,4 +9,5 @@ mod inspect;
 mod load;
 mod node;
 mod program;
+mod start;
 mod verify;

@@ -152,9 +152,14 @@ impl Node {
 
     /// Runs policyd until it is stopped or dropped.
     pub(crate) fn start(&self) -> Running {
-        let log = self.file("log");
         let source = self.source().display().to_string();
-        let mut command = self.policyd(&self.run_words(&source), &log);
+        self.run(&self.run_words(&source))
+    }
+
+    /// The same with other arguments.
+    pub(crate) fn run(&self, words: &[&str]) -> Running {
+        let log = self.file("log");
+        let mut command = self.policyd(words, &log);
         Running { child: self.namespace.spawn(&mut command).unwrap(), log }
     }
 
