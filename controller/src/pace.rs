@@ -2,9 +2,14 @@
 //!
 //! A token bucket, and no fixed delay. Its tokens come back at a steady rate, and more slowly after
 //! what took long: under load whoever asks it is busy for about half of the time, whatever its work
-//! costs on this machine, and the rest piles up to be done together. Time is given by the caller.
+//! costs on this machine, and what comes in meanwhile piles up to be done together. Time is given by
+//! the caller.
 
 use std::time::{Duration, Instant};
+
+/// The longest that a token takes to come back: what took seconds, as a first load does, must not make
+/// the next change wait for as long.
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// A bucket of tokens; full at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +42,11 @@ impl Bucket {
     }
 
     /// Takes a token for something that was done by `now` and `took` so long. What took longer than
-    /// a token takes to come back delays the next by as much. There need not be a token: what cannot
-    /// wait counts too.
+    /// a token takes to come back delays the next by as much, within reason. There need not be a token:
+    /// what cannot wait counts too.
     pub fn take(&mut self, now: Instant, took: Duration) {
         let from = self.full_at.map_or(now, |full| full.max(now));
-        self.full_at = Some(from + self.interval.max(took));
+        self.full_at = Some(from + self.interval.max(took.min(LONGEST)));
     }
 }
 
@@ -79,6 +84,14 @@ mod tests {
         let times = times(Bucket::new(INTERVAL, 2), 300, 6_000);
         assert_eq!(times[..3], [0, 580, 1160]);
         assert!(times.len() <= 11, "{times:?}");
+    }
+
+    #[test]
+    fn what_took_seconds_delays_the_next_by_no_more_than_half_of_one() {
+        let mut bucket = Bucket::new(INTERVAL, 1);
+        let now = Instant::now();
+        bucket.take(now, Duration::from_secs(5));
+        assert_eq!(bucket.ready_at(), Some(now + LONGEST));
     }
 
     #[test]
