@@ -190,19 +190,19 @@ impl Sync {
         let was_silent = self.intake.is_silent();
         let mut questions = Vec::new();
         let came = self.take_in(inbox, &mut questions);
-        if came != Came::Nothing || was_silent != self.intake.is_silent() {
-            self.update_health();
-        }
-        for question in questions {
-            question(&self.view());
-        }
         if came != Came::End {
             self.do_due();
             self.advance();
         }
         if self.intake.has_news() {
             self.report();
+        }
+        if came != Came::Nothing || was_silent != self.intake.is_silent() {
             self.update_health();
+        }
+        // Last, so that what they are shown is up to date; whoever asks can wait for a write.
+        for question in questions {
+            question(&self.view());
         }
         came != Came::End
     }
