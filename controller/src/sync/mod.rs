@@ -114,7 +114,9 @@ pub struct Sync {
 /// What a look into the inbox has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Came {
+    /// Changes at most.
     Nothing,
+    /// Something that readiness depends on.
     News,
     End,
 }
@@ -194,10 +196,11 @@ impl Sync {
             self.do_due();
             self.advance();
         }
-        if self.intake.has_news() {
+        let news = self.intake.has_news();
+        if news {
             self.report();
         }
-        if came != Came::Nothing || was_silent != self.intake.is_silent() {
+        if news || came != Came::Nothing || was_silent != self.intake.is_silent() {
             self.update_health();
         }
         // Last, so that what they are shown is up to date; whoever asks can wait for a write.
@@ -223,23 +226,24 @@ impl Sync {
                 Input::Stop => return Came::End,
                 Input::Asked(question) => questions.push(question),
                 Input::SourceEnded => self.intake.end(),
-                said => {
-                    came = Came::News;
+                Input::Unchanged => self.intake.heard(),
+                Input::Listed(listing) => {
                     self.intake.heard();
-                    match said {
-                        Input::Listed(listing) => newest = Some(listing),
-                        Input::Changed(change) => {
-                            let (kind, seen) = (change.subject.kind, change.seen);
-                            let one = change.subject.object.is_some();
-                            if self.intake.apply(*change, &mut self.engine) && one {
-                                self.awaited.arrive(kind, seen);
-                            }
-                        }
-                        Input::Standing(standing) => {
-                            self.outlets.metrics.standing(&standing);
-                            self.intake.stand(standing);
-                        }
-                        _ => {}
+                    came = Came::News;
+                    newest = Some(listing);
+                }
+                Input::Standing(standing) => {
+                    self.intake.heard();
+                    came = Came::News;
+                    self.outlets.metrics.standing(&standing);
+                    self.intake.stand(standing);
+                }
+                Input::Changed(change) => {
+                    self.intake.heard();
+                    let (kind, seen) = (change.subject.kind, change.seen);
+                    let one = change.subject.object.is_some();
+                    if self.intake.apply(*change, &mut self.engine) && one {
+                        self.awaited.arrive(kind, seen);
                     }
                 }
             }
@@ -499,7 +503,11 @@ impl Sync {
         notes.extend(self.outlets.notes());
         notes.extend(self.wiring.notes());
         self.health.note(notes);
-        self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
+        // It becomes ready when what there is stands in the kernel, and not while that waits its turn.
+        let waits = reasons.is_empty() && self.engine.is_behind() && !self.health.is_ready();
+        if !waits {
+            self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
+        }
         self.outlets.health(&self.health);
     }
 
