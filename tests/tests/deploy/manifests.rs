@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use clap::Parser;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use policyd::args::Cli;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -250,6 +252,25 @@ fn every_container_says_what_it_takes_and_names_the_image_of_this_version() {
             };
             assert_eq!(named(resources.requests), ["cpu", "memory"], "{folder}");
             assert_eq!(named(resources.limits), ["memory"], "{folder}");
+        }
+    }
+}
+
+#[test]
+fn policyd_takes_every_command_line_of_the_manifests() {
+    for folder in FOLDERS {
+        let pod = pod(folder);
+        for container in containers(&pod).filter(|container| container.command.is_none()) {
+            let mut line = vec!["policyd".to_owned()];
+            line.extend(container.args.iter().flatten().cloned());
+            // What the environment gives there.
+            for variable in container.env.iter().flatten() {
+                assert_eq!(variable.name, "NODE_NAME", "{folder}");
+                line.push("--node=n1".to_owned());
+            }
+            if let Err(error) = Cli::try_parse_from(&line) {
+                panic!("{folder}: {}\n{error}", line.join(" "));
+            }
         }
     }
 }
