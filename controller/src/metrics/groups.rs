@@ -11,6 +11,7 @@ use prometheus_client::registry::{Metric, Registry};
 use super::Told;
 use super::series::Series;
 use crate::dataplane::WriteError;
+use crate::inspect::ConcernKind;
 use crate::source::Kind;
 
 /// Upper bounds in seconds: from one call over netlink to a program that is killed.
@@ -39,6 +40,7 @@ pub(super) struct AgentSeries {
 impl AgentSeries {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let outcomes = Told::ALL.map(|told| [told.label()]);
+        let kinds = ConcernKind::ALL.map(|kind| [kind.label()]);
         Self {
             build: add(
                 registry,
@@ -56,7 +58,7 @@ impl AgentSeries {
                 registry,
                 "policyd_node_concerns",
                 "Things about the node that let traffic past the rules, or may",
-                Series::new(["kind"], Gauge::default),
+                Series::with(["kind"], Gauge::default, kinds),
             ),
             processes: add(
                 registry,

@@ -23,6 +23,7 @@ use self::groups::{AgentSeries, SizeSeries, SourceSeries, WriteSeries, family_la
 use self::process::Process;
 use crate::dataplane::Outcome;
 use crate::dataplane::backend::Backend;
+use crate::inspect::ConcernKind;
 use crate::source::{Kind, Standing};
 
 /// What became of a Kubernetes Event that was to be published.
@@ -174,14 +175,14 @@ impl Metrics {
     }
 
     /// The kinds of what is of concern about the node, one for each finding.
-    pub fn concerns(&self, kinds: impl IntoIterator<Item = &'static str>) {
-        let mut counts: BTreeMap<[&str; 1], i64> =
-            self.agent.concerns.all().into_keys().map(|kind| (kind, 0)).collect();
+    pub fn concerns(&self, kinds: impl IntoIterator<Item = ConcernKind>) {
+        let mut counts: BTreeMap<&'static str, i64> =
+            ConcernKind::ALL.map(|kind| (kind.label(), 0)).into();
         for kind in kinds {
-            *counts.entry([kind]).or_default() += 1;
+            *counts.entry(kind.label()).or_default() += 1;
         }
         for (kind, count) in counts {
-            self.agent.concerns.of(kind).set(count);
+            self.agent.concerns.of([kind]).set(count);
         }
     }
 

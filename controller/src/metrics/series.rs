@@ -47,11 +47,6 @@ impl<M: Clone, const N: usize> Series<M, N> {
         let mut metrics = self.metrics.write().unwrap_or_else(PoisonError::into_inner);
         metrics.entry(values).or_insert_with(self.make).clone()
     }
-
-    /// All metrics with their label values.
-    pub(super) fn all(&self) -> BTreeMap<[&'static str; N], M> {
-        self.metrics.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 impl<M, const N: usize> EncodeMetric for Series<M, N>

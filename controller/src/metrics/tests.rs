@@ -67,8 +67,8 @@ fn filled(now: Instant) -> Metrics {
     metrics.standing(&standing(Kind::Pod, true, None));
     let away = (now.checked_sub(Duration::from_secs(90)).unwrap(), "away".to_owned());
     metrics.standing(&standing(Kind::Policy, false, Some(away)));
-    metrics.concerns(["hook_not_first", "macvlan", "macvlan"]);
-    metrics.concerns(["macvlan"]);
+    metrics.concerns([ConcernKind::ForwardingOff, ConcernKind::BridgeUnfiltered]);
+    metrics.concerns([ConcernKind::BridgeUnfiltered; 2]);
     metrics.processes(7);
     metrics.processes(9);
     metrics.told(Told::Published);
@@ -156,6 +156,9 @@ fn the_documentation_lists_exactly_what_there_is() {
     let unique: BTreeSet<_> = listed.iter().cloned().collect();
     assert_eq!(unique.len(), listed.len(), "each is listed once");
     assert_eq!(unique, shown(&metrics.encode_at(now)));
+    for kind in ConcernKind::ALL.map(ConcernKind::label) {
+        assert!(document.contains(&format!("`{kind}`")), "`{kind}` is not explained");
+    }
     let examples = document.lines().filter(|line| line.starts_with("    "));
     for word in examples.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')) {
         let name = word.trim_end_matches("_bucket");

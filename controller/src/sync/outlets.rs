@@ -76,7 +76,7 @@ impl Outlets {
 
     /// What makes enforcement doubtful here, as just found.
     pub(super) fn concerns(&self, concerns: &BTreeSet<Concern>) {
-        self.metrics.concerns(concerns.iter().map(|concern| concern.kind.label()));
+        self.metrics.concerns(concerns.iter().map(|concern| concern.kind));
         let blocking = concerns.iter().filter(|concern| concern.kind.blocks());
         let reasons: Vec<String> = blocking.map(|concern| concern.detail.clone()).collect();
         if !reasons.is_empty() {
