@@ -157,6 +157,7 @@ pub enum OutputFormat {
 
 /// The options of `run`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct RunArgs {
     /// Take the objects from a directory of manifests and not from the API server: Pods, Namespaces,
     /// NetworkPolicies, Nodes in *.yaml, *.yml and *.json, at any depth.

@@ -72,18 +72,15 @@ fn is_past_forward(kind: &InfoKind) -> bool {
 }
 
 fn bridge(infos: &[LinkInfo]) -> Attachment {
-    let (mut iptables, mut ip6tables) = (false, false);
-    for info in infos {
-        let LinkInfo::Data(InfoData::Bridge(values)) = info else { continue };
-        for value in values {
-            match value {
-                InfoBridge::NfCallIpTables(on) => iptables = *on,
-                InfoBridge::NfCallIp6Tables(on) => ip6tables = *on,
-                _ => {}
-            }
-        }
+    let values = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Bridge(values)) => Some(values.as_slice()),
+        _ => None,
+    });
+    let values = values.unwrap_or_default();
+    Attachment::Bridge {
+        iptables: values.contains(&InfoBridge::NfCallIpTables(true)),
+        ip6tables: values.contains(&InfoBridge::NfCallIp6Tables(true)),
     }
-    Attachment::Bridge { iptables, ip6tables }
 }
 
 /// The name of an interface.

@@ -16,6 +16,7 @@ mod engines;
 mod hooks;
 pub mod sysctl;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -335,10 +336,10 @@ impl Attached {
         let routes = Routes::open()?;
         for (key, address) in pods {
             let Some(way) = routes.way(*address)? else { continue };
-            if !attached.links.contains_key(&way.index) {
+            if let Entry::Vacant(unknown) = attached.links.entry(way.index) {
                 // An interface that has just gone leads nowhere.
                 let Some(link) = routes.link(way.index)? else { continue };
-                attached.links.insert(way.index, link);
+                unknown.insert(link);
             }
             attached.ways.push((key.clone(), *address, way));
         }

@@ -110,6 +110,7 @@ impl Sysctls {
 
     /// Puts the switches of bridges on: for each whether it was off. None where `br_netfilter` is
     /// not loaded, which is not ours to do.
+    #[must_use]
     pub fn set_bridges(&self) -> Vec<(Switch, Result<bool, SysctlError>)> {
         if !self.has_bridge_netfilter() {
             return Vec::new();
