@@ -165,7 +165,7 @@ fn pods_on_macvlan_are_told_once_that_lasts() {
         let begun = Instant::now();
         let kinds = |concerns: &[Concern]| concerns.iter().map(|c| c.kind).collect::<Vec<_>>();
         let concerns = loop {
-            thread::sleep(Duration::from_millis(600));
+            thread::sleep(Duration::from_millis(1_000));
             let concerns = look(node, &mut inspector, pods);
             if !concerns.is_empty() {
                 break concerns;
@@ -178,7 +178,7 @@ fn pods_on_macvlan_are_told_once_that_lasts() {
         assert_eq!(kinds(&concerns), [ConcernKind::InterfaceBypasses]);
 
         node.ip(&["route replace 10.244.1.10/32 dev card".to_owned()]).unwrap();
-        thread::sleep(Duration::from_millis(600));
+        thread::sleep(Duration::from_millis(1_000));
         assert_eq!(brief(&look(node, &mut inspector, pods)), [], "a veth is as it should be");
     });
 }
