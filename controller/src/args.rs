@@ -40,6 +40,7 @@ Examples:
   policyd run --source examples/shop --node node-a --once
   policyd status
   policyd verify
+  policyd trace
   policyd cleanup
 
 Exit status of run and cleanup: 0 done or stopped by a signal; 1 not applied, or something remained; 2 usage, or
@@ -69,6 +70,15 @@ Examples:
     policyd status -o json | jq .ready
 
 Exit status: 0 ready; 1 not ready; 2 no policyd runs here, or it does not answer.";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  What is denied on this node, as it happens, until interrupted; policyd runs with --log-denied:
+    policyd trace
+  The next ten packets from or to one pod:
+    policyd trace --pod shop/web-0 --count 10
+
+Exit status: 0 as many as asked for; 2 no policyd runs here, it does not tell, or it has ended.";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
@@ -117,6 +127,9 @@ pub enum Command {
     /// Compare what the policyd that runs here has written with what the kernel holds.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Follow the packets that the policyd that runs here denies.
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// Remove every chain, hook and set of policyd from this node, and nothing else.
     #[command(after_help = CLEANUP_EXAMPLES)]
     Cleanup,
@@ -141,6 +154,20 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// The options of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Only packets from or to this pod.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub pod: Option<String>,
+    /// End after so many packets.
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+    /// How to print them; JSON is one object a line.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: OutputFormat,
 }
@@ -206,6 +233,10 @@ pub struct RunArgs {
     /// Take the taint of this key off the own Node object once the policies are in force.
     #[arg(long, env = "POLICYD_REMOVE_TAINT", value_name = "KEY", conflicts_with = "once")]
     pub remove_taint: Option<String>,
+    /// Tell of denied traffic: a line of the log for each flow and minute, counters, and `policyd trace`.
+    /// The kernel tells of no more than 100 packets a second in each direction.
+    #[arg(long, env = "POLICYD_LOG_DENIED", value_parser = BoolishValueParser::new())]
+    pub log_denied: bool,
     /// How often the names of all chains and sets are read back and put right, in seconds; 0 for
     /// never. The hooks are looked at every 10 seconds whatever this says.
     #[arg(long, env = "POLICYD_VERIFY_INTERVAL", value_name = "SECONDS", default_value_t = 60)]
@@ -283,6 +314,7 @@ impl RunArgs {
             },
             keep_established: self.keep_established,
             unknown: self.unknown()?,
+            log_denied: self.log_denied,
             verify_interval: Duration::from_secs(self.verify_interval.into()),
             set_bridge_sysctls: self.set_bridge_sysctls,
         })

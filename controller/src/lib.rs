@@ -14,6 +14,7 @@ pub mod announce;
 pub mod args;
 pub mod cut;
 pub mod dataplane;
+pub mod denied;
 pub mod findings;
 pub mod health;
 pub mod inspect;

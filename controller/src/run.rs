@@ -18,6 +18,7 @@ use crate::announce::Announcer;
 use crate::args::{ArgsError, Cli, Command, Listen, RunArgs};
 use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
+use crate::denied;
 use crate::inspect::sysctl::Sysctls;
 use crate::logging::{self, LogError};
 use crate::serve;
@@ -89,6 +90,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
         Command::Run(args) => run(args),
         Command::Status(args) => Ok(done(show::status(args)?)),
         Command::Verify(args) => Ok(done(show::verify(args)?)),
+        Command::Trace(args) => Ok(done(show::trace(args)?)),
         Command::Cleanup => clean(),
         Command::SetBridgeSysctls => Ok(set_bridge_sysctls()),
     }
@@ -163,7 +165,11 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let outlets = outlets(args, &objects, &settings.node)?;
     let sync = Sync::new(settings, open(args)?).with_outlets(outlets.clone());
     let (sender, inbox) = mpsc::channel();
-    agent.serve(sender.clone())?;
+    let denied = match args.log_denied {
+        true => Some(denied::start(sender.clone(), Arc::clone(&outlets.metrics))?),
+        false => None,
+    };
+    agent.serve(sender.clone(), denied)?;
     // From here on a signal is waited for, whatever starts after it.
     let signals = Signals::new()?;
     let _serving = match args.listen {

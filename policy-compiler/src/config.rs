@@ -29,6 +29,8 @@ pub struct NodeConfig {
     /// They must be this node's own. In the network of a whole cluster lie the addresses that other
     /// nodes have there for themselves (of bridges and tunnels), which no object tells.
     pub pod_networks: BTreeSet<IpNet>,
+    /// Whether the kernel tells of packets that it denies, so many a second.
+    pub log_denied: bool,
 }
 
 /// The nodes that deny unknown addresses in the networks of their pods, with these networks: what
@@ -48,6 +50,7 @@ impl NodeConfig {
             hairpin: Hairpin::Allow,
             deny: DenyAction::Drop,
             pod_networks: BTreeSet::new(),
+            log_denied: false,
         }
     }
 }

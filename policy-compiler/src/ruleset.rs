@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use crate::cidr::Family;
 use crate::config::{DenyAction, InterfaceName};
+use crate::policy::Direction;
 use crate::port::{PortRange, Protocol};
 
 /// The name of a chain of ours: `NPC-` and at most 28 characters in all.
@@ -291,9 +292,24 @@ pub enum Target {
     Jump(ChainName),
     /// `-g`: comes back to where the chain of this rule would have.
     Goto(ChainName),
+    /// Whoever listens on [`LOG_GROUP`] is told of the packet, though not of more than so many a
+    /// second; it goes on to the next rule. The chain that denies in this direction begins with it.
+    Log(Direction),
     /// Dropped or, as configured, refused. (`Reject` stands for the two rules that refuse TCP by
     /// reset and the rest by port-unreachable.)
     Deny(DenyAction),
+}
+
+/// The NFLOG group that denied packets are told to.
+pub const LOG_GROUP: u16 = 6917;
+
+/// What a packet that is told to [`LOG_GROUP`] is marked with, by the direction in which it is denied.
+#[must_use]
+pub fn log_prefix(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "NPC-I",
+        Direction::Egress => "NPC-E",
+    }
 }
 
 /// One rule.

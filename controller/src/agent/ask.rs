@@ -11,16 +11,18 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{UnixAddr, connect, getsockopt};
-use nix::unistd::geteuid;
 
-use super::serve::THOUGHT;
+use super::look::THOUGHT;
 use super::wire::{ANSWER_LIMIT, Answer, Line, Question, WireError};
-use super::{NAME, Named, open};
+use super::{NAME, Named, is_trusted, open};
 
 /// How long sending the question may take.
 const SENDING: Duration = Duration::from_secs(5);
 /// How long the answer may take, with the time in which it comes over.
 const ANSWERING: Duration = THOUGHT.saturating_add(Duration::from_secs(30));
+
+/// How long one who is followed may say nothing at all.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,30 +68,60 @@ pub fn ask(question: &Question) -> Result<Answer, AskError> {
     ask_as(NAME, question)
 }
 
+/// Asks for what happens, and hands over each answer for as long as `go_on` says so.
+///
+/// # Errors
+/// Where nobody answers, somebody refuses to, or the one who is followed ends.
+pub fn follow(question: &Question, mut go_on: impl FnMut(Answer) -> bool) -> Result<(), AskError> {
+    let mut asked = Asked::of(NAME, question)?;
+    while go_on(asked.answer(SILENCE)?) {}
+    Ok(())
+}
+
 pub(super) fn ask_as(name: &[u8], question: &Question) -> Result<Answer, AskError> {
-    let failed = |errno: Errno| AskError::Socket(errno.into());
-    let address = UnixAddr::new_abstract(name).map_err(failed)?;
-    let socket: OwnedFd = open().map_err(failed)?;
-    match connect(socket.as_raw_fd(), &address) {
-        Ok(()) => {}
-        Err(Errno::ECONNREFUSED) => return Err(AskError::NoAgent),
-        Err(Errno::EAGAIN) => return Err(AskError::Crowded),
-        Err(errno) => return Err(failed(errno)),
+    Asked::of(name, question)?.answer(ANSWERING)
+}
+
+/// A question that was sent.
+struct Asked {
+    line: Line,
+    pid: Option<i32>,
+    /// Why it was not, as where the other side refuses without listening: what it said is then still
+    /// there to be heard.
+    unsent: Option<WireError>,
+}
+
+impl Asked {
+    fn of(name: &[u8], question: &Question) -> Result<Self, AskError> {
+        let failed = |errno: Errno| AskError::Socket(errno.into());
+        let address = UnixAddr::new_abstract(name).map_err(failed)?;
+        let socket: OwnedFd = open().map_err(failed)?;
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => {}
+            Err(Errno::ECONNREFUSED) => return Err(AskError::NoAgent),
+            Err(Errno::EAGAIN) => return Err(AskError::Crowded),
+            Err(errno) => return Err(failed(errno)),
+        }
+        let peer = getsockopt(&socket, PeerCredentials).map_err(failed)?;
+        let pid = Some(peer.pid()).filter(|pid| *pid > 0);
+        if !is_trusted(peer.uid()) {
+            return Err(AskError::Impostor { uid: peer.uid(), pid });
+        }
+        let stream = UnixStream::from(socket);
+        stream.set_nonblocking(false).map_err(AskError::Socket)?;
+        let mut line = Line::new(stream);
+        let unsent = line.say(question, SENDING).err();
+        Ok(Self { line, pid, unsent })
     }
-    let peer = getsockopt(&socket, PeerCredentials).map_err(failed)?;
-    let pid = Some(peer.pid()).filter(|pid| *pid > 0);
-    if peer.uid() != 0 && peer.uid() != geteuid().as_raw() {
-        return Err(AskError::Impostor { uid: peer.uid(), pid });
-    }
-    let stream = UnixStream::from(socket);
-    stream.set_nonblocking(false).map_err(AskError::Socket)?;
-    let mut line = Line::new(stream);
-    // One who refuses does so without listening; what it said is then still there to be heard.
-    let sent = line.say(question, SENDING);
-    let unanswered = |source| AskError::Unanswered { pid, source };
-    match line.hear(ANSWER_LIMIT, ANSWERING) {
-        Ok(Answer::Refused(reason)) => Err(AskError::Refused(reason)),
-        Ok(answer) => Ok(answer),
-        Err(error) => Err(unanswered(sent.err().unwrap_or(error))),
+
+    fn answer(&mut self, time: Duration) -> Result<Answer, AskError> {
+        match self.line.hear(ANSWER_LIMIT, time) {
+            Ok(Answer::Refused(reason)) => Err(AskError::Refused(reason)),
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let source = self.unsent.take().unwrap_or(error);
+                Err(AskError::Unanswered { pid: self.pid, source })
+            }
+        }
     }
 }

@@ -5,7 +5,8 @@
 use policy_compiler::cidr::Family;
 use serde::{Deserialize, Serialize};
 
-use super::serve::{Context, Unanswered};
+use super::look::Unanswered;
+use super::serve::Context;
 use crate::dataplane::backend::Backend;
 use crate::dataplane::verify::Expected;
 use crate::dataplane::{AsWritten, FamilyState};

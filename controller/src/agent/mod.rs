@@ -15,6 +15,7 @@
 
 mod ask;
 pub mod desired;
+pub(crate) mod look;
 pub mod pod;
 mod serve;
 pub mod status;
@@ -25,6 +26,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -35,8 +37,10 @@ use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, getsockopt,
     listen, shutdown, socket,
 };
+use nix::unistd::geteuid;
 
-pub use self::ask::{AskError, ask};
+pub use self::ask::{AskError, ask, follow};
+use crate::denied::Followers;
 use crate::source::Input;
 
 const NAME: &[u8] = b"policyd";
@@ -55,6 +59,17 @@ pub enum AgentError {
     /// Another process has it.
     #[error("policyd already runs in this network namespace{}", Named(*pid))]
     Running {
+        /// Which, where that can be found out.
+        pid: Option<i32>,
+    },
+    /// A process of somebody else has the name.
+    #[error(
+        "user {uid} holds the socket by which policyd is known in this network namespace{}; end \
+         that first, so that no two write", Named(*pid)
+    )]
+    Taken {
+        /// Whose process it is.
+        uid: u32,
         /// Which, where that can be found out.
         pid: Option<i32>,
     },
@@ -86,7 +101,7 @@ impl Agent {
         let held = open().map_err(failed)?;
         match bind(held.as_raw_fd(), &address) {
             Ok(()) => {}
-            Err(Errno::EADDRINUSE) => return Err(AgentError::Running { pid: holder(&address) }),
+            Err(Errno::EADDRINUSE) => return Err(holder(&address)),
             Err(errno) => return Err(failed(errno)),
         }
         // Whoever connects is told our process by the kernel, before anybody is accepted.
@@ -95,14 +110,19 @@ impl Agent {
     }
 
     /// Answers those who connect, on a thread of its own, by what the loop behind `inbox` knows, until
-    /// the right is given up.
+    /// the right is given up. Denied traffic can be followed where `denied` tells of it.
     ///
     /// # Errors
     /// Where the system has no descriptor or thread to give.
-    pub fn serve(&mut self, inbox: Sender<Input>) -> io::Result<()> {
+    pub fn serve(
+        &mut self,
+        inbox: Sender<Input>,
+        denied: Option<Arc<Followers>>,
+    ) -> io::Result<()> {
         let listener = UnixListener::from(self.held.try_clone()?);
         listener.set_nonblocking(false)?;
-        self.serving = Some(serve::start(listener, serve::Context { inbox, since: self.since })?);
+        self.serving =
+            Some(serve::start(listener, serve::Context { inbox, since: self.since, denied })?);
         Ok(())
     }
 }
@@ -122,10 +142,28 @@ fn open() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
-/// The process that holds the socket; one of another process namespace has no number here.
-fn holder(address: &UnixAddr) -> Option<i32> {
-    let asking = open().ok()?;
-    connect(asking.as_raw_fd(), address).ok()?;
-    let pid = getsockopt(&asking, PeerCredentials).ok()?.pid();
-    (pid > 0).then_some(pid)
+/// Who holds the socket; a process of another process namespace has no number here.
+fn holder(address: &UnixAddr) -> AgentError {
+    let ask = || {
+        let asking = open()?;
+        connect(asking.as_raw_fd(), address)?;
+        getsockopt(&asking, PeerCredentials)
+    };
+    match ask() {
+        Ok(peer) => {
+            let pid = Some(peer.pid()).filter(|pid| *pid > 0);
+            let uid = peer.uid();
+            if is_trusted(uid) {
+                AgentError::Running { pid }
+            } else {
+                AgentError::Taken { uid, pid }
+            }
+        }
+        Err(_) => AgentError::Running { pid: None },
+    }
+}
+
+/// Whether a process of that user may be policyd, or ask it: root, or our own user.
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
 }

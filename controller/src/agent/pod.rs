@@ -10,7 +10,8 @@ use policy_compiler::ruleset::{ChainName, FamilyRules, Match, SetName, Target};
 use policy_compiler::update::ChainsUpdate;
 use serde::{Deserialize, Serialize};
 
-use super::serve::{Context, Unanswered};
+use super::look::Unanswered;
+use super::serve::Context;
 use super::status::{Local, PodStatus};
 use crate::dataplane::ipset::kind_of;
 use crate::sync::View;

@@ -6,7 +6,6 @@
 //! bounded in size and time. Nothing here can stop enforcement: the loop is asked through its inbox
 //! and answers between two writes, and where it does not in time, the client is told so.
 
-use std::fmt;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -17,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use nix::unistd::geteuid;
 use tracing::{debug, warn};
 
+use super::look::{Unanswered, look};
 use super::wire::{Answer, Line, QUESTION_LIMIT, Question};
-use super::{desired, pod, status};
+use super::{desired, is_trusted, pod, status};
+use crate::denied::{Follower, Followers};
 use crate::source::Input;
 use crate::sync::View;
 
@@ -31,8 +31,8 @@ const CLIENTS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long taking a long answer may take.
 const DELIVERY: Duration = Duration::from_secs(30);
-/// How long the loop may take; a write of very many rules can take longer.
-pub(super) const THOUGHT: Duration = Duration::from_secs(10);
+/// How often one who follows hears of us though nothing was denied.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long to wait where no connection can be accepted, for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,26 +42,8 @@ pub(super) struct Context {
     pub(super) inbox: Sender<Input>,
     /// Since when the agent holds its right.
     pub(super) since: Instant,
-}
-
-/// Why the loop did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unanswered {
-    /// It is busy.
-    Busy,
-    /// It has ended.
-    Ended,
-}
-
-impl fmt::Display for Unanswered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unanswered::Busy => {
-                write!(f, "policyd was busy for more than {}s, try again", THOUGHT.as_secs())
-            }
-            Unanswered::Ended => f.write_str("policyd is ending"),
-        }
-    }
+    /// Where denied traffic can be followed, if it is told of.
+    pub(super) denied: Option<Arc<Followers>>,
 }
 
 impl Context {
@@ -70,16 +52,7 @@ impl Context {
         &self,
         question: impl FnOnce(&View<'_>) -> T + Send + 'static,
     ) -> Result<T, Unanswered> {
-        let (to, answer) = mpsc::sync_channel(1);
-        let asked = Input::Asked(Box::new(move |view| {
-            // Whoever asked may have given up.
-            let _ = to.send(question(view));
-        }));
-        self.inbox.send(asked).map_err(|_| Unanswered::Ended)?;
-        answer.recv_timeout(THOUGHT).map_err(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => Unanswered::Busy,
-            mpsc::RecvTimeoutError::Disconnected => Unanswered::Ended,
-        })
+        look(&self.inbox, question)
     }
 
     fn answer(&self, question: &Question) -> Answer {
@@ -90,6 +63,7 @@ impl Context {
                 Ok(detail) => Answer::Pod(Box::new(detail)),
                 Err(unknown) => Answer::Refused(unknown.to_string()),
             }),
+            Question::Trace => Ok(Answer::Refused("it is answered as it happens".to_owned())),
         };
         answer.unwrap_or_else(|unanswered| Answer::Refused(unanswered.to_string()))
     }
@@ -156,8 +130,7 @@ fn admit(stream: UnixStream, clients: &Arc<AtomicUsize>, context: &Context) {
 
 /// Why a user is not heard.
 fn refusal(uid: u32) -> Option<String> {
-    let own = geteuid().as_raw();
-    (uid != 0 && uid != own)
+    (!is_trusted(uid))
         .then(|| format!("policyd answers root and its own user, and you are user {uid}"))
 }
 
@@ -170,6 +143,13 @@ fn refuse(stream: UnixStream, reason: String) {
 
 fn converse(mut line: Line, context: &Context) {
     let answer = match line.hear(QUESTION_LIMIT, PATIENCE) {
+        Ok(Question::Trace) => match context.denied.as_ref().map(|denied| denied.follow()) {
+            Some(Ok(follower)) => return trace(&mut line, &follower),
+            Some(Err(crowded)) => Answer::Refused(crowded.to_string()),
+            None => Answer::Refused(
+                "policyd does not tell of denied packets: start it with --log-denied".to_owned(),
+            ),
+        },
         Ok(question) => context.answer(&question),
         Err(error) => Answer::Refused(format!("policyd did not understand: {error}")),
     };
@@ -178,10 +158,25 @@ fn converse(mut line: Line, context: &Context) {
     }
 }
 
+/// Tells of denied packets as they come, until the other side has gone.
+fn trace(line: &mut Line, follower: &Follower) {
+    loop {
+        let said = match follower.denials.recv_timeout(SIGN_OF_LIFE) {
+            Ok(denial) => line.say(Answer::Denied(Box::new(denial)), PATIENCE),
+            Err(mpsc::RecvTimeoutError::Timeout) => line.say(Answer::Quiet, PATIENCE),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        };
+        if said.is_err() {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::agent::{Agent, AgentError, AskError, ask::ask_as};
+    use nix::unistd::geteuid;
 
     fn name(test: &str) -> Vec<u8> {
         format!("policyd-test-{test}-{}", std::process::id()).into_bytes()
@@ -194,7 +189,7 @@ mod tests {
         assert!(matches!(error, AskError::NoAgent), "{error}");
         let (sender, _inbox) = mpsc::channel();
         let mut agent = Agent::hold_as(&name).unwrap();
-        agent.serve(sender).unwrap();
+        agent.serve(sender, None).unwrap();
         let pid = i32::try_from(std::process::id()).ok();
         let second = Agent::hold_as(&name).unwrap_err();
         assert!(matches!(second, AgentError::Running { pid: named } if named == pid), "{second}");
@@ -208,7 +203,7 @@ mod tests {
         let (sender, inbox) = mpsc::channel();
         drop(inbox);
         let mut agent = Agent::hold_as(&name).unwrap();
-        agent.serve(sender).unwrap();
+        agent.serve(sender, None).unwrap();
         let error = ask_as(&name, &Question::Status).unwrap_err();
         assert_eq!(error.to_string(), "policyd is ending");
     }
@@ -219,7 +214,7 @@ mod tests {
         let (sender, inbox) = mpsc::channel();
         drop(inbox);
         let mut agent = Agent::hold_as(&name).unwrap();
-        agent.serve(sender).unwrap();
+        agent.serve(sender, None).unwrap();
         let address = {
             use std::os::linux::net::SocketAddrExt;
             std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap()

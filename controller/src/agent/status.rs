@@ -14,7 +14,8 @@ use policy_compiler::policy::{Direction, Policy};
 use policy_compiler::ruleset::FamilyRules;
 use serde::{Deserialize, Serialize};
 
-use super::serve::{Context, Unanswered};
+use super::look::Unanswered;
+use super::serve::Context;
 use crate::dataplane::FamilyState;
 use crate::health::Readiness;
 use crate::sync::View;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::desired::Desired;
 use super::pod::PodDetail;
 use super::status::Status;
+use crate::denied::Denial;
 
 /// The version of what is said.
 pub const VERSION: u32 = 1;
@@ -30,6 +31,8 @@ pub enum Question {
     Status,
     /// What the kernel should hold.
     Desired,
+    /// What is denied from now on, an answer for each packet.
+    Trace,
     /// What is in force for a pod of this node, by `NAMESPACE/NAME`.
     Pod(String),
 }
@@ -44,6 +47,10 @@ pub enum Answer {
     Status(Box<Status>),
     /// What the kernel should hold.
     Desired(Box<Desired>),
+    /// A packet was denied.
+    Denied(Box<Denial>),
+    /// Nothing was denied for a while.
+    Quiet,
     /// What is in force for a pod of this node.
     Pod(Box<PodDetail>),
 }

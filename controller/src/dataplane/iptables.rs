@@ -202,6 +202,17 @@ pub(super) fn words_of(rule: &Rule) -> String {
     render::rule_spec(rule).join(" ")
 }
 
+/// How many packets the rules that deny have counted, of a chain listed with its counters.
+pub(super) fn denied_by(listed: &str) -> u64 {
+    let rules =
+        listed.lines().filter(|rule| rule.contains("-j DROP") || rule.contains("-j REJECT"));
+    let packets = |rule: &str| {
+        let mut words = rule.split(' ').skip_while(|word| *word != "-c");
+        words.nth(1)?.parse::<u64>().ok()
+    };
+    rules.filter_map(packets).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +274,17 @@ COMMIT
             }
         );
         assert!(!table.is_hooked(Hook::Forward, "NPC-FORWARD"));
+    }
+
+    #[test]
+    fn what_rules_that_deny_have_counted_is_added_up() {
+        let listed = "-N NPC-DENY-I\n\
+                      -A NPC-DENY-I -m limit --limit 100/sec -c 9 540 -j NFLOG --nflog-prefix NPC-I\n\
+                      -A NPC-DENY-I -p tcp -c 7 420 -j REJECT --reject-with tcp-reset\n\
+                      -A NPC-DENY-I -c 5 300 -j REJECT --reject-with icmp-port-unreachable\n";
+        assert_eq!(denied_by(listed), 12);
+        assert_eq!(denied_by("-N NPC-DENY-I\n-A NPC-DENY-I -c 8 1 -j DROP\n"), 8);
+        assert_eq!(denied_by("-N NPC-DENY-I\n"), 0);
     }
 
     #[test]

@@ -40,6 +40,7 @@ use std::fs;
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
+use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Hook, Ruleset};
 use policy_compiler::update::Update;
 use serde::{Deserialize, Serialize};
@@ -379,6 +380,29 @@ impl Dataplane {
     /// are left. The nft backend lets go of a set some 20 ms after the rules that used it are gone.
     pub fn tidy(&mut self) -> usize {
         self.v4.tidy(&self.kernel) + self.v6.tidy(&self.kernel)
+    }
+}
+
+/// How many packets the kernel has denied in a direction since the chain that denies was written; 0
+/// where there is none.
+///
+/// # Errors
+/// Where iptables is missing, or does not end.
+pub fn denied_packets(
+    runner: &Runner,
+    backend: Backend,
+    family: Family,
+    direction: Direction,
+) -> Result<u64, CommandError> {
+    let chain = match direction {
+        Direction::Egress => "NPC-DENY-E",
+        Direction::Ingress => "NPC-DENY-I",
+    };
+    let words = ["-w", iptables::LOCK_WAIT, "-v", "-S", chain];
+    match runner.run(backend.iptables(family), &words, "") {
+        Ok(text) => Ok(iptables::denied_by(&text)),
+        Err(error) if error.is_refusal() => Ok(0),
+        Err(error) => Err(error),
     }
 }
 

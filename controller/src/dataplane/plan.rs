@@ -96,7 +96,7 @@ pub(super) fn is_as_desired(
 pub(super) fn is_hooked(desired: &FamilyRules, table: &FoundTable) -> bool {
     let hooked = desired.hooks.iter().all(|(hook, rule)| match &rule.target {
         Target::Jump(chain) | Target::Goto(chain) => table.is_hooked(*hook, chain.as_str()),
-        Target::Return | Target::Deny(_) => true,
+        Target::Return | Target::Log(_) | Target::Deny(_) => true,
     });
     hooked && table.hooks.keys().all(|hook| desired.hooks.contains_key(hook))
 }

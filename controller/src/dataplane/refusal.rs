@@ -3,8 +3,9 @@
 //! One such rule makes the kernel refuse a whole transaction, and with it every policy. So where a
 //! transaction is refused, the rules that allow something are tried in a scratch chain that nothing
 //! leads to, by halves, until those are found that the kernel will not take. They are left out: what
-//! they would allow stays denied, since the chain that they stand in ends in a denial. A rule that
-//! does not allow is never left out; if the kernel refuses one of those, the write fails.
+//! they would allow stays denied, since the chain that they stand in ends in a denial. So may the rules
+//! be that only tell of a packet. No other rule is left out; if the kernel refuses one of those, the
+//! write fails.
 //!
 //! The search is bounded. Rules alike in all but their values share a shape, and where three samples
 //! of a shape are refused, all of the shape are taken to be. What is undecided when the trials run out
@@ -14,7 +15,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{Chain, ChainName, Match, Rule, Target};
+use policy_compiler::ruleset::{Chain, ChainName, Rule, Target};
 
 use super::Kernel;
 use super::command::CommandError;
@@ -25,9 +26,9 @@ const SCRATCH: &str = "NPC-TRY";
 /// How many trials a search may take.
 const TRIALS: usize = 200;
 
-/// The conditions of the rules that are left out.
+/// The rules that are left out, without their comments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Refused(BTreeSet<Vec<Match>>);
+pub(super) struct Refused(BTreeSet<Rule>);
 
 impl Refused {
     /// The chains without what is refused.
@@ -45,21 +46,18 @@ impl Refused {
     }
 
     fn refuses(&self, rule: &Rule) -> bool {
-        rule.target == Target::Return && self.0.contains(&rule.matches)
+        may_be_left_out(rule) && self.0.contains(&bare(rule))
     }
 
     /// Forgets what no chain wants any more.
     pub(super) fn retain_wanted(&mut self, chains: &BTreeMap<ChainName, Chain>) {
         let rules = || chains.values().flat_map(|chain| &chain.rules);
-        self.0.retain(|matches| rules().any(|rule| rule.matches == *matches));
+        self.0.retain(|refused| rules().any(|rule| bare(rule) == *refused));
     }
 
-    /// The rules in the words of iptables, without their target.
+    /// The rules in the words of iptables, without the target of those that allow.
     pub(super) fn words(&self) -> Vec<String> {
-        let words = |matches: &Vec<Match>| {
-            let words = words_of(&allowing(matches.clone()));
-            words.trim_end_matches(" -j RETURN").to_owned()
-        };
+        let words = |rule| words_of(rule).trim_end_matches(" -j RETURN").to_owned();
         self.0.iter().map(words).collect()
     }
 
@@ -80,10 +78,7 @@ impl Refused {
             return Self::default();
         }
         let rules = chains.values().flat_map(|chain| &chain.rules);
-        let candidates: BTreeSet<Vec<Match>> = rules
-            .filter(|rule| rule.target == Target::Return)
-            .map(|rule| rule.matches.clone())
-            .collect();
+        let candidates = rules.filter(|rule| may_be_left_out(rule)).map(bare).collect();
         Self(refused(kernel, family, &candidates).unwrap_or_default())
     }
 
@@ -94,20 +89,16 @@ impl Refused {
 }
 
 /// The candidates that the kernel does not take; nothing where it takes not even an empty chain.
-fn refused(
-    kernel: &Kernel,
-    family: Family,
-    candidates: &BTreeSet<Vec<Match>>,
-) -> Option<BTreeSet<Vec<Match>>> {
+fn refused(kernel: &Kernel, family: Family, candidates: &BTreeSet<Rule>) -> Option<BTreeSet<Rule>> {
     let scratch = ChainName::new(SCRATCH)?;
-    let mut shapes: BTreeMap<String, Vec<Vec<Match>>> = BTreeMap::new();
-    for matches in candidates {
-        shapes.entry(shape(matches)).or_default().push(matches.clone());
+    let mut shapes: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
+    for rule in candidates {
+        shapes.entry(shape(rule)).or_default().push(rule.clone());
     }
-    let shapes: Vec<Vec<Vec<Match>>> = shapes.into_values().collect();
-    let takes = |matches: &[Vec<Match>]| {
-        let rules = matches.iter().cloned().map(allowing).collect();
-        let replace = BTreeMap::from([(scratch.clone(), Chain { rules })]);
+    let shapes: Vec<Vec<Rule>> = shapes.into_values().collect();
+    let takes = |rules: &[Rule]| {
+        let chain = Chain { rules: rules.to_vec() };
+        let replace = BTreeMap::from([(scratch.clone(), chain)]);
         let trial = Transaction { replace, ..Transaction::default() };
         trial.carry_out(&kernel.runner, kernel.backend, family).is_ok()
     };
@@ -119,8 +110,8 @@ fn refused(
 }
 
 /// The words of a rule without their values: its protocol, the extensions and the options.
-fn shape(matches: &[Match]) -> String {
-    let words = words_of(&allowing(matches.to_vec()));
+fn shape(rule: &Rule) -> String {
+    let words = words_of(rule);
     let mut shape = String::new();
     let mut before = "";
     for word in words.split(' ') {
@@ -133,8 +124,13 @@ fn shape(matches: &[Match]) -> String {
     shape
 }
 
-fn allowing(matches: Vec<Match>) -> Rule {
-    Rule { matches, comment: None, target: Target::Return }
+/// Whether nothing is opened where a rule is not there.
+fn may_be_left_out(rule: &Rule) -> bool {
+    matches!(rule.target, Target::Return | Target::Log(_))
+}
+
+fn bare(rule: &Rule) -> Rule {
+    Rule { comment: None, ..rule.clone() }
 }
 
 /// The candidates, given by shape, that are not taken, and those left undecided after so many
@@ -183,7 +179,13 @@ fn search<T: Clone + Ord>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy_compiler::policy::Direction;
     use policy_compiler::port::Protocol;
+    use policy_compiler::ruleset::Match;
+
+    fn allowing(matches: Vec<Match>) -> Rule {
+        Rule { matches, comment: None, target: Target::Return }
+    }
 
     #[test]
     fn the_search_finds_each_refused_candidate_and_no_other() {
@@ -224,27 +226,31 @@ mod tests {
         use std::num::NonZeroU16;
         let to = |protocol, port| {
             let port = NonZeroU16::new(port).unwrap();
-            vec![Match::Protocol(protocol), Match::DestinationPort(PortRange::single(port))]
+            let port = Match::DestinationPort(PortRange::single(port));
+            allowing(vec![Match::Protocol(protocol), port])
         };
         assert_eq!(shape(&to(Protocol::Sctp, 9)), shape(&to(Protocol::Sctp, 900)));
         assert_ne!(shape(&to(Protocol::Sctp, 9)), shape(&to(Protocol::Tcp, 9)));
-        let only = vec![Match::Protocol(Protocol::Sctp)];
+        let only = allowing(vec![Match::Protocol(Protocol::Sctp)]);
         assert_ne!(shape(&to(Protocol::Sctp, 9)), shape(&only));
     }
 
     #[test]
-    fn only_a_rule_that_allows_is_left_out() {
+    fn only_a_rule_that_allows_or_tells_is_left_out() {
         let sctp = vec![Match::Protocol(Protocol::Sctp)];
-        let refused = Refused(BTreeSet::from([sctp.clone()]));
+        let tells = Rule { target: Target::Log(Direction::Ingress), ..allowing(Vec::new()) };
+        let refused = Refused(BTreeSet::from([allowing(sctp.clone()), tells.clone()]));
         let deny = ChainName::new("NPC-DENY-I").unwrap();
         let denying =
             Rule { matches: sctp.clone(), comment: None, target: Target::Goto(deny.clone()) };
-        let chain = Chain { rules: vec![allowing(sctp), denying.clone()] };
+        let chain = Chain { rules: vec![tells, allowing(sctp), denying.clone()] };
         let chains = BTreeMap::from([(deny.clone(), chain)]);
         assert_eq!(
             refused.without(&chains),
             BTreeMap::from([(deny, Chain { rules: vec![denying] })])
         );
-        assert_eq!(refused.words(), ["-p sctp"]);
+        let words = refused.words();
+        assert_eq!(words.len(), 2);
+        assert!(words.contains(&"-p sctp".to_owned()), "{words:?}");
     }
 }

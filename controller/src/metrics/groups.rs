@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use policy_compiler::cidr::Family;
+use policy_compiler::policy::Direction;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -22,6 +23,7 @@ const BUCKETS: [f64; 18] = [
 /// What a write may fail at.
 const STAGES: [&str; 7] =
     ["read_table", "read_sets", "create_sets", "set_type", "members", "chains", "hook"];
+const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
 const FAMILIES: [[&str; 1]; 2] = [["ipv4"], ["ipv6"]];
 
 /// A gauge of seconds.
@@ -85,6 +87,7 @@ pub(super) struct WriteSeries {
     pub(super) enforced: Series<Histogram, 1>,
     pub(super) drift_repairs: Series<Counter, 1>,
     pub(super) refused: Gauge,
+    pub(super) denied: Series<Counter, 2>,
 }
 
 impl WriteSeries {
@@ -127,6 +130,12 @@ impl WriteSeries {
                 "policyd_refused_rules",
                 "Rules that the kernel refuses; what they would allow is denied",
                 Gauge::default(),
+            ),
+            denied: add(
+                registry,
+                "policyd_denied_packets",
+                "Packets that were denied, as the kernel counts them; with --log-denied",
+                Series::with(["family", "direction"], Counter::default, by_family(&DIRECTIONS)),
             ),
         }
     }
@@ -216,6 +225,13 @@ pub(super) fn family_label(family: Family) -> &'static str {
     match family {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
+    }
+}
+
+pub(super) fn direction_label(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
     }
 }
 

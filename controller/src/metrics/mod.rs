@@ -15,11 +15,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use policy_compiler::cidr::Family;
 use policy_compiler::diagnostic::{Diagnostic, Severity};
+use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::Ruleset;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use self::groups::{AgentSeries, SizeSeries, SourceSeries, WriteSeries, family_label, stage_label};
+use self::groups::{
+    AgentSeries, SizeSeries, SourceSeries, WriteSeries, direction_label, family_label, stage_label,
+};
 use self::process::Process;
 use crate::dataplane::Outcome;
 use crate::dataplane::backend::Backend;
@@ -121,6 +124,12 @@ impl Metrics {
     /// Something that others changed was put right.
     pub fn drift_repaired(&self, family: Family) {
         self.writes.drift_repairs.of([family_label(family)]).inc();
+    }
+
+    /// So many more packets were denied.
+    pub fn denied(&self, family: Family, direction: Direction, packets: u64) {
+        let labels = [family_label(family), direction_label(direction)];
+        self.writes.denied.of(labels).inc_by(packets);
     }
 
     /// What is in force: policies of the cluster, pods of this node, and the rules. Walks all chains and

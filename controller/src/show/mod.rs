@@ -7,9 +7,11 @@
 pub mod layout;
 pub mod pod;
 pub mod status;
+pub mod trace;
 pub mod verify;
 
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -17,7 +19,7 @@ use serde::Serialize;
 use crate::agent::verify::VerifyError;
 use crate::agent::wire::{Answer, Question};
 use crate::agent::{self, AskError};
-use crate::args::{OutputFormat, StatusArgs, VerifyArgs};
+use crate::args::{OutputFormat, StatusArgs, TraceArgs, VerifyArgs};
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -79,13 +81,39 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Deserves a look.
 pub(crate) const DOUBT: Style = AnsiColor::Yellow.on_default();
 
+/// Prints what the agent that runs denies, as it happens.
+///
+/// # Errors
+/// Where no agent answers, or the one that does ends.
+pub fn trace(args: &TraceArgs) -> Result<bool, ShowError> {
+    let mut left = args.count.unwrap_or(u64::MAX);
+    if left == 0 {
+        return Ok(true);
+    }
+    let mut printed = Ok(true);
+    let follow = |answer| {
+        let Answer::Denied(denial) = answer else { return true };
+        if args.pod.as_ref().is_some_and(|pod| !denial.is_about(pod)) {
+            return true;
+        }
+        printed = match args.output {
+            OutputFormat::Text => write(&trace::line(&denial, SystemTime::now())),
+            OutputFormat::Json => write_json_line(&denial),
+        };
+        left = left.saturating_sub(1);
+        left > 0 && matches!(printed, Ok(true))
+    };
+    agent::follow(&Question::Trace, follow)?;
+    printed.map_err(ShowError::Print)?;
+    Ok(true)
+}
+
 /// Prints text on standard output; that nobody reads it to its end is no failure.
 ///
 /// # Errors
 /// Where it cannot be written, as on a disk that is full.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    as_far_as_read(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    write(text).map(drop)
 }
 
 /// Prints JSON on standard output, as [`print`] does.
@@ -95,13 +123,20 @@ pub fn print(text: &str) -> io::Result<()> {
 pub fn print_json<T: Serialize>(value: &T) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    let mut out = io::stdout().lock();
-    as_far_as_read(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    write(&text).map(drop)
 }
 
-fn as_far_as_read(printed: io::Result<()>) -> io::Result<()> {
-    match printed {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+fn write_json_line<T: Serialize>(value: &T) -> io::Result<bool> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    write(&text)
+}
+
+/// Whether there is still somebody who reads.
+fn write(text: &str) -> io::Result<bool> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
     }
 }

@@ -50,6 +50,7 @@ impl Wiring {
                 Unknown::DeniedIn(networks) => networks.clone(),
                 Unknown::Allowed | Unknown::DeniedInPodCidrs => BTreeSet::new(),
             },
+            log_denied: settings.log_denied,
             ..NodeConfig::new(settings.node.clone())
         };
         Self {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub keep_established: bool,
     /// Whether addresses of the pods' networks that belong to nobody known yet are denied.
     pub unknown: Unknown,
+    /// Whether the kernel tells of packets that it denies.
+    pub log_denied: bool,
     /// How often the names of chains and sets are read back and put right; never where zero.
     pub verify_interval: Duration,
     /// Whether the kernel's switches for bridges are put on wherever they are found off.

@@ -26,6 +26,7 @@ pub(crate) fn settings() -> Settings {
         deny: DenyAction::default(),
         keep_established: false,
         unknown: Unknown::Allowed,
+        log_denied: false,
         verify_interval: Duration::ZERO,
         set_bridge_sysctls: false,
     }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod dataplane;
+mod denied;
 mod http;
 mod inspect;
 mod load;

@@ -45,6 +45,8 @@ pub(crate) struct Node {
     folder: tempfile::TempDir,
     /// Folders that programs are looked for in before all others.
     path: Option<PathBuf>,
+    /// Options of `run` besides those that every test has.
+    pub(crate) options: Vec<&'static str>,
 }
 
 impl Node {
@@ -54,7 +56,7 @@ impl Node {
         fs::create_dir(folder.path().join("manifests")).unwrap();
         let namespace = Namespace::create().unwrap();
         namespace.sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")]).unwrap();
-        let node = Self { namespace, backend, folder, path: None };
+        let node = Self { namespace, backend, folder, path: None, options: Vec::new() };
         let foreign = "*filter\n:DOCKER - [0:0]\n-A FORWARD -j DOCKER\n\
                        -A DOCKER -m comment --comment \"not NPC-FORWARD\" -j RETURN\nCOMMIT\n";
         for family in ["iptables", "ip6tables"] {
@@ -147,7 +149,10 @@ impl Node {
     }
 
     fn run_words<'a>(&'a self, source: &'a str) -> Vec<&'a str> {
-        vec!["run", "--source", source, "--node", "n1", "--iptables-backend", self.backend]
+        let mut words =
+            vec!["run", "--source", source, "--node", "n1", "--iptables-backend", self.backend];
+        words.extend(&self.options);
+        words
     }
 
     /// Runs policyd until it is stopped or dropped.

@@ -142,7 +142,12 @@ fn rules_of_every_shape_are_read_back_as_they_were_written(backend: &'static str
     let pod_networks = ["10.244.1.0/24", "fd00:10:244::/48"].map(|net| net.parse().unwrap()).into();
     let all =
         NodeConfig { ipvs: true, bridges, deny: DenyAction::Reject, pod_networks, ..config() };
-    let police = NodeConfig { hairpin: Hairpin::Police, keep_established: true, ..config() };
+    let police = NodeConfig {
+        hairpin: Hairpin::Police,
+        keep_established: true,
+        log_denied: true,
+        ..config()
+    };
     node.namespace
         .enter(|| {
             for config in [all, police, config()] {

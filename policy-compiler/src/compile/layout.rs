@@ -140,8 +140,12 @@ pub(super) fn lay_out(
         [(Direction::Egress, &dispatch.egress), (Direction::Ingress, &dispatch.ingress)]
     {
         let target = Target::Deny(config.deny);
-        let denial = Rule { matches: Vec::new(), comment: None, target };
-        rules.chains.insert(deny_chain(direction), Chain { rules: vec![denial] });
+        let always = |target| Rule { matches: Vec::new(), comment: None, target };
+        let mut denial = vec![always(target)];
+        if config.log_denied {
+            denial.insert(0, always(Target::Log(direction)));
+        }
+        rules.chains.insert(deny_chain(direction), Chain { rules: denial });
         if !leaves.is_empty() {
             let (top, inner) = tree(direction, family, leaves, registry);
             rules.chains.insert(root(direction), top);

@@ -74,7 +74,7 @@ fn remade_sets(rule: &Rule) -> impl Iterator<Item = &SetName> {
 fn successor(rule: &Rule) -> Option<&ChainName> {
     match &rule.target {
         Target::Jump(chain) | Target::Goto(chain) => Some(chain),
-        Target::Return | Target::Deny(_) => None,
+        Target::Return | Target::Log(_) | Target::Deny(_) => None,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::cidr::Family;
 use crate::config::DenyAction;
+use crate::policy::Direction;
 use crate::port::{PortRange, Protocol};
-use crate::ruleset::{Match, Rule, Side, Target};
+use crate::ruleset::{LOG_GROUP, Match, Rule, Side, Target, log_prefix};
 
 /// The words of a rule after `-A CHAIN`, one argument each, unquoted.
 ///
@@ -16,10 +17,33 @@ pub fn rule_spec(rule: &Rule) -> Vec<String> {
         Target::Return => words.extend(own(&["-j", "RETURN"])),
         Target::Jump(chain) => words.extend(own(&["-j", chain.as_str()])),
         Target::Goto(chain) => words.extend(own(&["-g", chain.as_str()])),
+        Target::Log(direction) => words.extend(log_words(*direction)),
         Target::Deny(DenyAction::Drop) => words.extend(own(&["-j", "DROP"])),
         Target::Deny(DenyAction::Reject) => words.extend(own(&["-j", "REJECT"])),
     }
     words
+}
+
+/// Tells of a packet, at most so often: a flood of denied packets is to cost the kernel little, and the
+/// first bytes are enough to know whose packet it is.
+fn log_words(direction: Direction) -> Vec<String> {
+    let group = LOG_GROUP.to_string();
+    own(&[
+        "-m",
+        "limit",
+        "--limit",
+        "100/sec",
+        "--limit-burst",
+        "200",
+        "-j",
+        "NFLOG",
+        "--nflog-prefix",
+        log_prefix(direction),
+        "--nflog-group",
+        &group,
+        "--nflog-size",
+        "128",
+    ])
 }
 
 /// The kernel's rules for one of ours: two where it rejects, else one.

@@ -54,7 +54,7 @@ fn refuse(fault: Option<Fault>, place: impl FnOnce() -> Place) -> Result<(), Ref
 fn chain_of(rule: &Rule) -> Option<&ChainName> {
     match &rule.target {
         Target::Jump(chain) | Target::Goto(chain) => Some(chain),
-        Target::Return | Target::Deny(_) => None,
+        Target::Return | Target::Log(_) | Target::Deny(_) => None,
     }
 }
 

@@ -103,7 +103,7 @@ impl<'a> Machine<'a> {
                     Ok(())
                 }
             }
-            Target::Return | Target::Deny(_) => Err(Fault::HookWithoutChain),
+            Target::Return | Target::Log(_) | Target::Deny(_) => Err(Fault::HookWithoutChain),
         }
     }
 
@@ -116,6 +116,7 @@ impl<'a> Machine<'a> {
             return Ok(Progress::Continues);
         }
         match &rule.target {
+            Target::Log(_) => {}
             Target::Deny(_) => return Ok(Progress::Ends(Outcome::Denied { by: chain.clone() })),
             Target::Return => {
                 self.frames.pop();
@@ -135,7 +136,7 @@ impl<'a> Machine<'a> {
     fn is_closed(&self, target: &Target) -> bool {
         match target {
             Target::Jump(chain) | Target::Goto(chain) => self.closed.contains(&chain.as_str()),
-            Target::Return | Target::Deny(_) => false,
+            Target::Return | Target::Log(_) | Target::Deny(_) => false,
         }
     }
 

@@ -73,6 +73,7 @@ pub(crate) struct Options {
     pub(crate) hairpin: Hairpin,
     deny: DenyAction,
     pub(crate) pod_networks: PodNetworks,
+    log_denied: bool,
 }
 
 impl Options {
@@ -89,6 +90,7 @@ impl Options {
             hairpin: self.hairpin,
             deny: self.deny,
             pod_networks: self.pod_networks.get(&node_name(node)).cloned().unwrap_or_default(),
+            log_denied: self.log_denied,
             ..NodeConfig::new(node_name(node))
         }
     }
@@ -105,14 +107,18 @@ impl Options {
 }
 
 pub(crate) fn options() -> impl Strategy<Value = Options> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), 0..4_u8, any::<bool>(), pod_networks()).prop_map(
-        |(bridged, ipvs, keep_established, hairpin, reject, pod_networks)| Options {
-            bridged,
-            ipvs,
-            keep_established,
-            hairpin: if hairpin == 0 { Hairpin::Police } else { Hairpin::Allow },
-            deny: if reject { DenyAction::Reject } else { DenyAction::Drop },
-            pod_networks,
+    let choices = (any::<[bool; 3]>(), 0..4_u8, any::<bool>(), any::<bool>());
+    (choices, pod_networks()).prop_map(
+        |(([bridged, ipvs, keep_established], hairpin, reject, log_denied), pod_networks)| {
+            Options {
+                bridged,
+                ipvs,
+                keep_established,
+                hairpin: if hairpin == 0 { Hairpin::Police } else { Hairpin::Allow },
+                deny: if reject { DenyAction::Reject } else { DenyAction::Drop },
+                pod_networks,
+                log_denied,
+            }
         },
     )
 }

@@ -146,7 +146,7 @@ fn chains_of(rules: &FamilyRules, kind: &str) -> usize {
 fn targets(rule: &ChainRule) -> Option<&ChainName> {
     match &rule.target {
         Target::Jump(chain) | Target::Goto(chain) => Some(chain),
-        Target::Return | Target::Deny(_) => None,
+        Target::Return | Target::Log(_) | Target::Deny(_) => None,
     }
 }
 

@@ -78,6 +78,18 @@ fn new_flows_meet_the_midstream_check_then_egress_then_ingress() {
 }
 
 #[test]
+fn denied_packets_are_told_of_before_they_are_denied_where_that_is_asked_for() {
+    let told = compile(&one_pod(deny_both()), &NodeConfig { log_denied: true, ..config() });
+    for (chain, prefix) in [("NPC-DENY-E", "NPC-E"), ("NPC-DENY-I", "NPC-I")] {
+        let log = format!(
+            "-m limit --limit 100/sec --limit-burst 200 -j NFLOG --nflog-prefix {prefix} \
+             --nflog-group 6917 --nflog-size 128"
+        );
+        assert_eq!(named(&told, chain), [log.as_str(), "-j DROP"]);
+    }
+}
+
+#[test]
 fn a_direction_in_which_nobody_is_isolated_has_no_tree() {
     let compiled = compile(&one_pod(deny_ingress()), &config());
     let forward = named(&compiled, "NPC-FORWARD");

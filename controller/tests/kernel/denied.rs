@@ -1,0 +1,219 @@
+//! Denied traffic, with real packets from one pod to another through the node.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use policy_tests::namespace::Namespace;
+
+use crate::node::{Node, PODS, Running, allow};
+
+/// Makes a test of each scenario under each backend.
+macro_rules! under_both_backends {
+    ($($scenario:ident),* $(,)?) => {
+        mod nft {
+            $(#[test]
+            fn $scenario() {
+                let name = concat!("denied::nft::", stringify!($scenario));
+                policy_tests::privilege::kernel_test(name, || super::$scenario("nft"));
+            })*
+        }
+        mod legacy {
+            $(#[test]
+            fn $scenario() {
+                let name = concat!("denied::legacy::", stringify!($scenario));
+                policy_tests::privilege::kernel_test(name, || super::$scenario("legacy"));
+            })*
+        }
+    };
+}
+
+under_both_backends!(
+    denied_traffic_is_named_once_a_flow_and_followed_packet_by_packet,
+    a_flood_is_counted_to_the_last_packet_and_told_of_in_part,
+    a_kernel_that_cannot_tell_still_denies,
+);
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A pod joined to the node by a link of its own.
+fn pod(node: &Node, number: u8, last: &str) -> Namespace {
+    let pod = Namespace::create().unwrap();
+    let (v4, v6) = (format!("10.244.{number}"), format!("fd00:10:244:{number}:"));
+    let ip = |namespace: &Namespace, v4: &[String], v6: &[String]| {
+        namespace.ip(v4).unwrap();
+        namespace.ip6(v6).unwrap();
+    };
+    ip(
+        &node.namespace,
+        &[
+            format!("link add v{number} type veth peer name eth0 netns {}", pod.path()),
+            format!("link set v{number} up"),
+            format!("addr add {v4}.1/24 dev v{number}"),
+        ],
+        &[format!("addr add {v6}:1/64 dev v{number} nodad")],
+    );
+    ip(
+        &pod,
+        &[
+            "link set eth0 up".to_owned(),
+            format!("addr add {v4}.10/24 dev eth0"),
+            format!("route add default via {v4}.1"),
+        ],
+        &[
+            format!("addr add {v6}:{last}/64 dev eth0 nodad"),
+            format!("route add default via {v6}:1"),
+        ],
+    );
+    pod
+}
+
+/// A node that forwards between the pods `a`, which only `b` may reach and only on port 80, and `b`.
+fn lab(backend: &'static str) -> (Node, Namespace, Namespace) {
+    let mut node = Node::new(backend);
+    node.options = vec!["--log-denied"];
+    node.namespace.sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")]).unwrap();
+    let (a, b) = (pod(&node, 1, "a"), pod(&node, 2, "a"));
+    node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+    (node, a, b)
+}
+
+fn send(from: &Namespace, to: &str, packets: usize) {
+    let to: SocketAddr = to.parse().unwrap();
+    let any = if to.is_ipv4() { "0.0.0.0:4711" } else { "[::]:4711" };
+    from.enter(|| {
+        let socket = UdpSocket::bind(any).unwrap();
+        for _ in 0..packets {
+            // What comes back of a refusal is an error of the next one.
+            let _ = socket.send_to(b"x", to);
+        }
+    })
+    .unwrap();
+}
+
+fn denials(policyd: &Running) -> Vec<String> {
+    let log = policyd.log();
+    let lines = log.lines().filter_map(|line| line.split_once(" denied "));
+    lines.map(|(_, fields)| fields.to_owned()).collect()
+}
+
+fn denied_traffic_is_named_once_a_flow_and_followed_packet_by_packet(backend: &'static str) {
+    let (node, _a, b) = lab(backend);
+    let mut policyd = node.start();
+    policyd.await_lines("INFO ready ", 1);
+    // Neighbours of IPv6 take their time to know each other.
+    let begun = Instant::now();
+    while !policyd.log().contains("port=53 ") {
+        assert!(begun.elapsed() < PATIENCE, "{}", policyd.log());
+        send(&b, "[fd00:10:244:1::a]:53", 1);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let followed = thread::scope(|scope| {
+        let trace =
+            scope.spawn(|| node.end(&["trace", "--pod", "shop/a", "--count", "12", "-o", "json"]));
+        let begun = Instant::now();
+        while !trace.is_finished() && begun.elapsed() < PATIENCE {
+            send(&b, "10.244.1.10:81", 2);
+            send(&b, "[fd00:10:244:1::a]:53", 1);
+            thread::sleep(Duration::from_millis(50));
+        }
+        trace.join().unwrap()
+    });
+    assert!(followed.0.success(), "{}", followed.1);
+    let lines: Vec<serde_json::Value> =
+        followed.1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 12);
+    let udp = lines.iter().find(|line| line["port"] == 81).unwrap();
+    let expected = serde_json::json!({
+        "direction": "ingress",
+        "source": {"address": "10.244.2.10", "pod": "shop/b"},
+        "destination": {"address": "10.244.1.10", "pod": "shop/a"},
+        "protocol": "UDP", "port": 81, "midstream": false,
+        "policies": ["shop/web"], "packets": 1,
+    });
+    assert_eq!(*udp, expected);
+    assert!(lines.iter().any(|line| line["source"]["address"] == "fd00:10:244:2::a"));
+
+    // The opening of a connection that is denied is one more flow; the one that is allowed is none.
+    let connect = |port: u16| {
+        let to = SocketAddr::from(([10, 244, 1, 10], port));
+        let _ = b.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(300)));
+    };
+    connect(80);
+    connect(443);
+    policyd.await_lines("port=443", 1);
+    let told = denials(&policyd);
+    assert_eq!(told.len(), 3, "{told:#?}");
+    let udp = "direction=\"ingress\" source=\"shop/b\" source_address=10.244.2.10 \
+               destination=\"shop/a\" destination_address=10.244.1.10 protocol=\"UDP\" port=81 \
+               midstream=false policies=\"shop/web\" packets=";
+    assert!(told.iter().any(|line| line.starts_with(udp)), "{told:#?}");
+    let (status, log) = node.end(&["verify"]);
+    assert!(status.success(), "{log}");
+}
+
+fn a_flood_is_counted_to_the_last_packet_and_told_of_in_part(backend: &'static str) {
+    let (node, _a, b) = lab(backend);
+    let mut policyd = node.start();
+    policyd.await_lines("INFO ready ", 1);
+    send(&b, "10.244.1.10:81", 700);
+    policyd.await_lines(" denied ", 1);
+    let begun = Instant::now();
+    loop {
+        let metrics = node.namespace.enter(metrics).unwrap();
+        let count = "policyd_denied_packets_total{family=\"ipv4\",direction=\"ingress\"} 700\n";
+        if metrics.contains(count) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{metrics}");
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(denials(&policyd).len(), 1, "one flow, one minute: {}", policyd.log());
+}
+
+fn metrics() -> String {
+    let mut stream = TcpStream::connect("127.0.0.1:9476").unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn a_kernel_that_cannot_tell_still_denies(backend: &'static str) {
+    let (mut node, _a, _b) = lab(backend);
+    // What the kernel says where it lacks the target: that the rule is none.
+    let program = format!("iptables-{backend}-restore");
+    let script = format!("sed 's/-j NFLOG.*/-j NOSUCHTARGET/' | /usr/sbin/{program} \"$@\"");
+    node.impersonate(&program, &script);
+    let mut policyd = node.start();
+    policyd.await_lines("INFO applied ", 1).await_lines("the kernel refuses a rule", 1);
+    let v4 = node.table("iptables", backend);
+    assert!(v4.contains("--dport 80 ") && v4.contains("-A NPC-DENY-I -j DROP"), "{v4}");
+    assert!(v4.contains("-j NPC-FORWARD") && !v4.contains("NFLOG"), "{v4}");
+    assert!(node.table("ip6tables", backend).contains("-j NFLOG --nflog-prefix NPC-I"));
+    let (status, log) = node.end(&["status"]);
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("NFLOG"), "{log}");
+}
+
+#[test]
+fn without_the_option_nothing_is_told_and_trace_says_so() {
+    let name = "denied::without_the_option_nothing_is_told_and_trace_says_so";
+    policy_tests::privilege::kernel_test(name, || {
+        let (mut node, _a, b) = lab("nft");
+        node.options.clear();
+        let mut policyd = node.start();
+        policyd.await_lines("INFO ready ", 1);
+        let (status, log) = node.end(&["trace"]);
+        assert_eq!(status.code(), Some(2), "{log}");
+        assert_eq!(
+            log,
+            "policyd: policyd does not tell of denied packets: start it with --log-denied\n"
+        );
+        send(&b, "10.244.1.10:81", 3);
+        assert!(!node.tables().contains("NFLOG"), "{}", node.tables());
+        assert_eq!(denials(&policyd), [""; 0]);
+    });
+}
