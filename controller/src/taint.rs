@@ -95,10 +95,7 @@ pub struct StartupTaint {
 
 impl fmt::Debug for StartupTaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StartupTaint")
-            .field("node", &self.node)
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_struct("StartupTaint").field("node", &self.node).field("key", &self.key).finish()
     }
 }
 

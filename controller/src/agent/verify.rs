@@ -188,7 +188,7 @@ mod tests {
     use std::cell::Cell;
 
     fn table(chains: &[&str]) -> String {
-        chains.iter().flat_map(|chain| [":", chain, " - [0:0]\n"]).collect()
+        chains.iter().map(|chain| format!(":{chain} - [0:0]\n")).collect()
     }
 
     fn desired(writes: u64, chains: &[&str]) -> Desired {

@@ -157,7 +157,6 @@ impl Sync {
     #[must_use]
     pub fn with_outlets(mut self, outlets: Outlets) -> Self {
         outlets.metrics.writes_to(self.dataplane.backend());
-        outlets.board.follow(self.dataplane.count());
         self.outlets = outlets;
         self
     }

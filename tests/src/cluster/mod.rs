@@ -193,22 +193,41 @@ impl Cluster {
     /// # Errors
     /// Where the API server or the kernel refuses.
     pub fn run(&mut self, plan: &PodPlan) -> Result<(), LabError> {
+        if !plan.host_network {
+            self.attach(plan)?;
+        }
+        self.announce(plan)
+    }
+
+    /// Makes a pod's namespace on its node, of which the API server hears nothing yet.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn attach(&mut self, plan: &PodPlan) -> Result<(), LabError> {
         let node = self.nodes.get_mut(plan.node).ok_or_else(|| failed("run a pod", "no node"))?;
         let host = plan.host.unwrap_or_else(|| {
             node.hosts += 1;
             node.hosts
         });
         let addresses = pod_addresses(plan.node, host);
-        let name = node.name.clone();
-        if !plan.host_network {
-            self.devices += 1;
-            let device = format!("pod{}", self.devices);
-            let place = (plan.node, node.wiring);
-            let sandbox =
-                network::build_pod(&plan.key, &node.namespace, place, addresses, &device)?;
-            self.sandboxes.insert(plan.key.clone(), sandbox);
-        }
-        self.client().call(plan.create(&name))?;
+        self.devices += 1;
+        let device = format!("pod{}", self.devices);
+        let place = (plan.node, node.wiring);
+        let sandbox = network::build_pod(&plan.key, &node.namespace, place, addresses, &device)?;
+        self.sandboxes.insert(plan.key.clone(), sandbox);
+        Ok(())
+    }
+
+    /// Makes a pod's object, with the status that says that it runs.
+    ///
+    /// # Errors
+    /// Where the API server refuses.
+    pub fn announce(&self, plan: &PodPlan) -> Result<(), LabError> {
+        let own = |sandbox: &Sandbox| (sandbox.v4, sandbox.v6);
+        // A pod of the host network has none of its own.
+        let addresses =
+            self.sandboxes.get(&plan.key).map_or_else(|| pod_addresses(plan.node, 0), own);
+        self.client().call(plan.create(&self.node(plan.node)?.name))?;
         self.client().call(plan.running(addresses)).map(drop)
     }
 

@@ -40,7 +40,8 @@ fn rules_stay_while_the_api_server_is_away_and_what_changed_meanwhile_is_caught_
     cluster.policy("x/same", anything).unwrap();
     cluster.control.kill_api_server();
     for agent in &agents {
-        let answer = agent.await_readyz("to notice", |answer| answer.body.contains("note: "));
+        let answer =
+            agent.await_readyz("to notice", |answer| answer.body.contains("cannot be followed"));
         assert_eq!(answer.as_ref().unwrap().status, 200, "{answer:?}");
     }
     cluster.expect("nobody to ask", "x/good -> x/server 80 allow").unwrap();
@@ -48,7 +49,7 @@ fn rules_stay_while_the_api_server_is_away_and_what_changed_meanwhile_is_caught_
     cluster.policy("x/more", let_in("good")).unwrap();
     cluster.label_pod("x/good", json!({"tier": "any"})).unwrap();
     for agent in &agents {
-        let well = |body: &str| !body.contains("API server") && !body.contains("pods");
+        let well = |body: &str| !body.contains("cannot be followed");
         agent
             .await_readyz("to catch up", |answer| answer.status == 200 && well(&answer.body))
             .unwrap();
@@ -87,6 +88,9 @@ fn a_watch_whose_history_is_gone_starts_over() {
     cluster.delete_pod("x/good").unwrap();
     cluster.control.compact().unwrap();
     shut_out(&cluster, "-D");
+    for agent in &agents {
+        agent.daemon.await_line("the watch has expired", 0, PATIENCE).unwrap();
+    }
     cluster
         .expect(
             "all that was missed",

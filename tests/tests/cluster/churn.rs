@@ -21,13 +21,14 @@ fn a_crowd_that_changes_opens_nothing_in_between_and_ends_right() {
     churn(1, 600, 120, Duration::from_secs(12));
 }
 
-/// A fort on the first node, a friend and an intruder on both.
+/// A fort on both nodes, with a friend and an intruder on each, and a door that nobody guards.
 pub(crate) fn fort(cluster: &mut Cluster) {
     cluster.apply_account().unwrap();
     cluster.namespace("fort", &[]).unwrap();
     cluster.namespace("x", &[("team", "none")]).unwrap();
     cluster.run(&PodPlan::new("fort/gate", 0)).unwrap();
     cluster.run(&PodPlan::new("fort/wall", 1)).unwrap();
+    cluster.run(&PodPlan::new("x/door", 0)).unwrap();
     for node in [0, 1] {
         for name in ["friend", "intruder"] {
             let plan = PodPlan::new(&format!("x/{name}-{node}"), node).label("app", name);

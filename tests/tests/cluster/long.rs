@@ -15,5 +15,5 @@ fn two_thousand_pods_that_change_for_a_minute_open_nothing_and_end_right() {
 }
 
 fn packets_meet_a_change_soon_among_two_thousand_pods() {
-    measure(2000, 300, 100);
+    measure(2000, 300, 40);
 }

@@ -19,6 +19,7 @@ macro_rules! cluster_tests {
 use cluster_tests;
 
 mod api_server;
+mod beginnings;
 mod changes;
 mod churn;
 mod crowd;

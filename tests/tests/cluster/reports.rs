@@ -4,6 +4,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use policy_compiler::cidr::Family;
+use policy_tests::cluster::http::Answer;
+use policy_tests::cluster::objects::PodPlan;
 use policy_tests::cluster::table::PATIENCE;
 use policy_tests::cluster::{Cluster, Plan};
 use policy_tests::enforcement::{LOCK_FILE, OWN_NAMESPACE};
@@ -14,7 +16,7 @@ use crate::changes::{GOOD, expect_kernels, let_in, scene};
 super::cluster_tests!(
     a_policy_that_fails_closed_in_part_is_told_of_in_its_namespace,
     rules_that_others_change_are_put_right_and_told_of,
-    a_node_that_no_pod_is_on_is_enforced_for_and_ready,
+    a_node_that_no_pod_is_on_is_enforced_for_and_said_to_be_unheard_of,
 );
 
 /// Waits for an Event, as `kubectl get events` would show it.
@@ -81,15 +83,21 @@ fn rules_that_others_change_are_put_right_and_told_of() {
     expect_kernels(&cluster);
 }
 
-fn a_node_that_no_pod_is_on_is_enforced_for_and_ready() {
-    let cluster = Cluster::start(&Plan::routes(&Plan::ONE)).unwrap();
+fn a_node_that_no_pod_is_on_is_enforced_for_and_said_to_be_unheard_of() {
+    let mut cluster = Cluster::start(&Plan::routes(&Plan::ONE)).unwrap();
     cluster.apply_account().unwrap();
     cluster.namespace("x", &[]).unwrap();
     cluster.policy("x/deny", json!({"podSelector": {}})).unwrap();
-    let agents = cluster.start_agents().unwrap();
-    for path in ["/healthz", "/readyz"] {
-        let answer = agents[0].get(path).unwrap();
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
-    }
-    expect_kernels(&cluster);
+    let agent = cluster.start_agents().unwrap().remove(0);
+    assert_eq!(agent.get("/healthz").unwrap().status, 200);
+    agent
+        .daemon
+        .await_line("no pod of the cluster is on a node of this name", 0, PATIENCE)
+        .unwrap();
+    let note = |answer: &Answer| answer.body.contains("no pod of the cluster is on");
+    let answer = agent.await_readyz("to wonder", note).unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    cluster.expect_kernel(0, PATIENCE).unwrap();
+    cluster.run(&PodPlan::new("x/first", 0)).unwrap();
+    agent.await_readyz("to know its node", |answer| !note(answer)).unwrap();
 }
