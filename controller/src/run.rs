@@ -165,9 +165,10 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let outlets = outlets(args, &objects, &settings.node)?;
     let sync = Sync::new(settings, open(args)?).with_outlets(outlets.clone());
     let (sender, inbox) = mpsc::channel();
-    let denied = match args.log_denied {
-        true => Some(denied::start(sender.clone(), Arc::clone(&outlets.metrics))?),
-        false => None,
+    let denied = if args.log_denied {
+        Some(denied::start(sender.clone(), Arc::clone(&outlets.metrics))?)
+    } else {
+        None
     };
     agent.serve(sender.clone(), denied)?;
     // From here on a signal is waited for, whatever starts after it.

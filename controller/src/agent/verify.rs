@@ -188,7 +188,9 @@ mod tests {
     use std::cell::Cell;
 
     fn table(chains: &[&str]) -> String {
-        chains.iter().map(|chain| format!(":{chain} - [0:0]\n")).collect()
+        let declared: Vec<String> =
+            chains.iter().map(|chain| format!(":{chain} - [0:0]")).collect();
+        declared.join("\n")
     }
 
     fn desired(writes: u64, chains: &[&str]) -> Desired {

@@ -65,7 +65,8 @@ impl Packet {
         let length = usize::from(bytes.first()? & 0xf) * 4;
         let source = Ipv4Addr::from(part::<4>(bytes, 12)?);
         let destination = Ipv4Addr::from(part::<4>(bytes, 16)?);
-        let is_first = u16::from_be_bytes(part(bytes, 6)?) & 0x1fff == 0;
+        // Three flags, then the place in the packet before it was cut up.
+        let is_first = u16::from_be_bytes(part(bytes, 6)?) << 3 == 0;
         let content = bytes.get(length.max(20)..).filter(|_| is_first);
         Some(Self::with(source.into(), destination.into(), *bytes.get(9)?, content))
     }

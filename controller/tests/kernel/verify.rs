@@ -137,8 +137,8 @@ fn rules_of_every_shape_are_read_back_as_they_were_written(backend: &'static str
     );
     node.write("pods.yaml", &named).write("policy.yaml", MANY_SHAPES);
     node.write("more.yaml", &allow("more", "a", "b", 81));
-    let bridged = std::path::Path::new("/proc/sys/net/bridge").exists();
-    let bridges = bridged.then(|| InterfaceName::new("br0").unwrap()).into_iter().collect();
+    let on_bridges = std::path::Path::new("/proc/sys/net/bridge").exists();
+    let bridges = on_bridges.then(|| InterfaceName::new("br0").unwrap()).into_iter().collect();
     let pod_networks = ["10.244.1.0/24", "fd00:10:244::/48"].map(|net| net.parse().unwrap()).into();
     let all =
         NodeConfig { ipvs: true, bridges, deny: DenyAction::Reject, pod_networks, ..config() };
@@ -163,7 +163,7 @@ fn rules_of_every_shape_are_read_back_as_they_were_written(backend: &'static str
                 let rules: Vec<_> = chains.flat_map(|chain| &chain.rules).chain(hooks).collect();
                 let shapes: BTreeSet<&str> =
                     rules.iter().flat_map(|rule| &rule.matches).map(shape).collect();
-                let missing = if bridged { 0 } else { 4 };
+                let missing = if on_bridges { 0 } else { 4 };
                 assert_eq!(shapes.len() + missing, 16, "{shapes:?}");
                 let rejects = |rule: &&&_| {
                     let rule: &policy_compiler::ruleset::Rule = rule;
