@@ -227,20 +227,30 @@ impl Table {
         }
     }
 
-    /// The widths in which all fits: the widest columns give way first.
+    /// The widths in which all fits: the widest columns give way first, those before others whose words
+    /// stay whole.
     fn widths(&self, width: usize) -> Vec<usize> {
-        let natural = |(index, column): (usize, &Column)| {
-            let cells = self.rows.iter().filter_map(|row| row.get(index));
-            let lines = cells.flat_map(|cell| &cell.lines).map(|line| line.width());
-            lines.chain([column.title.width()]).max().unwrap_or(0)
-        };
-        let mut widths: Vec<usize> = self.columns.iter().enumerate().map(natural).collect();
+        let mut widths = self.widest(|line| line.width());
+        let words = self.widest(|line| line.split(' ').map(|w| w.width()).max().unwrap_or(0));
         let room = width.saturating_sub(GAP * widths.len().saturating_sub(1));
-        while widths.iter().sum::<usize>() > room {
-            let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > 8) else { break };
-            *widest -= 1;
+        for least in [words, vec![8; widths.len()]] {
+            while widths.iter().sum::<usize>() > room {
+                let wide = widths.iter_mut().zip(&least).filter(|(width, least)| **width > **least);
+                let Some((widest, _)) = wide.max() else { break };
+                *widest -= 1;
+            }
         }
         widths
+    }
+
+    /// The greatest measure of any line of each column, its title included.
+    fn widest(&self, measure: impl Fn(&str) -> usize) -> Vec<usize> {
+        let widest = |(index, column): (usize, &Column)| {
+            let cells = self.rows.iter().filter_map(|row| row.get(index));
+            let lines = cells.flat_map(|cell| &cell.lines).map(|line| measure(line));
+            lines.chain([measure(column.title)]).max().unwrap_or(0)
+        };
+        self.columns.iter().enumerate().map(widest).collect()
     }
 }
 
@@ -296,5 +306,12 @@ mod tests {
             plain(&out),
             "POD      RULES   BY\nshop/a      12   one, two,\nshop/b           three\nx                y\n"
         );
+        let mut table = Table::new(&["POD", "BY"]);
+        table.row(vec![cell("a-name-of-20-letters"), cell("one, two, three")]);
+        out.clear();
+        table.write(&mut out, 30);
+        let expected = "POD                    BY\na-name-of-20-letters   one,\n\
+                        \u{20}                      two,\n\u{20}                      three\n";
+        assert_eq!(plain(&out), expected);
     }
 }
