@@ -9,7 +9,8 @@
 //!
 //! An address that has changed its owner, or has none any more, loses all of its connections: they
 //! were another pod's. Connections of the node itself are never touched, nor are those that belong to
-//! another connection (RELATED), which was judged.
+//! another connection (RELATED), which was judged. Where no policy isolates a local end there is
+//! nothing to judge.
 //!
 //! On failure connections live on that should not; the caller says so and tries again.
 
@@ -24,6 +25,7 @@ use policy_compiler::config::Hairpin;
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::name::{NodeName, ObjectKey};
+use policy_compiler::policy::Direction;
 use policy_compiler::verdict::{Decision, Half};
 
 use crate::dataplane::conntrack::{ConntrackError, Entry, Table};
@@ -110,13 +112,17 @@ impl Cutter {
             Some(table) => table,
             none => none.insert(Table::open()?),
         };
-        let judge = Judge { evaluator: &evaluator, node: &self.node, own: own_addresses()? };
-        let (owners, lost) = (&self.owners, &self.lost);
+        let local = self.owners.keys().copied().collect();
+        let own = own_addresses()?;
+        let judge = Judge { evaluator: &evaluator, node: &self.node, local, own };
+        let lost = of_others(&self.lost, &judge.own);
         let is_lost = |entry: &Entry| {
             [entry.from, entry.sent_to, entry.to].iter().any(|end| lost.contains(end))
         };
-        let is_local =
-            |entry: &Entry| owners.contains_key(&entry.from) || owners.contains_key(&entry.to);
+        let (senders, receivers) =
+            (judge.isolated(Direction::Egress), judge.isolated(Direction::Ingress));
+        let is_policed =
+            |entry: &Entry| senders.contains(&entry.from) || receivers.contains(&entry.to);
         let mut verdicts: BTreeMap<Question, bool> = BTreeMap::new();
         let mut condemned = Vec::new();
         for family in Family::ALL {
@@ -125,7 +131,7 @@ impl Cutter {
                     let known = verdicts.entry(Question::of(&entry));
                     *known.or_insert_with(|| judge.denies(&entry))
                 };
-                if is_lost(&entry) || (is_local(&entry) && denied()) {
+                if is_lost(&entry) || (is_policed(&entry) && denied()) {
                     condemned.push(entry);
                 }
             });
@@ -169,6 +175,8 @@ impl Question {
 struct Judge<'a> {
     evaluator: &'a Evaluator<'a>,
     node: &'a NodeName,
+    /// The addresses of this node's pods.
+    local: BTreeSet<IpAddr>,
     /// The addresses of this network namespace.
     own: BTreeSet<IpAddr>,
 }
@@ -188,6 +196,16 @@ impl Judge<'_> {
             half.decision == Decision::Denied && self.is_local(subject)
         };
         denies(&verdict.egress, from) || denies(&verdict.ingress, to)
+    }
+
+    /// The addresses of the pods of this node that some policy isolates: a verdict costs more than a
+    /// look at these, and of the others none can deny.
+    fn isolated(&self, direction: Direction) -> BTreeSet<IpAddr> {
+        let pods = self.local.iter().copied().filter(|address| {
+            let pod = self.evaluator.owners(*address).first();
+            pod.is_some_and(|pod| !self.evaluator.isolating(pod, direction).is_empty())
+        });
+        pods.collect()
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
@@ -211,6 +229,12 @@ fn owners(objects: &Snapshot, node: &NodeName) -> BTreeMap<IpAddr, (ObjectKey, A
     owners
 }
 
+/// The addresses that were pods': one that this network namespace has is the node's, whatever pod
+/// claimed it.
+fn of_others(lost: &BTreeSet<IpAddr>, own: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    lost.difference(own).copied().collect()
+}
+
 fn own_addresses() -> Result<BTreeSet<IpAddr>, ConntrackError> {
     let interfaces = getifaddrs().map_err(|errno| ConntrackError::Socket(errno.into()))?;
     Ok(interfaces
@@ -220,4 +244,65 @@ fn own_addresses() -> Result<BTreeSet<IpAddr>, ConntrackError> {
             v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_compiler::decode;
+    use policy_compiler::document::Node;
+    use serde_json::json;
+
+    fn node() -> NodeName {
+        NodeName::new("n1").unwrap()
+    }
+
+    /// `web` at 10.0.0.1 and `db` at 10.0.0.2 on this node, and a policy that isolates one of them.
+    fn cluster(isolates: &str, direction: &str) -> Snapshot {
+        let pods = [("web", "10.0.0.1", "n1"), ("db", "10.0.0.2", "n1"), ("far", "10.0.1.1", "n2")];
+        let pods = pods.into_iter().map(|(name, address, node)| {
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"namespace": "x", "name": name, "labels": {"app": name}},
+                "spec": {"nodeName": node, "containers": []},
+                "status": {"phase": "Running", "podIP": address},
+            });
+            let pod = decode::pod(&Node::from(pod), None).unwrap().object;
+            (pod.key.clone(), pod)
+        });
+        let policy = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "x", "name": "deny"},
+            "spec": {"podSelector": {"matchLabels": {"app": isolates}}, "policyTypes": [direction]},
+        });
+        let policy = decode::policy(&Node::from(policy), None).unwrap().object;
+        let policies = [(policy.key.clone(), policy)].into();
+        Snapshot { pods: pods.collect(), policies, ..Snapshot::default() }
+    }
+
+    fn isolated(objects: &Snapshot) -> [Vec<String>; 2] {
+        let evaluator = Evaluator::new(objects);
+        let local = owners(objects, &node()).into_keys().collect();
+        let judge =
+            Judge { evaluator: &evaluator, node: &node(), local, own: own_addresses().unwrap() };
+        [Direction::Egress, Direction::Ingress]
+            .map(|direction| judge.isolated(direction).iter().map(IpAddr::to_string).collect())
+    }
+
+    #[test]
+    fn only_connections_of_isolated_pods_of_this_node_are_judged() {
+        let none = || Vec::<String>::new();
+        assert_eq!(isolated(&cluster("web", "Ingress")), [none(), vec!["10.0.0.1".to_owned()]]);
+        assert_eq!(isolated(&cluster("db", "Egress")), [vec!["10.0.0.2".to_owned()], none()]);
+        assert_eq!(isolated(&cluster("far", "Ingress")), [none(), none()]);
+    }
+
+    #[test]
+    fn the_nodes_own_addresses_are_nobodys_to_lose() {
+        let own = own_addresses().unwrap();
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        let pod: IpAddr = "10.0.0.1".parse().unwrap();
+        let own = own.into_iter().chain([loopback]).collect();
+        assert_eq!(of_others(&[loopback, pod].into(), &own), [pod].into());
+    }
 }

@@ -98,15 +98,15 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, StartError> {
 
 /// Where the objects come from.
 enum Objects {
-    Manifests(Directory),
-    Cluster(ApiServer),
+    Manifests(Box<Directory>),
+    Cluster(Box<ApiServer>),
 }
 
 impl Objects {
     fn open(args: &RunArgs) -> Result<Self, StartError> {
         Ok(match &args.source {
-            Some(path) => Self::Manifests(Directory::open(path)?),
-            None => Self::Cluster(ApiServer::configure(&args.api())?),
+            Some(path) => Self::Manifests(Box::new(Directory::open(path)?)),
+            None => Self::Cluster(Box::new(ApiServer::configure(&args.api())?)),
         })
     }
 }
@@ -150,7 +150,7 @@ fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
         }
         Objects::Cluster(server) => {
             let (sender, inbox) = mpsc::channel();
-            follow(server, sender)?;
+            follow(*server, sender)?;
             sync.run_once(&inbox, FIRST_LIST);
         }
     }
@@ -187,7 +187,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
         taint.start(sender.clone(), move || server.client())?;
     }
     follow(objects, sender.clone())?;
-    Ok(match signals.run(sync, sender, inbox)? {
+    Ok(match signals.run(sync, &sender, inbox)? {
         End::Signal(signal) => {
             info!(signal, "stopped, rules stay in force");
             ExitCode::SUCCESS
@@ -248,7 +248,7 @@ impl Signals {
     fn run(
         mut self,
         mut sync: Sync,
-        sender: Sender<Input>,
+        sender: &Sender<Input>,
         inbox: Receiver<Input>,
     ) -> io::Result<End> {
         let (ended, mut end) = oneshot::channel::<()>();

@@ -95,7 +95,10 @@ pub struct StartupTaint {
 
 impl fmt::Debug for StartupTaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StartupTaint").field("node", &self.node).field("key", &self.key).finish()
+        f.debug_struct("StartupTaint")
+            .field("node", &self.node)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 

@@ -123,6 +123,12 @@ impl Runner {
         self.started.load(Ordering::Relaxed)
     }
 
+    /// Where they are counted.
+    #[must_use]
+    pub fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.started)
+    }
+
     /// Counts a program that something else starts on our behalf.
     pub fn count_one(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);

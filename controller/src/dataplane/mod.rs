@@ -37,6 +37,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
@@ -303,6 +305,12 @@ impl Dataplane {
     #[must_use]
     pub fn processes(&self) -> u64 {
         self.kernel.runner.started()
+    }
+
+    /// Where they are counted, for those who watch over the work.
+    #[must_use]
+    pub fn count(&self) -> Arc<AtomicU64> {
+        self.kernel.runner.count()
     }
 
     /// Brings the kernel to `desired`, by the steps of `update` where the kernel holds what the

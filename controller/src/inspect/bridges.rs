@@ -83,9 +83,8 @@ mod tests {
     use crate::dataplane::links::Way;
 
     /// Bridge `cni0` with its own switches, and a pod of each family on it.
-    fn carrying(iptables: bool, ip6tables: bool, addresses: &[&str]) -> Attached {
-        let values =
-            vec![InfoBridge::NfCallIpTables(iptables), InfoBridge::NfCallIp6Tables(ip6tables)];
+    fn carrying(v4: bool, v6: bool, addresses: &[&str]) -> Attached {
+        let values = vec![InfoBridge::NfCallIpTables(v4), InfoBridge::NfCallIp6Tables(v6)];
         let infos =
             vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(values))];
         let mut link = LinkMessage::default();

@@ -2,6 +2,7 @@
 //! this node. Each is told once, and again when what is wrong with it has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::diagnostic::{Diagnostic, Severity};
@@ -69,7 +70,7 @@ fn mistakes(policy: &ObjectKey, listed: &[Diagnostic]) -> String {
     let more = all.len().saturating_sub(MISTAKES);
     let mut text = all.into_iter().take(MISTAKES).collect::<Vec<_>>().join("; ");
     if more > 0 {
-        text.push_str(&format!("; and {more} more"));
+        let _ = write!(text, "; and {more} more");
     }
     text
 }

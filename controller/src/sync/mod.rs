@@ -157,6 +157,7 @@ impl Sync {
     #[must_use]
     pub fn with_outlets(mut self, outlets: Outlets) -> Self {
         outlets.metrics.writes_to(self.dataplane.backend());
+        outlets.board.follow(self.dataplane.count());
         self.outlets = outlets;
         self
     }

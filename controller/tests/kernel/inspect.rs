@@ -60,10 +60,10 @@ fn bridged(node: &Namespace) {
 }
 
 fn set_bridge(node: &Namespace, values: [&str; 3]) {
-    let [iptables, ip6tables, tagged] = values;
+    let [v4, v6, tagged] = values;
     node.sysctl(&[
-        ("bridge/bridge-nf-call-iptables", iptables),
-        ("bridge/bridge-nf-call-ip6tables", ip6tables),
+        ("bridge/bridge-nf-call-iptables", v4),
+        ("bridge/bridge-nf-call-ip6tables", v6),
         ("bridge/bridge-nf-filter-vlan-tagged", tagged),
     ])
     .unwrap();
@@ -165,7 +165,7 @@ fn pods_on_macvlan_are_told_once_that_lasts() {
         let begun = Instant::now();
         let kinds = |concerns: &[Concern]| concerns.iter().map(|c| c.kind).collect::<Vec<_>>();
         let concerns = loop {
-            thread::sleep(Duration::from_millis(1_000));
+            thread::sleep(Duration::from_secs(1));
             let concerns = look(node, &mut inspector, pods);
             if !concerns.is_empty() {
                 break concerns;
@@ -178,7 +178,7 @@ fn pods_on_macvlan_are_told_once_that_lasts() {
         assert_eq!(kinds(&concerns), [ConcernKind::InterfaceBypasses]);
 
         node.ip(&["route replace 10.244.1.10/32 dev card".to_owned()]).unwrap();
-        thread::sleep(Duration::from_millis(1_000));
+        thread::sleep(Duration::from_secs(1));
         assert_eq!(brief(&look(node, &mut inspector, pods)), [], "a veth is as it should be");
     });
 }

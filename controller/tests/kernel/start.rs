@@ -32,7 +32,8 @@ fn what_cannot_heal_is_said_in_a_line_with_status_2() {
         let node = Node::new("nft");
         let source = node.source().display().to_string();
         let kubeconfig = node.file("none").display().to_string();
-        let cases: [(&[&str], &[(&str, &str)], &str); 4] = [
+        type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+        let cases: [Case<'_>; 4] = [
             (&["run", "--source", &source], &[], "fieldRef: {fieldPath: spec.nodeName}"),
             (&["run", "--source", &source], &[("NODE_NAME", "")], "give it with --node"),
             (&["run", "--node", "n1"], &[], "KUBERNETES_SERVICE_HOST is not set"),

@@ -278,14 +278,13 @@ fn locate_address<'a>(
         .values()
         .filter(|pod| pod.is_live() && pod.addresses.of(Family::of(address)) == Some(address))
         .max_by_key(|pod| (&pod.age, &pod.key));
-    let place = match owner {
-        Some(pod) => Place::Pod(pod.node.as_ref()?),
-        None => {
-            let networks = ways.pod_networks.iter();
-            let having = networks.filter(|(_, nets)| nets.iter().any(|net| net.contains(&address)));
-            let nodes: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
-            if nodes.is_empty() { Place::World } else { Place::Unknown(nodes) }
-        }
+    let place = if let Some(pod) = owner {
+        Place::Pod(pod.node.as_ref()?)
+    } else {
+        let networks = ways.pod_networks.iter();
+        let having = networks.filter(|(_, nets)| nets.iter().any(|net| net.contains(&address)));
+        let nodes: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
+        if nodes.is_empty() { Place::World } else { Place::Unknown(nodes) }
     };
     Some(Located { address: Some(address), place })
 }

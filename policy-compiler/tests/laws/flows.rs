@@ -66,6 +66,7 @@ pub(crate) struct Sketch {
 
 /// The choices of an operator, without the node's name.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own, as in NodeConfig")]
 pub(crate) struct Options {
     pub(crate) bridged: bool,
     ipvs: bool,
