@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::UnicodeWidthStr;
 
 use super::DIM;
 
@@ -230,8 +230,9 @@ impl Table {
     /// The widths in which all fits: the widest columns give way first, those before others whose words
     /// stay whole.
     fn widths(&self, width: usize) -> Vec<usize> {
-        let mut widths = self.widest(|line| line.width());
-        let words = self.widest(|line| line.split(' ').map(|w| w.width()).max().unwrap_or(0));
+        let mut widths = self.widest(UnicodeWidthStr::width);
+        let words =
+            self.widest(|line| line.split(' ').map(UnicodeWidthStr::width).max().unwrap_or(0));
         let room = width.saturating_sub(GAP * widths.len().saturating_sub(1));
         for least in [words, vec![8; widths.len()]] {
             while widths.iter().sum::<usize>() > room {
