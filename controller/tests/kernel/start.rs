@@ -26,13 +26,15 @@ fn end(node: &Node, words: &[&str], variables: &[(&str, &str)]) -> (Option<i32>,
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Words, variables, and what is said of them.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn what_cannot_heal_is_said_in_a_line_with_status_2() {
     kernel_test("start::what_cannot_heal_is_said_in_a_line_with_status_2", || {
         let node = Node::new("nft");
         let source = node.source().display().to_string();
         let kubeconfig = node.file("none").display().to_string();
-        type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
         let cases: [Case<'_>; 4] = [
             (&["run", "--source", &source], &[], "fieldRef: {fieldPath: spec.nodeName}"),
             (&["run", "--source", &source], &[("NODE_NAME", "")], "give it with --node"),
