@@ -116,10 +116,10 @@ pub fn print(text: &str) -> io::Result<()> {
     write(text).map(drop)
 }
 
-/// Prints JSON on standard output, as [`print`] does.
+/// Prints JSON on standard output, as [`print()`] does.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json<T: Serialize>(value: &T) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
