@@ -17,7 +17,7 @@ use policyd::sync::{Outlets, Sync, View};
 use serde_json::json;
 
 use crate::dataplane::settings;
-use crate::node::Node;
+use crate::node::{Node, PODS, allow};
 
 /// A cluster that a test speaks for.
 struct Cluster {
@@ -182,6 +182,41 @@ fn a_burst_is_written_together_and_each_of_its_events_is_timed() {
         assert!(node.tables().contains("--dport 1000 "), "{}", node.tables());
         let name = format!("{ENFORCED}{{resource=\"networkpolicies\"}}");
         assert!((metric(&outlets, &name) - f64::from(EVENTS)).abs() < 0.5);
+    });
+}
+
+/// When a line was logged, in milliseconds of its day, and how many a write took that it tells of.
+fn written(line: &str) -> (f64, f64) {
+    let (time, _) = line.split_once("T").unwrap().1.split_once('Z').unwrap();
+    let units: Vec<f64> = time.split(':').map(|unit| unit.parse().unwrap()).collect();
+    let took = line.rsplit_once("ms=").unwrap().1.parse().unwrap();
+    (units.iter().fold(0.0, |sum, unit| sum * 60.0 + unit) * 1_000.0, took)
+}
+
+#[test]
+fn a_kernel_that_writes_slowly_is_not_kept_busy_all_the_time() {
+    kernel_test("load::a_kernel_that_writes_slowly_is_not_kept_busy_all_the_time", || {
+        let mut node = Node::new("nft");
+        let program = "iptables-nft-restore";
+        node.impersonate(program, &format!("sleep 0.1; exec /usr/sbin/{program} \"$@\""));
+        node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+        let mut policyd = node.start();
+        policyd.await_lines("INFO ready ", 1);
+        for port in 1_000..1_050 {
+            node.write("policy.yaml", &allow("web", "a", "b", port));
+            thread::sleep(Duration::from_millis(60));
+        }
+        let log = policyd.log();
+        let updates = log.lines().filter(|line| line.contains("applied whole=false"));
+        let updates: Vec<(f64, f64)> = updates.map(written).collect();
+        assert!(updates.len() > 3, "{log}");
+        let span = updates[updates.len() - 1].0 - updates[0].0;
+        let busy: f64 = updates[1..].iter().map(|(_, took)| took).sum();
+        assert!(busy < span * 0.65, "{busy} ms of {span}: {log}");
+        let begun = Instant::now();
+        while !node.tables().contains("--dport 1049 ") {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", policyd.log());
+        }
     });
 }
 
