@@ -19,18 +19,18 @@ mod node;
 mod outlets;
 mod report;
 mod settings;
+mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use policy_compiler::diagnostic::Diagnostic;
 use policy_compiler::engine::Engine;
 use policy_compiler::update::Reach;
 
 pub use self::outlets::Outlets;
 pub use self::settings::{Ipvs, Settings, Unknown};
+pub use self::view::View;
 
 use self::awaited::Awaited;
 use self::cutting::Cutting;
@@ -41,9 +41,9 @@ use self::report::Failures;
 use crate::again::Again;
 use crate::dataplane::{Dataplane, START, Written};
 use crate::health::Health;
-use crate::inspect::{Concern, Inspector, Sight};
+use crate::inspect::{Inspector, Sight};
 use crate::pace::Bucket;
-use crate::source::{Input, Kind, Listing, Question, Standing};
+use crate::source::{Input, Listing, Question};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
@@ -60,27 +60,6 @@ const PLANS: (Duration, u32) = (Duration::from_millis(2), 4);
 /// How often chains are written. A transaction that follows one which removed rules waits some 16 ms
 /// in the kernel: more in each costs less than more of them.
 const CHAINS: (Duration, u32) = (Duration::from_millis(20), 2);
-
-/// What the loop shows to those who ask.
-#[derive(Debug)]
-pub struct View<'a> {
-    /// The operator's choices.
-    pub settings: &'a Settings,
-    /// The objects, and what follows from them.
-    pub engine: &'a Engine,
-    /// What the kernel was told.
-    pub dataplane: &'a Dataplane,
-    /// Whether that is as it should be.
-    pub health: &'a Health,
-    /// What the source found wrong inside objects; the engine has its own.
-    pub listed: &'a [Diagnostic],
-    /// How each part of the source stands.
-    pub standing: &'a BTreeMap<Kind, Standing>,
-    /// When the kernel was last changed.
-    pub updated: Option<Instant>,
-    /// What makes enforcement doubtful on this node.
-    pub concerns: &'a BTreeSet<Concern>,
-}
 
 /// The loop's state.
 #[derive(Debug)]
