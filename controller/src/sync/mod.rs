@@ -411,15 +411,15 @@ impl Sync {
         let begun = Instant::now();
         let update = self.engine.flush();
         let written = self.dataplane.write(&update, self.engine.ruleset());
+        // Enforcement comes first: there may be many lines, and a log that is slow.
+        self.report();
+        self.after(&written, begun);
         let now = Instant::now();
         if reach == Some(Reach::Chains) || report::is_whole(&written) {
             self.chains.take(now, now - begun);
         } else {
             self.plans.take(now, now - begun);
         }
-        // Enforcement comes first: there may be many lines, and a log that is slow.
-        self.report();
-        self.after(&written, begun);
     }
 
     fn after(&mut self, written: &Written, begun: Instant) {

@@ -212,7 +212,9 @@ fn a_kernel_that_writes_slowly_is_not_kept_busy_all_the_time() {
         assert!(updates.len() > 3, "{log}");
         let span = updates[updates.len() - 1].0 - updates[0].0;
         let busy: f64 = updates[1..].iter().map(|(_, took)| took).sum();
-        assert!(busy < span * 0.6, "{busy} ms of {span}: {log}");
+        let before = &updates[..updates.len() - 1];
+        let pauses: f64 = before.iter().map(|(_, took)| took.min(500.0) - 20.0).sum();
+        assert!(span >= busy + pauses * 0.8, "{busy} ms of {span}, due {pauses}: {log}");
         let begun = Instant::now();
         while !node.tables().contains("--dport 1049 ") {
             assert!(begun.elapsed() < Duration::from_secs(30), "{}", policyd.log());
