@@ -187,7 +187,7 @@ fn a_burst_is_written_together_and_each_of_its_events_is_timed() {
 
 /// When a line was logged, in milliseconds of its day, and how many a write took that it tells of.
 fn written(line: &str) -> (f64, f64) {
-    let (time, _) = line.split_once("T").unwrap().1.split_once('Z').unwrap();
+    let (time, _) = line.split_once('T').unwrap().1.split_once('Z').unwrap();
     let units: Vec<f64> = time.split(':').map(|unit| unit.parse().unwrap()).collect();
     let took = line.rsplit_once("ms=").unwrap().1.parse().unwrap();
     (units.iter().fold(0.0, |sum, unit| sum * 60.0 + unit) * 1_000.0, took)
