@@ -126,14 +126,16 @@ impl Wiring {
         let networks: BTreeSet<IpNet> =
             node.into_iter().flat_map(|node| node.pod_networks.iter().copied()).collect();
         if networks.is_empty() {
-            if self.config.pod_networks.is_empty() && self.no_networks.is_none() {
+            if self.config.pod_networks.is_empty() {
                 let reason = format!(
                     "the networks of this node's pods are not known: Node {} {}; give them with \
                      --pod-cidr",
                     self.config.node,
                     if node.is_some() { "has no podCIDRs" } else { "is not known" },
                 );
-                warn!(reason, "unknown addresses cannot be denied, nothing is written");
+                if self.no_networks.as_ref() != Some(&reason) {
+                    warn!(reason, "unknown addresses cannot be denied, nothing is written");
+                }
                 self.no_networks = Some(reason);
             }
         } else if networks != self.config.pod_networks {
@@ -234,7 +236,80 @@ fn names_a_service(ip_vs: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use policy_compiler::cluster::Node;
+    use policy_compiler::config::{DenyAction, Hairpin};
+    use policy_compiler::document::Location;
+
     use super::*;
+
+    fn wiring(unknown: Unknown) -> Wiring {
+        Wiring::new(&Settings {
+            node: NodeName::new("n1").unwrap(),
+            ipvs: Ipvs::Off,
+            hairpin: Hairpin::Allow,
+            deny: DenyAction::Drop,
+            keep_established: false,
+            unknown,
+            log_denied: false,
+            verify_interval: Duration::ZERO,
+            set_bridge_sysctls: false,
+        })
+    }
+
+    fn node(networks: &[&str]) -> Snapshot {
+        let name = NodeName::new("n1").unwrap();
+        let pod_networks = networks.iter().map(|net| net.parse().unwrap()).collect();
+        let location = Location::default();
+        let node = Node { name: name.clone(), addresses: Vec::new(), pod_networks, location };
+        Snapshot { nodes: [(name, node)].into(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn rules_wait_for_the_networks_of_the_node_object_and_keep_the_last() {
+        let mut wiring = wiring(Unknown::DeniedInPodCidrs);
+        for (objects, missing) in
+            [(Snapshot::default(), "Node n1 is not known"), (node(&[]), "Node n1 has no podCIDRs")]
+        {
+            wiring.look(&objects);
+            assert!(!wiring.is_known());
+            assert!(wiring.reason().is_some_and(|reason| reason.contains(missing)), "{missing}");
+        }
+        let networks = ["10.244.1.0/24", "fd00::/64"].map(|net| net.parse().unwrap());
+        for objects in [node(&["10.244.1.0/24", "fd00::/64"]), node(&[]), Snapshot::default()] {
+            wiring.follow(&objects);
+            assert!(wiring.is_known());
+            assert_eq!(wiring.reason(), None);
+            assert_eq!(wiring.config().pod_networks, networks.into());
+        }
+    }
+
+    #[test]
+    fn networks_that_are_given_are_not_those_of_the_node_object() {
+        let given: BTreeSet<IpNet> = ["10.9.0.0/16".parse().unwrap()].into();
+        for (unknown, expected) in
+            [(Unknown::Allowed, BTreeSet::new()), (Unknown::DeniedIn(given.clone()), given)]
+        {
+            let mut wiring = wiring(unknown);
+            wiring.look(&node(&["10.244.1.0/24"]));
+            assert!(wiring.is_known());
+            assert_eq!(wiring.config().pod_networks, expected);
+        }
+    }
+
+    #[test]
+    fn bridges_are_sought_by_addresses_within_the_networks() {
+        for (network, expected) in [
+            ("10.244.1.0/24", ["10.244.1.2", "10.244.1.253"]),
+            ("10.244.1.4/31", ["10.244.1.5", "10.244.1.4"]),
+            ("10.244.1.4/32", ["10.244.1.4", "10.244.1.4"]),
+            ("fd00::/64", ["fd00::2", "fd00::ffff:ffff:ffff:fffd"]),
+        ] {
+            let found = samples(&network.parse().unwrap()).map(|address| address.to_string());
+            assert_eq!(found, expected, "{network}");
+        }
+    }
 
     #[test]
     fn ipvs_is_in_use_where_it_has_a_service() {
