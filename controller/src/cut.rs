@@ -12,6 +12,9 @@
 //! another connection (RELATED), which was judged. Where no policy isolates a local end there is
 //! nothing to judge.
 //!
+//! Whoever runs a pod decides how many connections it has and how much there is to read in its
+//! policies. So a pass judges for so long and no longer, and the next goes on where it stopped.
+//!
 //! On failure connections live on that should not; the caller says so and tries again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +35,8 @@ use crate::dataplane::conntrack::{ConntrackError, Entry, Table};
 
 /// How long after a change everything is done once more.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long one pass may judge: the loop has others to look after.
+const JUDGING: Duration = Duration::from_millis(200);
 
 /// Cuts connections, and remembers whose addresses were whose.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ pub struct Cutter {
     /// Addresses whose connections are all another's.
     lost: BTreeSet<IpAddr>,
     again: Option<Instant>,
+    round: Round,
 }
 
 impl Cutter {
@@ -57,6 +63,7 @@ impl Cutter {
             owners: BTreeMap::new(),
             lost: BTreeSet::new(),
             again: None,
+            round: Round::default(),
         }
     }
 
@@ -80,6 +87,7 @@ impl Cutter {
     pub fn cut(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
         self.notice(objects);
         self.again = Some(Instant::now() + AGAIN);
+        self.round.begin();
         let forgotten = self.pass(objects)?;
         // A newcomer keeps what it has opened since.
         self.lost.retain(|address| !self.owners.contains_key(address));
@@ -98,13 +106,29 @@ impl Cutter {
     /// As [`Cutter::cut`].
     pub fn cut_again(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
         self.again = None;
+        self.round.begin();
         let forgotten = self.pass(objects)?;
         self.lost.clear();
         Ok(forgotten)
     }
 
+    /// Whether there was no time to judge all since it was last cut.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.round.next.is_some()
+    }
+
+    /// Goes on where there was no more time.
+    ///
+    /// # Errors
+    /// As [`Cutter::cut`].
+    pub fn go_on(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
+        self.pass(objects)
+    }
+
     fn pass(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
         if self.owners.is_empty() && self.lost.is_empty() {
+            self.round = Round::default();
             return Ok(0);
         }
         let evaluator = Evaluator::new(objects).with_hairpin(self.hairpin);
@@ -123,40 +147,101 @@ impl Cutter {
             (judge.isolated(Direction::Egress), judge.isolated(Direction::Ingress));
         let is_policed =
             |entry: &Entry| senders.contains(&entry.from) || receivers.contains(&entry.to);
-        let mut verdicts: BTreeMap<Question, bool> = BTreeMap::new();
         let mut condemned = Vec::new();
-        for family in Family::ALL {
-            let read = table.read(family, |entry| {
-                let mut denied = || {
-                    let known = verdicts.entry(Question::of(&entry));
-                    *known.or_insert_with(|| judge.denies(&entry))
-                };
-                if is_lost(&entry) || (is_policed(&entry) && denied()) {
+        let mut questions = BTreeSet::new();
+        let mut work = || {
+            read(table, |entry| {
+                if is_lost(&entry) {
                     condemned.push(entry);
+                } else if is_policed(&entry) {
+                    questions.insert(Question::of(&entry));
                 }
-            });
-            if let Err(error) = read {
-                self.table = None;
-                return Err(error);
+            })?;
+            let until = Instant::now() + JUDGING;
+            let in_time = || Instant::now() < until;
+            let denied = self.round.judge(&questions, in_time, |question| judge.denies(question));
+            if !denied.is_empty() {
+                // They are read once more rather than all kept: there may be very many.
+                read(table, |entry| {
+                    if denied.contains(&Question::of(&entry)) {
+                        condemned.push(entry);
+                    }
+                })?;
+            }
+            forget(table, &condemned)
+        };
+        let forgotten = work();
+        if forgotten.is_err() {
+            self.table = None;
+        }
+        forgotten
+    }
+}
+
+/// Shows each connection of both families to `each`.
+fn read(table: &mut Table, mut each: impl FnMut(Entry)) -> Result<(), ConntrackError> {
+    Family::ALL.into_iter().try_for_each(|family| table.read(family, &mut each))
+}
+
+/// Forgets connections, and says how many were still there.
+fn forget(table: &mut Table, condemned: &[Entry]) -> Result<usize, ConntrackError> {
+    let mut forgotten = 0;
+    for entry in condemned {
+        forgotten += usize::from(table.forget(entry)?);
+    }
+    Ok(forgotten)
+}
+
+/// How far judging has come, where there is no time for all at once. Each pass goes on where the one
+/// before it stopped, even if everything is to be judged anew: whatever comes in meanwhile, every
+/// question has its turn.
+#[derive(Debug, Default)]
+struct Round {
+    /// With which question the round began; the first of all where none.
+    began: Option<Question>,
+    /// With which it goes on; none where all were judged.
+    next: Option<Question>,
+}
+
+impl Round {
+    /// All are to be judged anew.
+    fn begin(&mut self) {
+        self.began.clone_from(&self.next);
+    }
+
+    /// Judges those whose turn it is while there is time, one at least; the ones that are denied.
+    fn judge(
+        &mut self,
+        questions: &BTreeSet<Question>,
+        in_time: impl Fn() -> bool,
+        denies: impl Fn(&Question) -> bool,
+    ) -> BTreeSet<Question> {
+        let (from, end) = (self.next.take(), self.began.take());
+        let has_wrapped = from.is_some() && end.is_some() && from < end;
+        let first = questions.iter().filter(|q| {
+            from.as_ref().is_none_or(|from| *q >= from)
+                && !(has_wrapped && end.as_ref().is_some_and(|end| *q >= end))
+        });
+        let wrapped = questions
+            .iter()
+            .filter(|q| !has_wrapped && from.is_some() && end.as_ref().is_some_and(|end| *q < end));
+        let mut denied = BTreeSet::new();
+        for (count, question) in first.chain(wrapped).enumerate() {
+            if count > 0 && !in_time() {
+                self.next = Some(question.clone());
+                self.began = end.clone();
+                break;
+            }
+            if denies(question) {
+                denied.insert(question.clone());
             }
         }
-        let mut forgotten = 0;
-        for entry in &condemned {
-            match table.forget(entry) {
-                Ok(true) => forgotten += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    self.table = None;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(forgotten)
+        denied
     }
 }
 
 /// What a verdict depends on: connections that differ in the opener's port alone share one.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
     from: IpAddr,
     sent_to: IpAddr,
@@ -182,8 +267,8 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn denies(&self, entry: &Entry) -> bool {
-        let Entry { from, sent_to, to, traffic, related, .. } = *entry;
+    fn denies(&self, question: &Question) -> bool {
+        let Question { from, sent_to, to, traffic, related } = *question;
         if related || self.own.contains(&from) || self.own.contains(&to) {
             return false;
         }
@@ -295,6 +380,53 @@ mod tests {
         assert_eq!(isolated(&cluster("web", "Ingress")), [none(), vec!["10.0.0.1".to_owned()]]);
         assert_eq!(isolated(&cluster("db", "Egress")), [vec!["10.0.0.2".to_owned()], none()]);
         assert_eq!(isolated(&cluster("far", "Ingress")), [none(), none()]);
+    }
+
+    fn question(port: u16) -> Question {
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let traffic = Traffic::Port { protocol: policy_compiler::port::Protocol::Udp, port };
+        Question { from: address, sent_to: address, to: address, traffic, related: false }
+    }
+
+    /// Judges so many in one pass: which, and whether that was the end of the round.
+    fn pass(round: &mut Round, all: &BTreeSet<Question>, most: usize) -> (Vec<u16>, bool) {
+        let judged = std::cell::RefCell::new(Vec::new());
+        let in_time = || judged.borrow().len() < most;
+        let denied = round.judge(all, in_time, |question| {
+            let Traffic::Port { port, .. } = question.traffic else { return false };
+            judged.borrow_mut().push(port);
+            port == 4
+        });
+        let judged = judged.into_inner();
+        assert_eq!(denied.contains(&question(4)), judged.contains(&4));
+        (judged, round.next.is_none())
+    }
+
+    #[test]
+    fn where_there_is_no_time_for_all_each_has_its_turn() {
+        let all: BTreeSet<Question> = (0..7).map(question).collect();
+        let mut round = Round::default();
+        round.begin();
+        assert_eq!(pass(&mut round, &all, 9), ((0..7).collect(), true));
+        round.begin();
+        assert_eq!(pass(&mut round, &all, 3), (vec![0, 1, 2], false));
+        assert_eq!(pass(&mut round, &all, 3), (vec![3, 4, 5], false));
+        assert_eq!(pass(&mut round, &all, 3), (vec![6], true));
+    }
+
+    #[test]
+    fn a_round_that_begins_anew_goes_on_where_the_last_stopped_and_comes_around() {
+        let all: BTreeSet<Question> = (0..7).map(question).collect();
+        let mut round = Round::default();
+        round.begin();
+        assert_eq!(pass(&mut round, &all, 3), (vec![0, 1, 2], false));
+        round.begin();
+        assert_eq!(pass(&mut round, &all, 3), (vec![3, 4, 5], false));
+        assert_eq!(pass(&mut round, &all, 3), (vec![6, 0, 1], false));
+        assert_eq!(pass(&mut round, &all, 3), (vec![2], true));
+        round.begin();
+        assert_eq!(pass(&mut round, &all, 0), (vec![0], false), "one at least");
+        assert_eq!(pass(&mut round, &BTreeSet::new(), 3), (vec![], true), "they are gone");
     }
 
     #[test]

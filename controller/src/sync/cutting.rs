@@ -63,7 +63,9 @@ impl Cutting {
 
     /// When there is something to do.
     pub(super) fn at(&self) -> Option<Instant> {
-        let cut = self.wanted.then(|| self.pace.ready_at().unwrap_or_else(Instant::now));
+        let unfinished = self.cutter.as_ref().is_some_and(Cutter::is_unfinished);
+        let cut =
+            (self.wanted || unfinished).then(|| self.pace.ready_at().unwrap_or_else(Instant::now));
         let again = self.cutter.as_ref().and_then(Cutter::at);
         [cut, again, self.retry.at()].into_iter().flatten().min()
     }
@@ -73,11 +75,14 @@ impl Cutting {
         let Some(cutter) = &mut self.cutter else { return };
         let begun = Instant::now();
         self.wanted |= self.retry.is_due();
-        let result = if self.wanted && self.pace.ready_at().is_none_or(|at| at <= begun) {
+        let is_paced = self.pace.ready_at().is_none_or(|at| at <= begun);
+        let result = if self.wanted && is_paced {
             self.wanted = false;
             cutter.cut(objects)
         } else if cutter.at().is_some_and(|at| at <= begun) {
             cutter.cut_again(objects)
+        } else if is_paced && cutter.is_unfinished() {
+            cutter.go_on(objects)
         } else {
             return;
         };
