@@ -157,6 +157,10 @@ fn the_documentation_lists_exactly_what_there_is() {
     let unique: BTreeSet<_> = listed.iter().cloned().collect();
     assert_eq!(unique.len(), listed.len(), "each is listed once");
     assert_eq!(unique, shown(&metrics.encode_at(now)));
+    let overview = include_str!("../../../README.md");
+    for (name, ..) in unique.iter().filter(|(name, ..)| name.starts_with("policyd_")) {
+        assert!(overview.contains(&format!("| `{name}` |")), "the README lacks {name}");
+    }
     for kind in ConcernKind::ALL.map(ConcernKind::label) {
         assert!(document.contains(&format!("`{kind}`")), "`{kind}` is not explained");
     }
