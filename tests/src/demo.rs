@@ -181,10 +181,8 @@ fn start_policyd(
 /// A log line without its date, as far as a terminal is wide.
 fn shortened(line: &str) -> String {
     const WIDTH: usize = 116;
-    let line = match line.split_once("  INFO ") {
-        Some((_, rest)) => rest,
-        None => line,
-    };
+    let dated = ["  INFO ", "  WARN "].iter().find_map(|level| line.split_once(level));
+    let line = dated.map_or(line, |(_, rest)| rest);
     if line.chars().count() <= WIDTH {
         return line.to_owned();
     }
