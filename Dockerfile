@@ -22,7 +22,7 @@ LABEL org.opencontainers.image.title="policyd" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="GPL-2.0-only AND (MIT OR Apache-2.0)" \
-      org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim"
+      org.opencontainers.image.base.name="debian:bookworm-slim"
 # Debian's iptables has both backends; policyd chooses by what the node uses.
 COPY .ci/runtime-packages /tmp/runtime-packages
 RUN apt-get update \
