@@ -225,18 +225,18 @@ impl Round {
         let wrapped = questions
             .iter()
             .filter(|q| !has_wrapped && from.is_some() && end.as_ref().is_some_and(|end| *q < end));
-        let mut denied = BTreeSet::new();
+        let mut condemned = BTreeSet::new();
         for (count, question) in first.chain(wrapped).enumerate() {
             if count > 0 && !in_time() {
                 self.next = Some(question.clone());
-                self.began = end.clone();
+                self.began.clone_from(&end);
                 break;
             }
             if denies(question) {
-                denied.insert(question.clone());
+                condemned.insert(question.clone());
             }
         }
-        denied
+        condemned
     }
 }
 

@@ -10,7 +10,8 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla,
+    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, Nla,
 };
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as IpProtocol, Status,
@@ -24,6 +25,8 @@ use netlink_sys::{Socket, SocketAddr};
 use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_compiler::port::Protocol;
+
+use super::netlink::messages;
 
 /// The attributes that the kernel knows and the library does not name.
 mod attribute {
@@ -109,12 +112,8 @@ impl Table {
             self.send(family, ConntrackMessage::Get(Vec::new()), NLM_F_REQUEST | NLM_F_DUMP)?;
         loop {
             let (answer, _) = self.socket.recv_from_full()?;
-            let mut rest = answer.as_slice();
-            while !rest.is_empty() {
-                let message = parse(rest)?;
-                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
-                // Messages are aligned to four bytes.
-                rest = rest.get(length.saturating_add(3) & !3..).unwrap_or_default();
+            for message in messages::<NetfilterMessage>(&answer) {
+                let message = message.map_err(unreadable)?;
                 if message.header.sequence_number != sequence {
                     // What an earlier reading that failed has left behind.
                     continue;
@@ -149,7 +148,8 @@ impl Table {
         let sequence = self.send(family, request, NLM_F_REQUEST | NLM_F_ACK)?;
         loop {
             let (answer, _) = self.socket.recv_from_full()?;
-            let message = parse(&answer)?;
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(&answer);
+            let message = message.map_err(unreadable)?;
             if message.header.sequence_number != sequence {
                 continue;
             }
@@ -191,8 +191,10 @@ impl Table {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<NetlinkMessage<NetfilterMessage>, ConntrackError> {
-    NetlinkMessage::deserialize(bytes).map_err(|error| ConntrackError::Answer(error.to_string()))
+/// For `map_err`, which hands over what it has.
+#[allow(clippy::needless_pass_by_value, reason = "map_err gives its error away")]
+fn unreadable(error: DecodeError) -> ConntrackError {
+    ConntrackError::Answer(error.to_string())
 }
 
 /// What is known of one side of a connection.

@@ -25,6 +25,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use policy_compiler::config::InterfaceName;
 
+use super::netlink::messages;
+
 /// Why bridges could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -137,12 +139,8 @@ impl Routes {
         let mut spans = Vec::new();
         loop {
             let (answer, _) = self.socket.recv_from_full()?;
-            let mut rest = answer.as_slice();
-            while !rest.is_empty() {
-                let message = parse(rest)?;
-                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
-                // Messages are aligned to four bytes.
-                rest = rest.get(length.saturating_add(3) & !3..).unwrap_or_default();
+            for message in messages::<RouteNetlinkMessage>(&answer) {
+                let message = message.map_err(|error| LinkError::Answer(error.to_string()))?;
                 match message.payload {
                     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
                         spans.extend(span(&address));

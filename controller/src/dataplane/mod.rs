@@ -26,6 +26,7 @@ pub mod ipset;
 pub mod iptables;
 mod leftovers;
 pub mod links;
+pub(crate) mod netlink;
 mod plan;
 mod refusal;
 mod removal;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use netlink_packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::NetlinkPayload;
 use netlink_packet_netfilter::nflog::{
     ConfigCmd, ConfigMode, PacketNla, ULogMessage, config_request,
 };
@@ -17,6 +17,7 @@ use policy_compiler::ruleset::{LOG_GROUP, log_prefix};
 
 use super::flows::Flow;
 use super::packet::Packet;
+use crate::dataplane::netlink::messages;
 
 /// How much of a packet is asked for; the rules say the same.
 const FIRST_BYTES: u32 = 128;
@@ -108,10 +109,7 @@ type Received = (Vec<Flow>, Option<io::Result<()>>);
 
 /// Reads the messages of one datagram; one that cannot be read ends it.
 fn read(bytes: &[u8], flows: &mut Vec<Flow>, answer: &mut Option<io::Result<()>>) {
-    let mut rest = bytes;
-    while let Some(length) = NetlinkBuffer::new_checked(rest).ok().map(|b| b.length() as usize) {
-        let Some(one) = rest.get(..length) else { return };
-        let Ok(message) = NetlinkMessage::<NetfilterMessage>::deserialize(one) else { return };
+    for message in messages::<NetfilterMessage>(bytes).map_while(Result::ok) {
         match message.payload {
             NetlinkPayload::Error(error) => {
                 *answer = Some(if error.code.is_none() { Ok(()) } else { Err(error.to_io()) });
@@ -122,8 +120,6 @@ fn read(bytes: &[u8], flows: &mut Vec<Flow>, answer: &mut Option<io::Result<()>>
             }) => flows.extend(flow(&parts)),
             _ => {}
         }
-        // Messages begin at multiples of four bytes.
-        rest = rest.get(length.next_multiple_of(4).max(4)..).unwrap_or_default();
     }
 }
 
