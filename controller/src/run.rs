@@ -162,7 +162,8 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let settings = args.settings()?;
     let objects = Objects::open(args)?;
     let mut agent = Agent::hold()?;
-    let outlets = outlets(args, &objects, &settings.node)?;
+    let mut outlets = outlets(args, &objects, &settings.node)?;
+    outlets.unanswered = agent.unheld().map(str::to_owned);
     let sync = Sync::new(settings, open(args)?).with_outlets(outlets.clone());
     let (sender, inbox) = mpsc::channel();
     let denied = if args.log_denied {

@@ -11,7 +11,10 @@
 //! ([`Agent::serve`]); until then those who connect wait.
 //!
 //! Every process of the network namespace can connect, whoever it is. So only root and our own user
-//! are answered, and nobody can keep the agent busy: see [`serve`].
+//! are answered, and nobody can keep the agent busy: see [`serve`]. Everybody can also take the name
+//! before we do, a pod in the node's network without any privilege among them. That must not stop
+//! enforcement: where the holder is another user's, or takes no connection for a second, policyd says
+//! so and goes on without a socket. A process of root in the node's network is believed.
 
 mod ask;
 pub mod desired;
@@ -28,8 +31,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -38,17 +41,23 @@ use nix::sys::socket::{
     listen, shutdown, socket,
 };
 use nix::unistd::geteuid;
+use tracing::error;
 
 pub use self::ask::{AskError, ask, follow};
 use crate::denied::Followers;
 use crate::source::Input;
 
 const NAME: &[u8] = b"policyd";
+/// How long whoever holds the name without listening is given to listen or to be gone, and how often
+/// that is looked at.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The right to write to the tables of this network namespace, until it is dropped.
 #[derive(Debug)]
 pub struct Agent {
-    held: OwnedFd,
+    /// Not where somebody who is no policyd keeps the name from us.
+    held: Result<OwnedFd, Unheld>,
     since: Instant,
     serving: Option<JoinHandle<()>>,
 }
@@ -59,17 +68,6 @@ pub enum AgentError {
     /// Another process has it.
     #[error("policyd already runs in this network namespace{}", Named(*pid))]
     Running {
-        /// Which, where that can be found out.
-        pid: Option<i32>,
-    },
-    /// A process of somebody else has the name.
-    #[error(
-        "user {uid} holds the socket by which policyd is known in this network namespace{}; end \
-         that first, so that no two write", Named(*pid)
-    )]
-    Taken {
-        /// Whose process it is.
-        uid: u32,
         /// Which, where that can be found out.
         pid: Option<i32>,
     },
@@ -99,14 +97,35 @@ impl Agent {
         let failed = |errno: Errno| AgentError::Socket(errno.into());
         let address = UnixAddr::new_abstract(name).map_err(failed)?;
         let held = open().map_err(failed)?;
-        match bind(held.as_raw_fd(), &address) {
-            Ok(()) => {}
-            Err(Errno::EADDRINUSE) => return Err(holder(&address)),
-            Err(errno) => return Err(failed(errno)),
+        let patience = Instant::now() + PATIENCE;
+        let held = loop {
+            match bind(held.as_raw_fd(), &address) {
+                Ok(()) => break Ok(held),
+                Err(Errno::EADDRINUSE) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+            match holder(&address) {
+                Holder::Policyd(pid) => return Err(AgentError::Running { pid }),
+                // It may be ending, or about to listen.
+                Holder::Silent if Instant::now() < patience => thread::sleep(PAUSE),
+                Holder::Silent => break Err(Unheld::by("somebody who takes no connection")),
+                Holder::Stranger { uid, pid } => {
+                    break Err(Unheld::by(&format!("user {uid}{}", Named(pid))));
+                }
+            }
+        };
+        match &held {
+            // Whoever connects is told our process by the kernel, before anybody is accepted.
+            Ok(held) => listen(held, Backlog::MAXCONN).map_err(failed)?,
+            Err(Unheld(who)) => error!("{who}: end that process"),
         }
-        // Whoever connects is told our process by the kernel, before anybody is accepted.
-        listen(&held, Backlog::MAXCONN).map_err(failed)?;
         Ok(Self { held, since: Instant::now(), serving: None })
+    }
+
+    /// Who keeps the socket from us, so that nobody is answered.
+    #[must_use]
+    pub fn unheld(&self) -> Option<&str> {
+        self.held.as_ref().err().map(|Unheld(who)| who.as_str())
     }
 
     /// Answers those who connect, on a thread of its own, by what the loop behind `inbox` knows, until
@@ -119,7 +138,8 @@ impl Agent {
         inbox: Sender<Input>,
         denied: Option<Arc<Followers>>,
     ) -> io::Result<()> {
-        let listener = UnixListener::from(self.held.try_clone()?);
+        let Ok(held) = &self.held else { return Ok(()) };
+        let listener = UnixListener::from(held.try_clone()?);
         listener.set_nonblocking(false)?;
         self.serving =
             Some(serve::start(listener, serve::Context { inbox, since: self.since, denied })?);
@@ -130,7 +150,9 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         // Wakes the thread that accepts; the name is free only once its descriptor is closed too.
-        let _ = shutdown(self.held.as_raw_fd(), Shutdown::Both);
+        if let Ok(held) = &self.held {
+            let _ = shutdown(held.as_raw_fd(), Shutdown::Both);
+        }
         if let Some(serving) = self.serving.take() {
             let _ = serving.join();
         }
@@ -142,28 +164,100 @@ fn open() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
-/// Who holds the socket; a process of another process namespace has no number here.
-fn holder(address: &UnixAddr) -> AgentError {
-    let ask = || {
-        let asking = open()?;
-        connect(asking.as_raw_fd(), address)?;
-        getsockopt(&asking, PeerCredentials)
-    };
-    match ask() {
-        Ok(peer) => {
-            let pid = Some(peer.pid()).filter(|pid| *pid > 0);
-            let uid = peer.uid();
-            if is_trusted(uid) {
-                AgentError::Running { pid }
-            } else {
-                AgentError::Taken { uid, pid }
-            }
-        }
-        Err(_) => AgentError::Running { pid: None },
+/// Why there is no socket.
+#[derive(Debug)]
+struct Unheld(String);
+
+impl Unheld {
+    fn by(who: &str) -> Self {
+        Self(format!(
+            "{who} holds the socket of policyd in this network namespace and is no policyd, so that there \
+             is no `policyd status`, and nothing keeps a second policyd from running"
+        ))
+    }
+}
+
+/// Who holds the socket.
+#[derive(Debug, PartialEq, Eq)]
+enum Holder {
+    /// Root or our own user; a process of another process namespace has no number here.
+    Policyd(Option<i32>),
+    /// Another user, who is no policyd.
+    Stranger { uid: u32, pid: Option<i32> },
+    /// Whoever it is takes no connection. A policyd listens at once, and accepts.
+    Silent,
+}
+
+impl Holder {
+    fn of(uid: u32, pid: i32) -> Self {
+        let pid = (pid > 0).then_some(pid);
+        if is_trusted(uid) { Self::Policyd(pid) } else { Self::Stranger { uid, pid } }
+    }
+}
+
+fn holder(address: &UnixAddr) -> Holder {
+    let Ok(asking) = open() else { return Holder::Policyd(None) };
+    match connect(asking.as_raw_fd(), address) {
+        Ok(()) => {}
+        Err(Errno::ECONNREFUSED | Errno::EAGAIN) => return Holder::Silent,
+        Err(_) => return Holder::Policyd(None),
+    }
+    match getsockopt(&asking, PeerCredentials) {
+        Ok(peer) => Holder::of(peer.uid(), peer.pid()),
+        Err(_) => Holder::Policyd(None),
     }
 }
 
 /// Whether a process of that user may be policyd, or ask it: root, or our own user.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_our_own_user_are_believed_to_be_policyd_and_nobody_else() {
+        let own = geteuid().as_raw();
+        assert_eq!(Holder::of(0, 7), Holder::Policyd(Some(7)));
+        assert_eq!(Holder::of(own, 0), Holder::Policyd(None));
+        assert_eq!(Holder::of(own + 7, 9), Holder::Stranger { uid: own + 7, pid: Some(9) });
+    }
+
+    #[test]
+    fn who_takes_the_name_and_does_not_listen_stops_nobody() {
+        let name = format!("policyd-test-squat-{}", std::process::id()).into_bytes();
+        let squatter = open().unwrap();
+        bind(squatter.as_raw_fd(), &UnixAddr::new_abstract(&name).unwrap()).unwrap();
+        let begun = Instant::now();
+        let mut agent = Agent::hold_as(&name).unwrap();
+        assert!(begun.elapsed() < PATIENCE * 2, "{:?}", begun.elapsed());
+        assert!(agent.unheld().unwrap().starts_with("somebody who takes no connection holds "));
+        agent.serve(std::sync::mpsc::channel().0, None).unwrap();
+        drop((agent, squatter));
+        assert_eq!(Agent::hold_as(&name).unwrap().unheld(), None);
+    }
+
+    #[test]
+    fn a_policyd_that_takes_no_connection_yet_is_one_all_the_same() {
+        let name = format!("policyd-test-early-{}", std::process::id()).into_bytes();
+        let _first = Agent::hold_as(&name).unwrap();
+        let second = Agent::hold_as(&name).unwrap_err();
+        let pid = i32::try_from(std::process::id()).ok();
+        assert!(matches!(second, AgentError::Running { pid: named } if named == pid), "{second}");
+    }
+
+    #[test]
+    fn a_policyd_that_is_ending_is_waited_for() {
+        let name = format!("policyd-test-ending-{}", std::process::id()).into_bytes();
+        let ending = open().unwrap();
+        bind(ending.as_raw_fd(), &UnixAddr::new_abstract(&name).unwrap()).unwrap();
+        let end = thread::spawn(move || {
+            thread::sleep(PATIENCE / 4);
+            drop(ending);
+        });
+        assert_eq!(Agent::hold_as(&name).unwrap().unheld(), None);
+        end.join().unwrap();
+    }
 }

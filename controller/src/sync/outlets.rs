@@ -11,7 +11,7 @@ use policy_compiler::ruleset::Ruleset;
 
 use crate::announce::{Announcement, Announcer};
 use crate::dataplane::{Outcome, Written};
-use crate::health::{Health, InForce, Notes};
+use crate::health::{Health, InForce, Note, Notes};
 use crate::inspect::Concern;
 use crate::metrics::Metrics;
 use crate::serve::Board;
@@ -29,6 +29,8 @@ pub struct Outlets {
     pub announcer: Announcer,
     /// What keeps pods off this node until the policies are in force.
     pub taint: Option<StartupTaint>,
+    /// Why nobody who asks policyd is answered.
+    pub unanswered: Option<String>,
 }
 
 impl Default for Outlets {
@@ -36,7 +38,7 @@ impl Default for Outlets {
     fn default() -> Self {
         let metrics = Metrics::new();
         let announcer = Announcer::silent(Arc::clone(&metrics));
-        Self { metrics, board: Board::new(), announcer, taint: None }
+        Self { metrics, board: Board::new(), announcer, taint: None, unanswered: None }
     }
 }
 
@@ -84,9 +86,13 @@ impl Outlets {
         }
     }
 
-    /// What stands in the way of the node's being used, besides readiness.
+    /// What stands in the way of the node's being used, besides readiness, and of being asked.
     pub(super) fn notes(&self) -> Notes {
-        self.taint.as_ref().map(StartupTaint::notes).unwrap_or_default()
+        let mut notes = self.taint.as_ref().map(StartupTaint::notes).unwrap_or_default();
+        if let Some(text) = self.unanswered.clone() {
+            notes.insert("socket".to_owned(), Note { text, since: None });
+        }
+        notes
     }
 
     /// Whether all is as it should be.
