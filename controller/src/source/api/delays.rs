@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How long the source waits, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delays {
-    /// For an answer to begin.
+    /// For an answer to begin. The server itself gives a request a minute, which one that is busy may
+    /// need for the first page of a large list.
     pub(super) answer: Duration,
     /// For more of a list.
     pub(super) list: Duration,
@@ -29,8 +30,8 @@ pub(super) struct Delays {
 impl Default for Delays {
     fn default() -> Self {
         Self {
-            answer: Duration::from_secs(15),
-            list: Duration::from_secs(15),
+            answer: Duration::from_mins(1),
+            list: Duration::from_mins(1),
             watch: Duration::from_secs(75),
             grace: Duration::from_millis(500),
             stall: Duration::from_secs(30),
