@@ -169,6 +169,9 @@ pub struct Problem {
     pub version: u64,
     /// What is wrong, with the place where it is.
     pub message: String,
+    /// The only node to which it matters whether it can be read, where it is not every one: that of
+    /// a pod, empty as long as it has none.
+    pub node: Option<Arc<str>>,
 }
 
 impl fmt::Display for Problem {

@@ -2,6 +2,8 @@
 //!
 //! Nothing may be written before everything was listed once. From then on a part of the source that
 //! cannot be heard is a note: the rules that stand go on, and what changes meanwhile comes later.
+//! So is a pod of another node that cannot be read: what it last was goes on. Were it a reason, one
+//! such pod would make every node not ready.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use policy_compiler::diagnostic::Diagnostic;
 use policy_compiler::engine::Engine;
+use policy_compiler::name::NodeName;
 use policy_compiler::update::Event;
 use tracing::error;
 
@@ -25,6 +28,7 @@ const NAMED: usize = 10;
 /// What the source has said.
 #[derive(Debug)]
 pub(super) struct Intake {
+    node: NodeName,
     /// Whether everything was listed once.
     begun: bool,
     problems: BTreeSet<Problem>,
@@ -43,8 +47,9 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(node: NodeName) -> Self {
         Self {
+            node,
             begun: false,
             problems: BTreeSet::new(),
             findings: Findings::default(),
@@ -166,13 +171,7 @@ impl Intake {
 
     /// Why what there is may not be all.
     pub(super) fn reasons(&self) -> BTreeSet<String> {
-        let inputs: BTreeSet<&str> = self.problems.iter().map(|p| &*p.input).collect();
-        let more = inputs.len().saturating_sub(NAMED);
-        let mut reasons: BTreeSet<String> =
-            inputs.into_iter().take(NAMED).map(|input| format!("{input} cannot be read")).collect();
-        if more > 0 {
-            reasons.insert(format!("{more} more inputs cannot be read"));
-        }
+        let mut reasons: BTreeSet<String> = self.unreadable(true).into_values().collect();
         if !self.begun {
             let unlisted = self.standing.values().filter(|standing| !standing.listed);
             let kinds: Vec<&str> = unlisted.map(|standing| standing.kind.resource()).collect();
@@ -200,7 +199,28 @@ impl Intake {
             let text = format!("{kind} cannot be followed: {cause}");
             (kind.to_owned(), Note { text, since: Some(since) })
         });
-        failing.collect()
+        let unreadable = self.unreadable(false).into_iter();
+        let elsewhere = unreadable
+            .map(|(input, text)| (input, Note { text: format!("elsewhere: {text}"), since: None }));
+        failing.chain(elsewhere).collect()
+    }
+
+    /// What cannot be read, in words: the inputs that matter `here`, or the others.
+    fn unreadable(&self, here: bool) -> BTreeMap<String, String> {
+        let is_here = |problem: &Problem| {
+            problem.node.as_deref().is_none_or(|node| node == self.node.as_str())
+        };
+        let problems = self.problems.iter().filter(|problem| is_here(problem) == here);
+        let inputs: BTreeSet<&str> = problems.map(|p| &*p.input).collect();
+        let more = inputs.len().saturating_sub(NAMED);
+        let named = inputs.into_iter().take(NAMED);
+        let mut unreadable: BTreeMap<String, String> =
+            named.map(|input| (input.to_owned(), format!("{input} cannot be read"))).collect();
+        if more > 0 {
+            let text = format!("{more} more inputs cannot be read");
+            unreadable.insert("more inputs".to_owned(), text);
+        }
+        unreadable
     }
 
     /// Whether the API server speaks, and not a directory.
@@ -220,13 +240,16 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use policy_compiler::config::NodeConfig;
-    use policy_compiler::name::NodeName;
     use policy_compiler::ruleset::Generation;
 
     use super::*;
 
     fn problem(input: &str) -> Problem {
-        Problem { input: Arc::from(input), version: 0, message: "wrong".to_owned() }
+        Problem { input: Arc::from(input), version: 0, message: "wrong".to_owned(), node: None }
+    }
+
+    fn intake() -> Intake {
+        Intake::new(NodeName::new("n1").unwrap())
     }
 
     fn standing(kind: Kind, listed: bool, cause: Option<&str>) -> Standing {
@@ -236,7 +259,7 @@ mod tests {
 
     #[test]
     fn before_the_first_list_what_fails_is_a_reason_and_afterwards_a_note() {
-        let mut intake = Intake::new();
+        let mut intake = intake();
         intake.stand(standing(Kind::Pod, false, None));
         intake.stand(standing(Kind::Policy, false, Some("forbidden")));
         intake.stand(standing(Kind::Pod, true, None));
@@ -253,10 +276,36 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_cannot_be_read_is_a_reason_on_its_node_and_a_note_elsewhere() {
+        let on = |input: &str, node: Option<&str>| Problem {
+            node: node.map(Arc::from),
+            ..problem(input)
+        };
+        let mut intake = intake();
+        intake.begun = true;
+        intake.report_problems(BTreeSet::from([
+            on("networkpolicies shop/web", None),
+            on("pods shop/here", Some("n1")),
+            on("pods shop/nowhere", Some("")),
+            on("pods shop/there", Some("n2")),
+            on("pods shop/who-knows", None),
+        ]));
+        let cannot = |input: &str| format!("{input} cannot be read");
+        let here = ["networkpolicies shop/web", "pods shop/here", "pods shop/who-knows"];
+        assert_eq!(intake.reasons(), here.map(cannot).into());
+        let note = |input: &str| {
+            let text = format!("elsewhere: {input} cannot be read");
+            (input.to_owned(), Note { text, since: None })
+        };
+        assert_eq!(intake.notes(), ["pods shop/nowhere", "pods shop/there"].map(note).into());
+        assert_eq!(intake.problems(), 5);
+    }
+
+    #[test]
     fn of_many_inputs_that_cannot_be_read_some_are_named() {
         let node = NodeName::new("n1").unwrap();
         let mut engine = Engine::new(NodeConfig::new(node), Generation(0));
-        let mut intake = Intake::new();
+        let mut intake = intake();
         let problems = (0..15).map(|n| problem(&format!("{n:02}.yaml"))).collect();
         let listing = Listing { problems, whole: true, ..Listing::default() };
         intake.take(listing, &mut engine);

@@ -106,13 +106,14 @@ impl Sync {
     pub fn new(settings: Settings, dataplane: Dataplane) -> Self {
         let wiring = Wiring::new(&settings);
         let cutting = Cutting::new(&settings);
+        let intake = Intake::new(settings.node.clone());
         let inspector = Inspector::new().setting_bridge_sysctls(settings.set_bridge_sysctls);
         Self {
             engine: Engine::new(wiring.config().clone(), START),
             settings,
             dataplane,
             health: Health::default(),
-            intake: Intake::new(),
+            intake,
             wiring,
             awaited: Awaited::default(),
             cutting,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use policy_compiler::cluster;
 use policy_compiler::decode::{self, Decoding};
-use policy_compiler::document::Node;
+use policy_compiler::document::{Node, Value};
 use policy_compiler::name::{NamespaceName, NodeName, ObjectKey};
 use policy_compiler::policy;
 use policy_compiler::update::{Event, Relist};
@@ -28,6 +28,11 @@ pub(super) trait Followed: Served {
 
     /// The key of an object, where it has one that can be.
     fn key(object: &Node) -> Option<Self::Key>;
+    /// The only node that is not ready where this cannot be decoded, if it is not every one: as it is
+    /// written, and empty where the object has none yet.
+    fn only_on(_object: &Node) -> Option<Arc<str>> {
+        None
+    }
     /// What it says.
     fn decode(object: &Node) -> Decoding<Self::Value>;
     /// The key of what was decoded.
@@ -111,6 +116,11 @@ impl Followed for Pods {
 
     fn key(object: &Node) -> Option<ObjectKey> {
         namespaced(object)
+    }
+
+    fn only_on(object: &Node) -> Option<Arc<str>> {
+        let spec = object.get("spec").filter(|spec| matches!(spec.value, Value::Map(_)))?;
+        spec.get("nodeName").map_or(Some(""), Node::as_str).map(Arc::from)
     }
 
     fn decode(object: &Node) -> Decoding<cluster::Pod> {
@@ -246,6 +256,10 @@ impl Followed for Nodes {
 
     fn key(object: &Node) -> Option<NodeName> {
         NodeName::new(metadata(object, "name")?).ok()
+    }
+
+    fn only_on(object: &Node) -> Option<Arc<str>> {
+        metadata(object, "name").map(Arc::from)
     }
 
     fn decode(object: &Node) -> Decoding<cluster::Node> {

@@ -27,17 +27,18 @@ fn read<T: Followed>(object: &Node) -> Reading<T::Value> {
             Reading { name, value: Some(decoded.object), found }
         }
         Err(diagnostics) => {
-            let problems = vec![problem(T::PLURAL, &name, &diagnostics)];
+            let problems = vec![problem::<T>(object, &name, &diagnostics)];
             Reading { name, value: None, found: Found { diagnostics: Vec::new(), problems } }
         }
     }
 }
 
-fn problem(resource: &str, name: &str, diagnostics: &[Diagnostic]) -> Problem {
+fn problem<T: Followed>(object: &Node, name: &str, diagnostics: &[Diagnostic]) -> Problem {
     let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
     let message = errors.map(ToString::to_string).collect::<Vec<_>>().join("; ");
     // The message says all that is known: as long as it is the same, it need not be told again.
-    Problem { input: format!("{resource} {name}").into(), version: 0, message }
+    let input = format!("{} {name}", T::PLURAL).into();
+    Problem { input, version: 0, message, node: T::only_on(object) }
 }
 
 /// The change that an object is now so. What cannot be decoded is no event.

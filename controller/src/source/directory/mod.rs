@@ -249,6 +249,7 @@ impl Directory {
                 input: name(&self.root),
                 version: self.version,
                 message: message.clone(),
+                node: None,
             })
             .collect();
         for (path, known) in &self.files {
@@ -257,6 +258,7 @@ impl Directory {
                 input: name(path),
                 version,
                 message,
+                node: None,
             }));
         }
         // A directory that cannot be looked into may hide files that were never read; after the

@@ -91,6 +91,7 @@ async fn a_pod_that_cannot_be_decoded_is_a_problem_and_no_event() {
             "error: Pod shop/web: status.podIPs[0].ip: `{address}` is no IP address; this pod cannot be taken \
              into account"
         ),
+        node: Some("node-a".into()),
     };
     let found = |problem| {
         let found = Found { diagnostics: Vec::new(), problems: vec![problem] };
