@@ -26,6 +26,7 @@ const SILENCE: Duration = RESCAN.saturating_mul(3);
 const NAMED: usize = 10;
 
 /// What the source has said.
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
 #[derive(Debug)]
 pub(super) struct Intake {
     node: NodeName,
@@ -43,6 +44,9 @@ pub(super) struct Intake {
     /// When the source must have been heard of again, and how long that is from each time.
     silent_at: Instant,
     silence: Duration,
+    /// Whether it had not been when what waited was last taken in: what waits while a write takes
+    /// its time is no silence.
+    silent: bool,
     ended: bool,
 }
 
@@ -59,6 +63,7 @@ impl Intake {
             standing: BTreeMap::new(),
             silent_at: Instant::now() + SILENCE,
             silence: SILENCE,
+            silent: false,
             ended: false,
         }
     }
@@ -71,10 +76,16 @@ impl Intake {
     /// The source has been heard of.
     pub(super) fn heard(&mut self) {
         self.silent_at = Instant::now() + self.silence;
+        self.silent = false;
+    }
+
+    /// All that waited has been taken in.
+    pub(super) fn listened(&mut self) {
+        self.silent = self.silent_at <= Instant::now();
     }
 
     pub(super) fn is_silent(&self) -> bool {
-        self.silent_at <= Instant::now()
+        self.silent
     }
 
     /// When the source will have been silent for too long, where that is still to come.
@@ -299,6 +310,19 @@ mod tests {
         };
         assert_eq!(intake.notes(), ["pods shop/nowhere", "pods shop/there"].map(note).into());
         assert_eq!(intake.problems(), 5);
+    }
+
+    #[test]
+    fn what_waits_to_be_taken_in_is_no_silence() {
+        let mut intake = intake();
+        intake.bear_silence_for(Duration::ZERO);
+        intake.begun = true;
+        assert_eq!(intake.reasons(), BTreeSet::new(), "nobody has listened yet");
+        intake.listened();
+        let silent = "the source has said nothing for 0ns".to_owned();
+        assert_eq!(intake.reasons(), BTreeSet::from([silent]));
+        intake.heard();
+        assert_eq!(intake.reasons(), BTreeSet::new());
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl Sync {
         if let Some(listing) = newest {
             self.intake.take(*listing, &mut self.engine);
         }
+        self.intake.listened();
         if self.intake.has_ended() { Came::End } else { came }
     }
 
