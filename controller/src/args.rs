@@ -262,7 +262,8 @@ pub struct RunArgs {
     /// node, and takes a writable /proc/sys.
     #[arg(long, env = "POLICYD_SET_BRIDGE_SYSCTLS", value_parser = BoolishValueParser::new())]
     pub set_bridge_sysctls: bool,
-    /// Apply the policies once and exit: 0 where they are in the kernel, 1 where not.
+    /// Apply the policies once and exit: 0 where they are in the kernel, 1 where not, and 1 too where
+    /// the node cannot enforce them.
     #[arg(long)]
     pub once: bool,
 }
