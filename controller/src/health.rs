@@ -1,8 +1,8 @@
 //! Whether the desired state is in the kernel, and what else an operator should know.
 //!
-//! Ready means: every input that matters here could be read, and both families hold what follows from it. Anything
-//! else is a reason not to be ready. A note is what is not as it should be though the desired state
-//! is in force; whoever finds it logs it. A change of readiness is logged once.
+//! Ready means: every input that matters here could be read, and both families hold what follows from
+//! it. Anything else is a reason not to be ready. A note is what is not as it should be though the
+//! desired state is in force; whoever finds it logs it. A change of readiness is logged once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
