@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy_compiler::config::{DenyAction, Hairpin};
 use policy_compiler::name::NodeName;
@@ -14,7 +14,7 @@ use policyd::dataplane::backend::{Backend, BackendChoice};
 use policyd::dataplane::links::Bridges;
 use policyd::source::directory::Directory;
 use policyd::source::{EndOfSource, Input, Listing};
-use policyd::sync::{Ipvs, Settings, Sync, Unknown};
+use policyd::sync::{Ipvs, Settings, Sync, Unknown, View};
 
 use crate::node::{Node, PODS, allow};
 
@@ -200,21 +200,8 @@ fn a_source_that_says_nothing_or_ends_is_noticed() {
                 assert!(sync.is_ready());
                 let mut sync = sync.with_silence(Duration::from_millis(50));
                 let (sender, inbox) = mpsc::channel();
-                let stop = |after: Duration, input: Input| {
-                    let sender = sender.clone();
-                    thread::spawn(move || {
-                        thread::sleep(after);
-                        sender.send(input).unwrap();
-                    });
-                };
-                stop(Duration::from_millis(150), Input::Stop);
-                sync.run(&inbox);
-                assert!(!sync.is_ready(), "silent");
-
-                sender.send(Input::Unchanged).unwrap();
-                stop(Duration::from_millis(10), Input::Stop);
-                sync.run(&inbox);
-                assert!(sync.is_ready(), "heard of again");
+                assert!(run_until(&mut sync, &sender, &inbox, Source::Silent), "silent");
+                assert!(run_until(&mut sync, &sender, &inbox, Source::Heard), "heard of again");
 
                 // A thread that panics drops it too. The loop ends though a sender is left.
                 let source = EndOfSource(sender.clone());
@@ -224,4 +211,39 @@ fn a_source_that_says_nothing_or_ends_is_noticed() {
             })
             .unwrap();
     });
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Silent,
+    Heard,
+}
+
+/// Runs the loop until it is ready, with a source that is heard of, or not ready, with one that is
+/// silent; whether that came about in time.
+fn run_until(
+    sync: &mut Sync,
+    sender: &mpsc::Sender<Input>,
+    inbox: &mpsc::Receiver<Input>,
+    source: Source,
+) -> bool {
+    let sender = sender.clone();
+    let asking = thread::spawn(move || {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut came_about = false;
+        while !came_about && Instant::now() < deadline {
+            if source == Source::Heard {
+                sender.send(Input::Unchanged).unwrap();
+            }
+            let (reply, answer) = mpsc::channel();
+            let question = move |view: &View<'_>| reply.send(view.health.is_ready()).unwrap();
+            sender.send(Input::Asked(Box::new(question))).unwrap();
+            came_about = answer.recv().unwrap() == (source == Source::Heard);
+            thread::sleep(Duration::from_millis(5));
+        }
+        sender.send(Input::Stop).unwrap();
+        came_about
+    });
+    sync.run(inbox);
+    asking.join().unwrap()
 }

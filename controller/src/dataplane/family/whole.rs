@@ -1,0 +1,136 @@
+//! Replacing everything of ours that stands in one family.
+//!
+//! Whoever starts over does not know what the kernel holds, so that it is read first. Old rules enforce
+//! until the one transaction that replaces them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy_compiler::ruleset::{FamilyRules, Hook, Rule, SetName};
+use tracing::{debug, error};
+
+use super::FamilyPlane;
+use super::steps::{add, remove};
+use crate::dataplane::ipset::{self, FoundSets};
+use crate::dataplane::iptables::Transaction;
+use crate::dataplane::plan::{self, SetPlan};
+use crate::dataplane::refusal::Refused;
+use crate::dataplane::renew::Shift;
+use crate::dataplane::{Changes, Kernel, START, WriteError, error_chain};
+
+impl FamilyPlane {
+    /// Reads what stands there of ours and replaces it whole.
+    pub(super) fn start_over(
+        &mut self,
+        kernel: &Kernel,
+        desired: &FamilyRules,
+    ) -> Result<Changes, WriteError> {
+        self.writes += 1;
+        let (table, mut sets) = self.read(kernel)?;
+        self.seen.engines.clone_from(&table.engines);
+        self.shift = Shift::beyond(ipset::newest(&sets), START);
+        let desired = self.shift.rules(desired);
+        let mut changes = Changes { whole: true, ..Changes::default() };
+        self.sweep_unused(kernel, &desired, &mut sets);
+        if let Some((set, kind)) = plan::of_another_kind(&desired, &sets) {
+            let (set, kind) = (set.to_owned(), kind.to_owned());
+            return Err(WriteError::AnotherKind { set, kind });
+        }
+
+        let plan = SetPlan::new(&desired, &sets);
+        self.make(kernel, &plan, &mut changes)?;
+        for (name, members) in &plan.add {
+            changes.members_added += add(kernel, name, members)?;
+        }
+        self.held.retain(|chain| table.chains.contains(chain));
+        let (transaction, first) = plan::replacement(&desired, &table);
+        self.commit_what_is_taken(kernel, transaction, &first, &mut changes)?;
+        self.hooked.clone_from(&desired.hooks);
+        for (name, members) in &plan.remove {
+            changes.members_removed += remove(kernel, name, members)?;
+        }
+        self.leftovers.search(kernel, self.family);
+        self.give_up_strays(&desired, &sets, &mut changes);
+        self.tidy(kernel);
+        Ok(changes)
+    }
+
+    /// Commits, leaving out the rules that the kernel refuses.
+    pub(super) fn commit_what_is_taken(
+        &mut self,
+        kernel: &Kernel,
+        mut transaction: Transaction,
+        first: &BTreeMap<Hook, Rule>,
+        changes: &mut Changes,
+    ) -> Result<(), WriteError> {
+        self.refused = Refused::default();
+        let refusal = match self.commit(kernel, &transaction, first, changes) {
+            Err(WriteError::Chains(error)) => error,
+            other => return other,
+        };
+        let refused = Refused::find(kernel, self.family, &transaction.replace, &refusal);
+        if refused.is_empty() {
+            return Err(WriteError::Chains(refusal));
+        }
+        transaction.replace = refused.without(&transaction.replace);
+        self.commit(kernel, &transaction, first, changes)?;
+        for rule in refused.words() {
+            error!(
+                family = %self.family, rule, error = %error_chain(&refusal),
+                "the kernel refuses a rule, and what it would allow stays denied"
+            );
+        }
+        self.refused = refused;
+        self.retest.put_off();
+        Ok(())
+    }
+
+    /// Destroys what no rule refers to and nobody wants: what an earlier attempt left behind, or what
+    /// bears a wanted name but is of another type. The kernel refuses where a rule does refer to it.
+    pub(super) fn sweep_unused(
+        &mut self,
+        kernel: &Kernel,
+        desired: &FamilyRules,
+        sets: &mut FoundSets,
+    ) {
+        let wanted: BTreeMap<String, &str> =
+            desired.sets.keys().map(|name| (name.to_string(), ipset::kind_of(name))).collect();
+        sets.retain(|name, set| {
+            if wanted.get(name) == Some(&set.kind.as_str())
+                || kernel.sessions.destroy(name).is_err()
+            {
+                return true;
+            }
+            self.given_up.remove(name);
+            debug!(set = name, "unused set destroyed");
+            false
+        });
+    }
+
+    pub(super) fn make(
+        &mut self,
+        kernel: &Kernel,
+        plan: &SetPlan,
+        changes: &mut Changes,
+    ) -> Result<(), WriteError> {
+        let text = ipset::restore_text(self.family, &plan.create, &plan.replace);
+        ipset::restore(&kernel.runner, &text).map_err(WriteError::CreateSets)?;
+        for sets in [&plan.create, &plan.replace] {
+            changes.sets_created += sets.len();
+            changes.members_added += sets.values().map(|s| s.members.len()).sum::<usize>();
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_up_strays(
+        &mut self,
+        desired: &FamilyRules,
+        sets: &FoundSets,
+        changes: &mut Changes,
+    ) {
+        let wanted: BTreeSet<String> = desired.sets.keys().map(SetName::to_string).collect();
+        let strays: Vec<&String> = sets.keys().filter(|name| !wanted.contains(*name)).collect();
+        changes.sets_destroyed += strays.len();
+        self.given_up.extend(strays.into_iter().cloned());
+        self.given_up.retain(|name| !wanted.contains(name));
+    }
+}
