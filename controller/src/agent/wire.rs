@@ -210,7 +210,7 @@ fn bear(error: io::Error) -> Result<(), WireError> {
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::from_millis(200);
+    const SOON: Duration = Duration::from_secs(1);
 
     fn pair() -> (UnixStream, Line) {
         let (one, other) = UnixStream::pair().unwrap();

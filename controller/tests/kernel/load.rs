@@ -170,7 +170,7 @@ fn a_burst_is_written_together_and_each_of_its_events_is_timed() {
                 if port == EVENTS / 2 {
                     let asked = Instant::now();
                     cluster.processes();
-                    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+                    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
                 }
             }
             cluster.await_kernel();
