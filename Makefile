@@ -36,10 +36,12 @@ ifneq ($(LEAVE_OUT),)
 	@echo '    eval "$$(setup-envtest use -p env)"'
 endif
 
-test-long: setup ## Runs what takes minutes: 2,000 pods on an API server, and policyd in the image's files (needs root)
+test-long: setup ## Runs what takes minutes: crashes and soaks, 2,000 pods on an API server, the image's files (needs root)
 	@$(CARGO) build --quiet --locked --package policyd --package policyc
 	@$(CARGO) nextest run --locked --package policy-tests --ignore-default-filter --no-capture \
 		--filterset 'binary(cluster) & test(/^long::/)'
+	@$(CARGO) nextest run --locked --package policyd --package policy-tests --ignore-default-filter \
+		--no-tests pass --filterset 'binary(kernel) & test(/^long::/)'
 	@rm -rf --one-file-system "$(TARGET)/rootfs"
 	@PROGRAMS="$(TARGET)/debug" .ci/rootfs "$(TARGET)/rootfs"
 	@POLICYD_ROOTFS="$(abspath $(TARGET))/rootfs" $(CARGO) nextest run --locked --package policy-tests \
