@@ -71,6 +71,12 @@ impl CommandError {
         matches!(self, CommandError::Failed { message, .. } if !message.contains("xtables lock"))
     }
 
+    /// Whether the program may have done its work all the same: it was killed, or its end was not seen.
+    #[must_use]
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(self, CommandError::TimedOut { .. } | CommandError::Pipe { .. })
+    }
+
     /// What kind of failure it is, apart from its details.
     #[must_use]
     pub fn kind(&self) -> (&'static str, &'static str) {

@@ -20,6 +20,7 @@ use policy_compiler::ruleset::{Hook, Rule};
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
 use super::iptables::{FoundTable, LOCK_WAIT, parse_save, words_of};
+use super::probe::own;
 
 /// Why a hook could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,7 @@ pub fn insert(
 ) -> Result<(), HookError> {
     runner.count_one();
     let words = format!("-w {LOCK_WAIT} {}", words_of(rule));
+    own::writes(backend);
     bounded(hook, LIMIT, move || {
         program(backend, family).insert("filter", hook.builtin(), &words, 1).map_err(|error| {
             HookError::Insert { hook, message: error.to_string().trim().to_owned() }
@@ -130,6 +132,7 @@ pub fn delete(
 ) -> Result<(), HookError> {
     runner.count_one();
     let words = format!("-w {LOCK_WAIT} {words}");
+    own::writes(backend);
     bounded(hook, LIMIT, move || {
         program(backend, family).delete("filter", hook.builtin(), &words).map_err(|error| {
             HookError::Delete { hook, message: error.to_string().trim().to_owned() }
@@ -148,6 +151,7 @@ pub fn read(
     hook: Hook,
 ) -> Result<FoundTable, CommandError> {
     let words = ["-w", LOCK_WAIT, "-S", hook.builtin()];
+    own::lists(backend);
     Ok(parse_save(&runner.run(backend.iptables(family), &words, "")?))
 }
 

@@ -17,6 +17,7 @@ use super::above::Position;
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
 use super::engines::PolicyEngine;
+use super::probe::own;
 
 /// How long `iptables` and `iptables-restore` wait for the lock that legacy writers share, in seconds.
 pub(super) const LOCK_WAIT: &str = "5";
@@ -192,8 +193,12 @@ impl Transaction {
             return Ok(());
         }
         let text = self.text(family);
-        runner.run(backend.restore(family), &["--noflush", "-w", LOCK_WAIT], &text)?;
-        Ok(())
+        own::writes(backend);
+        let done = runner.run(backend.restore(family), &["--noflush", "-w", LOCK_WAIT], &text);
+        if matches!(&done, Err(error) if !error.leaves_doubt()) {
+            own::has_not_written(backend);
+        }
+        done.map(drop)
     }
 }
 

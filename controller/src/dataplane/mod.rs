@@ -28,6 +28,7 @@ mod leftovers;
 pub mod links;
 pub(crate) mod netlink;
 mod plan;
+mod probe;
 mod refusal;
 mod removal;
 pub mod renew;
@@ -408,6 +409,7 @@ pub fn denied_packets(
         Direction::Ingress => "NPC-DENY-I",
     };
     let words = ["-w", iptables::LOCK_WAIT, "-v", "-S", chain];
+    probe::own::lists(backend);
     match runner.run(backend.iptables(family), &words, "") {
         Ok(text) => Ok(iptables::denied_by(&text)),
         Err(error) if error.is_refusal() => Ok(0),

@@ -1,0 +1,3 @@
+//! Finding out cheaply that somebody else may have changed what policyd wrote.
+
+pub(super) mod own;
