@@ -1,11 +1,8 @@
 //! What the API server's objects say, and whether a node's kernel says the same.
 //!
-//! The compiler's ruleset for the objects is loaded into a namespace of its own by the text of
-//! `render`, and both kernels are read back: they must hold the same chains, rules, sets and members,
-//! up to the generations in the names of sets.
+//! The compiler's ruleset for the objects is what the kernel must hold: see [`in_kernel`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::cluster::Snapshot;
@@ -14,7 +11,6 @@ use policy_compiler::config::{InterfaceName, NodeConfig};
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::name::NodeName;
-use policy_compiler::ruleset::ChainName;
 use policy_compiler::verdict::Decision;
 use policy_manifest::input;
 use serde_json::{Value, json};
@@ -22,10 +18,9 @@ use serde_json::{Value, json};
 use super::sandbox::PORTS;
 use super::table::Row;
 use super::{Cluster, failed};
-use crate::enforcement::{Backend, Loader};
 use crate::error::LabError;
+use crate::in_kernel;
 use crate::lab::{BRIDGE, Wiring};
-use crate::namespace::Namespace;
 use policy_compiler::port::Protocol;
 
 /// The kinds that verdicts depend on, with where they are listed.
@@ -131,63 +126,7 @@ impl Cluster {
     /// Where it does not in time; the error has the lines that differ.
     pub fn expect_kernel(&self, node: usize, patience: Duration) -> Result<(), LabError> {
         let compiled = compile(&self.snapshot()?, &self.node_config(node)?);
-        let reference = Namespace::create()?;
-        Loader::Text.load(self.backend, &reference, &compiled.ruleset)?;
-        let expected = kernel(self.backend, &reference)?;
-        let start = Instant::now();
-        loop {
-            let found = kernel(self.backend, &self.node(node)?.namespace)?;
-            if found == expected {
-                return Ok(());
-            }
-            if start.elapsed() > patience {
-                let show = |lines: BTreeSet<&String>| {
-                    lines.into_iter().take(40).cloned().collect::<Vec<_>>().join("\n  ")
-                };
-                let what = format!(
-                    "the kernel of node {node} to hold what follows\n missing:\n  {}\n foreign:\n  {}\n",
-                    show(expected.difference(&found).collect()),
-                    show(found.difference(&expected).collect()),
-                );
-                return Err(LabError::TimeOut { what, seconds: patience.as_secs() });
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let namespace = &self.node(node)?.namespace;
+        in_kernel::expect(self.backend, namespace, &compiled.ruleset, patience)
     }
-}
-
-/// The lines about our chains and sets in a namespace, each with its place in its chain, and with
-/// the names of sets without their generation.
-fn kernel(backend: Backend, namespace: &Namespace) -> Result<BTreeSet<String>, LabError> {
-    let mut lines = BTreeSet::new();
-    for family in Family::ALL {
-        let text = backend.save(namespace, family, "filter")?;
-        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-        for line in text.lines().filter(|line| line.contains(ChainName::PREFIX)) {
-            let line = line.split(" [").next().unwrap_or_default();
-            let chain = line.split(' ').nth(1).unwrap_or_default();
-            let place = places.entry(chain).or_default();
-            *place += 1;
-            lines.insert(format!("{family} {place} {}", without_generations(line)));
-        }
-    }
-    let sets = namespace.run(std::process::Command::new("ipset").arg("save"), "")?;
-    for line in sets.lines().filter(|line| line.contains(" npc")) {
-        // How large a set was made is no part of what it says.
-        let line = line.split(" hashsize ").next().unwrap_or_default();
-        lines.insert(without_generations(line));
-    }
-    Ok(lines)
-}
-
-/// `npc4-p-HASH-GENERATION` as `npc4-p-HASH`.
-fn without_generations(line: &str) -> String {
-    let word = |word: &str| {
-        let peers = word.starts_with("npc4-p-") || word.starts_with("npc6-p-");
-        match word.rsplit_once('-') {
-            Some((name, _)) if peers => name.to_owned(),
-            _ => word.to_owned(),
-        }
-    };
-    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
