@@ -109,7 +109,30 @@ impl Backend {
         if self == Backend::Legacy && !legacy_tables(family).contains(table) {
             return Ok(String::new());
         }
-        runner.run(self.save(family), &["-t", table], "")
+        self.save_whole(runner, family, table)
+    }
+
+    /// What `save` prints of one table, which it makes where it is legacy's.
+    ///
+    /// # Errors
+    /// Where the program is missing or fails, or has printed no end: chains that are not in a part of
+    /// a reading may be there all the same.
+    pub fn save_whole(
+        self,
+        runner: &Runner,
+        family: Family,
+        table: &str,
+    ) -> Result<String, CommandError> {
+        let program = self.save(family);
+        let text = runner.run(program, &["-t", table], "")?;
+        // Of a table with rules that only `nft` can show it says just that.
+        let has_ended =
+            |line: &str| line == "COMMIT" || line.ends_with("is incompatible, use 'nft' tool.");
+        if text.lines().any(has_ended) {
+            Ok(text)
+        } else {
+            Err(CommandError::CutOff { program: program.name })
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Arguments are an array and input is a pipe: no shell ever sees them. Output is read while input
 //! is written, so neither side can block the other. Time is bounded: a program that does not end is
-//! killed by the handle of that child. Every start is counted, so that "nothing changed, no
-//! process" can be asserted.
+//! killed by the handle of that child. One that ends well but has not read all of its input has not
+//! done all of its work, and counts as failed. What it writes is kept up to a bound. Every start is
+//! counted, so that "nothing changed, no process" can be asserted.
 
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,6 +49,12 @@ pub enum CommandError {
         /// How long it was given.
         limit: Duration,
     },
+    /// It reported success, and what it printed lacks its end.
+    #[error("`{program}` printed only a part of what was asked for")]
+    CutOff {
+        /// The program.
+        program: &'static str,
+    },
     /// It reported failure.
     #[error("`{program}` failed ({status}): {message}{}", quoted(line.as_ref()))]
     Failed {
@@ -85,6 +92,7 @@ impl CommandError {
             CommandError::Start { program, .. } => ("start", program),
             CommandError::Pipe { program, .. } => ("pipe", program),
             CommandError::TimedOut { program, .. } => ("late", program),
+            CommandError::CutOff { program } => ("cut off", program),
             CommandError::Failed { program, .. } => ("failed", program),
         }
     }
@@ -164,8 +172,13 @@ impl Runner {
                 _ => CommandError::Start { program: name, source },
             })?;
         let deadline = Instant::now() + self.limit;
-        let finished = Finished::of(&mut child, input, deadline).and_then(|(stdout, stderr)| {
-            await_exit(&mut child, deadline).map(|status| (status, stdout, stderr))
+        let finished = Streams::of(&mut child, input).and_then(|streams| {
+            let (stdout, stderr) = streams.outputs(deadline)?;
+            let status = await_exit(&mut child, deadline)?;
+            if status.success() {
+                streams.has_taken_input(deadline)?;
+            }
+            Ok((status, stdout, stderr))
         });
         let (status, stdout, stderr) = match finished {
             Ok(output) => output,
@@ -214,43 +227,71 @@ enum Unfinished {
     Broken(io::Error),
 }
 
-/// What a child wrote until it closed both of its outputs.
-struct Finished;
+/// The ways to and from a child, each with a thread that serves it.
+struct Streams {
+    stdin: Stream<()>,
+    stdout: Stream<Vec<u8>>,
+    stderr: Stream<Vec<u8>>,
+}
 
-impl Finished {
-    fn of(
-        child: &mut Child,
-        input: &str,
-        deadline: Instant,
-    ) -> Result<(String, String), Unfinished> {
+type Stream<T> = mpsc::Receiver<io::Result<T>>;
+
+impl Streams {
+    fn of(child: &mut Child, input: &str) -> Result<Self, Unfinished> {
         let closed = || Unfinished::Broken(io::Error::other("a pipe is missing"));
         let mut stdin = child.stdin.take().ok_or_else(closed)?;
-        let stdout = read_to_end(child.stdout.take().ok_or_else(closed)?)?;
-        let stderr = read_to_end(child.stderr.take().ok_or_else(closed)?)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let stdout = read_to_end(stdout.ok_or_else(closed)?, MOST_OUTPUT)?;
+        let stderr = read_to_end(stderr.ok_or_else(closed)?, MOST_WORDS)?;
         let input = input.to_owned();
-        // A program that stops reading early says why on stderr, which counts more than EPIPE.
+        let (to, written) = mpsc::channel();
         spawn(move || {
-            let _ = stdin.write_all(input.as_bytes());
+            let result = stdin.write_all(input.as_bytes());
+            drop(stdin);
+            let _ = to.send(result);
         })?;
-        let receive = |from: &mpsc::Receiver<io::Result<Vec<u8>>>| match from
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            Ok(Ok(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(Err(error)) => Err(Unfinished::Broken(error)),
-            Err(_) => Err(Unfinished::Late),
-        };
-        Ok((receive(&stdout)?, receive(&stderr)?))
+        Ok(Self { stdin: written, stdout, stderr })
+    }
+
+    /// What the child writes until it has closed both outputs.
+    fn outputs(&self, deadline: Instant) -> Result<(String, String), Unfinished> {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let stdout = text(receive(&self.stdout, deadline)?);
+        Ok((stdout, text(receive(&self.stderr, deadline)?)))
+    }
+
+    /// Fails where the child has ended before it had read everything. One that fails and stops reading
+    /// says why on stderr, which counts more than this.
+    fn has_taken_input(&self, deadline: Instant) -> Result<(), Unfinished> {
+        receive(&self.stdin, deadline)
     }
 }
 
-type Output = mpsc::Receiver<io::Result<Vec<u8>>>;
+fn receive<T>(from: &Stream<T>, deadline: Instant) -> Result<T, Unfinished> {
+    match from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(Ok(got)) => Ok(got),
+        Ok(Err(error)) => Err(Unfinished::Broken(error)),
+        Err(_) => Err(Unfinished::Late),
+    }
+}
 
-fn read_to_end(mut from: impl Read + Send + 'static) -> Result<Output, Unfinished> {
+/// How much of a program's standard output is kept. A hundred thousand rules are twenty megabytes.
+const MOST_OUTPUT: usize = 256 << 20;
+/// How much is kept of what it says on standard error.
+const MOST_WORDS: usize = 64 << 10;
+
+/// Reads all, so that the writer is not held up, and keeps the beginning.
+fn read_to_end(
+    mut from: impl Read + Send + 'static,
+    most: usize,
+) -> Result<Stream<Vec<u8>>, Unfinished> {
     let (to, receiver) = mpsc::channel();
     spawn(move || {
         let mut bytes = Vec::new();
-        let result = from.read_to_end(&mut bytes).map(|_| bytes);
-        let _ = to.send(result);
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        let kept = from.by_ref().take(most).read_to_end(&mut bytes);
+        let rest = kept.and_then(|_| io::copy(&mut from, &mut io::sink()));
+        let _ = to.send(rest.map(|_| bytes));
     })?;
     Ok(receiver)
 }
@@ -275,8 +316,15 @@ fn one_line(stderr: &str) -> String {
         !line.is_empty() && !line.starts_with("Try `") && !line.starts_with("# Warning")
     };
     let text = stderr.lines().map(str::trim).filter(useful).collect::<Vec<_>>().join("; ");
-    if text.is_empty() { "no message".to_owned() } else { text }
+    match text.char_indices().nth(MOST_SAID) {
+        _ if text.is_empty() => "no message".to_owned(),
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
+
+/// How many characters of what a program says on standard error are passed on.
+const MOST_SAID: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -318,6 +366,27 @@ mod tests {
             let error = runner.run(SH, &["-c", script], "").unwrap_err();
             assert!(matches!(error, CommandError::TimedOut { .. }), "{script}: {error}");
             assert!(begun.elapsed() < Duration::from_secs(10), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_succeeds_without_reading_its_input_has_failed() {
+        let runner = Runner::new(Duration::from_secs(10));
+        let big = "line\n".repeat(100_000);
+        let error = runner.run(SH, &["-c", "head -n 1 >/dev/null"], &big).unwrap_err();
+        assert!(matches!(error, CommandError::Pipe { .. }), "{error}");
+        assert_eq!(runner.run(SH, &["-c", "echo done"], "").unwrap(), "done\n");
+    }
+
+    #[test]
+    fn what_a_program_says_is_kept_within_bounds() {
+        let runner = Runner::new(Duration::from_secs(20));
+        let script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1";
+        match runner.run(SH, &["-c", script], "") {
+            Err(CommandError::Failed { message, .. }) => {
+                assert_eq!(message, format!("{}...", "x".repeat(1000)));
+            }
+            other => panic!("{other:?}"),
         }
     }
 

@@ -5,13 +5,16 @@
 //! forgotten by its original tuple and its number, so that one that has come after it with the same
 //! tuple is never hit. Reading holds nothing up: packets go on meanwhile, and what changes under the
 //! reader may be missed or seen twice; who must not miss anything reads again.
+//!
+//! An answer that fails, breaks off, or does not come in time fails the request as a whole. What it
+//! had brought until then is still true, and what else it would have brought is not known.
 
 use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, Nla,
+    DecodeError, DoneMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, Nla,
 };
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as IpProtocol, Status,
@@ -26,7 +29,7 @@ use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_compiler::port::Protocol;
 
-use super::netlink::messages;
+use super::netlink::{bound, messages};
 
 /// The attributes that the kernel knows and the library does not name.
 mod attribute {
@@ -74,9 +77,34 @@ pub struct Entry {
     name: Vec<ConntrackAttribute>,
 }
 
+/// The way to the kernel and back, a datagram at a time.
+pub trait Wire: Send {
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// Where the kernel does not take it.
+    fn send(&mut self, request: &[u8]) -> io::Result<()>;
+
+    /// Waits for what comes next of the answer.
+    ///
+    /// # Errors
+    /// Where something of it was lost, or nothing comes in time.
+    fn receive(&mut self) -> io::Result<Vec<u8>>;
+}
+
+impl Wire for Socket {
+    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        Socket::send(self, request, 0).map(drop)
+    }
+
+    fn receive(&mut self) -> io::Result<Vec<u8>> {
+        Ok(self.recv_from_full()?.0)
+    }
+}
+
 /// The connections of a network namespace.
 pub struct Table {
-    socket: Socket,
+    wire: Box<dyn Wire>,
     sequence: u32,
 }
 
@@ -95,7 +123,32 @@ impl Table {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        bound(&socket)?;
+        Ok(Self::over(Box::new(socket)))
+    }
+
+    /// The table at the other end of `wire`.
+    #[must_use]
+    pub fn over(wire: Box<dyn Wire>) -> Self {
+        Self { wire, sequence: 0 }
+    }
+
+    fn receive(&mut self) -> Result<Vec<u8>, ConntrackError> {
+        loop {
+            match self.wire.receive() {
+                Ok(answer) if answer.is_empty() => {
+                    return Err(ConntrackError::Answer("it is empty".to_owned()));
+                }
+                Ok(answer) => return Ok(answer),
+                // A signal came in between; the answer is still to come.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let late = io::Error::new(io::ErrorKind::TimedOut, "no answer came in time");
+                    return Err(late.into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Shows each connection of a family to `each`. One that is of no use to policy, since it has no
@@ -111,12 +164,15 @@ impl Table {
         let sequence =
             self.send(family, ConntrackMessage::Get(Vec::new()), NLM_F_REQUEST | NLM_F_DUMP)?;
         loop {
-            let (answer, _) = self.socket.recv_from_full()?;
+            let answer = self.receive()?;
             for message in messages::<NetfilterMessage>(&answer) {
                 let message = message.map_err(unreadable)?;
                 if message.header.sequence_number != sequence {
                     // What an earlier reading that failed has left behind.
                     continue;
+                }
+                if message.header.flags & NLM_F_DUMP_INTR != 0 {
+                    return Err(ConntrackError::Answer("it changed under the reader".to_owned()));
                 }
                 match message.payload {
                     NetlinkPayload::InnerMessage(NetfilterMessage {
@@ -127,7 +183,7 @@ impl Table {
                             each(entry);
                         }
                     }
-                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Done(done) => return ended(&done),
                     NetlinkPayload::Error(error) if error.code.is_some() => {
                         let (operation, source) = ("list connections", error.to_io());
                         return Err(ConntrackError::Refused { operation, source });
@@ -147,7 +203,7 @@ impl Table {
         let request = ConntrackMessage::Delete(entry.name.clone());
         let sequence = self.send(family, request, NLM_F_REQUEST | NLM_F_ACK)?;
         loop {
-            let (answer, _) = self.socket.recv_from_full()?;
+            let answer = self.receive()?;
             let message = NetlinkMessage::<NetfilterMessage>::deserialize(&answer);
             let message = message.map_err(unreadable)?;
             if message.header.sequence_number != sequence {
@@ -186,9 +242,18 @@ impl Table {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
+        self.wire.send(&bytes)?;
         Ok(self.sequence)
     }
+}
+
+/// How a listing ended: the kernel says in its last message why it broke off, if it did.
+fn ended(done: &DoneMessage) -> Result<(), ConntrackError> {
+    if done.code == 0 {
+        return Ok(());
+    }
+    let source = io::Error::from_raw_os_error(done.code.saturating_neg());
+    Err(ConntrackError::Refused { operation: "list connections", source })
 }
 
 /// For `map_err`, which hands over what it has.
@@ -283,3 +348,6 @@ fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
     let (from, sent_to, to) = (original.source?, original.destination?, reply.source?);
     Some(Entry { from, sent_to, to, traffic, related, name })
 }
+
+#[cfg(test)]
+mod tests;

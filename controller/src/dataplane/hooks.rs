@@ -112,7 +112,7 @@ pub fn insert(
     runner.count_one();
     let words = format!("-w {LOCK_WAIT} {}", words_of(rule));
     own::writes(backend);
-    bounded(hook, LIMIT, move || {
+    bounded(hook, LIMIT.min(runner.limit()), move || {
         program(backend, family).insert("filter", hook.builtin(), &words, 1).map_err(|error| {
             HookError::Insert { hook, message: error.to_string().trim().to_owned() }
         })
@@ -133,7 +133,7 @@ pub fn delete(
     runner.count_one();
     let words = format!("-w {LOCK_WAIT} {words}");
     own::writes(backend);
-    bounded(hook, LIMIT, move || {
+    bounded(hook, LIMIT.min(runner.limit()), move || {
         program(backend, family).delete("filter", hook.builtin(), &words).map_err(|error| {
             HookError::Delete { hook, message: error.to_string().trim().to_owned() }
         })

@@ -111,15 +111,32 @@ pub fn read(runner: &Runner, family: Family) -> Result<FoundSets, CommandError> 
 /// As [`read`].
 pub fn save(runner: &Runner, family: Family) -> Result<String, CommandError> {
     let names = runner.run(IPSET, &["list", "-n"], "")?;
+    let mut names: Vec<&str> = names.lines().filter(|n| n.starts_with(prefix(family))).collect();
+    // The last is shown twice, and that of isolated addresses has few members.
+    names.sort_by_key(|name| *name == isolated(family));
+    let Some(last) = names.last() else { return Ok(String::new()) };
     let mut save = String::new();
-    for name in names.lines().filter(|name| name.starts_with(prefix(family))) {
+    for name in names.iter().chain([last]) {
         // Writing to a String cannot fail.
         let _ = writeln!(save, "save {name}");
     }
-    if save.is_empty() {
-        return Ok(String::new());
-    }
-    runner.run(IPSET, &["restore"], &save)
+    let mut text = runner.run(IPSET, &["restore"], &save)?;
+    let end = end_of(&text, last).ok_or(CommandError::CutOff { program: IPSET.name })?;
+    text.truncate(end);
+    Ok(text)
+}
+
+fn isolated(family: Family) -> String {
+    SetName { family, role: SetRole::Isolated }.to_string()
+}
+
+/// Where all is shown and the last set begins a second time. A part looks like a whole otherwise, but
+/// for members that are not there.
+fn end_of(text: &str, last: &str) -> Option<usize> {
+    let begins = format!("create {last} ");
+    let is_first_of_line = |at: &usize| *at == 0 || text[..*at].ends_with('\n');
+    let mut found = text.match_indices(&begins).map(|(at, _)| at).filter(is_first_of_line);
+    found.nth(1)
 }
 
 /// The greatest generation among the sets that carry one.
@@ -140,8 +157,7 @@ fn generation(name: &str) -> Option<Generation> {
 
 /// The input of `ipset restore` that makes `create` and gives each of `replace`, which exist, their
 /// members in one stroke: a new set is filled and swapped with the old one.
-#[must_use]
-pub fn restore_text(
+fn restore_text(
     family: Family,
     create: &BTreeMap<SetName, AddressSet>,
     replace: &BTreeMap<SetName, AddressSet>,
@@ -165,15 +181,28 @@ pub fn restore_text(
     text
 }
 
-/// Makes and replaces sets; nothing to do starts no process.
+/// Makes `create` and gives each of `replace`, which exist, their members in one stroke; nothing to do
+/// starts no process.
 ///
 /// # Errors
-/// Where `ipset` is missing or fails: the sets before the offending line are then made.
-pub fn restore(runner: &Runner, text: &str) -> Result<(), CommandError> {
-    if !text.is_empty() {
-        runner.run(IPSET, &["restore"], text)?;
+/// Where `ipset` is missing or fails, or has not come to the end: some of the sets are then made.
+pub fn restore(
+    runner: &Runner,
+    family: Family,
+    create: &BTreeMap<SetName, AddressSet>,
+    replace: &BTreeMap<SetName, AddressSet>,
+) -> Result<(), CommandError> {
+    match replace.keys().chain(create.keys()).next() {
+        Some(there) => {
+            let text = restore_text(family, create, replace);
+            // Its last words name a set that is there by then. Where they do not come back it has not
+            // come to the end, whatever its status says.
+            let named = runner.run(IPSET, &["restore"], &format!("{text}list -n {there}\n"))?;
+            let has_ended = named.lines().any(|line| line == there.to_string());
+            if has_ended { Ok(()) } else { Err(CommandError::CutOff { program: IPSET.name }) }
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -215,6 +244,19 @@ add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
             parse_save(SAVED, Family::V6),
             FoundSets::from([("npc6-n-abcdefghabcdefgh".to_owned(), networks)])
         );
+    }
+
+    #[test]
+    fn a_reading_ends_where_its_last_set_begins_again() {
+        let (one, two) =
+            ("create npc4-p-a-1 hash:ip\n", "create npc4-iso hash:ip\nadd npc4-iso x\n");
+        let whole = [one, two, two].concat();
+        assert_eq!(end_of(&whole, "npc4-iso"), Some(one.len() + two.len()));
+        for cut in 0..one.len() + two.len() + "create npc4-iso ".len() {
+            assert_eq!(end_of(&whole[..cut], "npc4-iso"), None, "{cut}");
+        }
+        let quoted = format!("{one}add npc4-p-a-1 10.0.0.1 comment \"create npc4-iso \"\n{two}");
+        assert_eq!(end_of(&quoted, "npc4-iso"), None);
     }
 
     #[test]

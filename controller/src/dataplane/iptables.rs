@@ -114,7 +114,7 @@ fn target_of(words: &str) -> Option<&str> {
 /// # Errors
 /// Where `iptables-save` is missing or fails.
 pub fn read(runner: &Runner, backend: Backend, family: Family) -> Result<FoundTable, CommandError> {
-    Ok(parse_save(&runner.run(backend.save(family), &["-t", "filter"], "")?))
+    Ok(parse_save(&backend.save_whole(runner, family, "filter")?))
 }
 
 /// Reads table `filter` of a backend that may not be in use, without bringing it into use.

@@ -25,7 +25,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use policy_compiler::config::InterfaceName;
 
-use super::netlink::messages;
+use super::netlink::{bound, messages};
 
 /// Why bridges could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,7 @@ impl Routes {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
+        bound(&socket)?;
         Ok(Self { socket })
     }
 

@@ -270,6 +270,18 @@ impl Dataplane {
     /// # Errors
     /// Where a program or a capability is missing.
     pub fn open(choice: BackendChoice) -> Result<Self, OpenError> {
+        Self::open_with(choice, PROGRAM_LIMIT, Sessions::open)
+    }
+
+    /// The same with another limit for programs, and over other sessions.
+    ///
+    /// # Errors
+    /// As [`Dataplane::open`].
+    pub fn open_with(
+        choice: BackendChoice,
+        limit: Duration,
+        sessions: impl FnOnce() -> Result<Sessions, SetError>,
+    ) -> Result<Self, OpenError> {
         require_capability(NET_ADMIN)?;
         require_capability(NET_RAW)?;
         require(ipset::IPSET)?;
@@ -278,12 +290,12 @@ impl Dataplane {
             BackendChoice::Auto if installed(Backend::Legacy.restore(Family::V4)) => {}
             BackendChoice::Auto => require(Backend::Nft.restore(Family::V4))?,
         }
-        let runner = Runner::new(PROGRAM_LIMIT);
+        let runner = Runner::new(limit);
         let backend = backend::choose(&runner, choice).map_err(OpenError::Backend)?;
         for program in [backend.restore(Family::V4), backend.save(Family::V4)] {
             require(program)?;
         }
-        let sessions = Sessions::open().map_err(OpenError::Sets)?;
+        let sessions = sessions().map_err(OpenError::Sets)?;
         Ok(Self {
             kernel: Kernel { runner, backend, sessions },
             v4: FamilyPlane::new(Family::V4),

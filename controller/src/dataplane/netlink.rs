@@ -1,8 +1,21 @@
 //! The framing of netlink, for all who ask the kernel: a datagram holds several messages.
 
+use std::io;
 use std::iter::from_fn;
 
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkMessage};
+use netlink_sys::Socket;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+/// How many seconds an answer may take, which the kernel mostly gives before a request returns.
+const LIMIT: i64 = 5;
+
+/// Has whoever reads from a socket wait for the kernel no longer than it may take.
+pub(crate) fn bound(socket: &Socket) -> io::Result<()> {
+    let limit = TimeVal::seconds(LIMIT);
+    setsockopt(socket, sockopt::ReceiveTimeout, &limit).map_err(io::Error::from)
+}
 
 /// The messages of a datagram, in order. One that cannot be read is the last.
 pub(crate) fn messages<I: NetlinkDeserializable>(

@@ -34,8 +34,8 @@ impl FamilyPlane {
                 replace.insert(name.clone(), set.clone());
             }
         }
-        let text = ipset::restore_text(self.family, &create, &replace);
-        ipset::restore(&kernel.runner, &text).map_err(WriteError::CreateSets)?;
+        ipset::restore(&kernel.runner, self.family, &create, &replace)
+            .map_err(WriteError::CreateSets)?;
         changes.sets_created += sets.len();
         changes.members_added += sets.values().map(|set| set.members.len()).sum::<usize>();
         Ok(())

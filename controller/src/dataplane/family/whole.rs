@@ -112,8 +112,8 @@ impl FamilyPlane {
         plan: &SetPlan,
         changes: &mut Changes,
     ) -> Result<(), WriteError> {
-        let text = ipset::restore_text(self.family, &plan.create, &plan.replace);
-        ipset::restore(&kernel.runner, &text).map_err(WriteError::CreateSets)?;
+        ipset::restore(&kernel.runner, self.family, &plan.create, &plan.replace)
+            .map_err(WriteError::CreateSets)?;
         for sets in [&plan.create, &plan.replace] {
             changes.sets_created += sets.len();
             changes.members_added += sets.values().map(|s| s.members.len()).sum::<usize>();
