@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use super::cluster_view::ClusterView;
 use super::digest::{Collision, Digest, Registry};
-use super::grants::Grants;
+use super::grants::{Grants, widest};
 use super::networks::{Coverage, coverage};
-use super::peers::{Memberships, PeerUnion, PodDefinition, feed_definitions};
+use super::peers::{Definitions, Memberships, PeerUnion, feed_definitions};
 use super::ports::{PortKey, conditions};
 use crate::cidr::{Family, IpBlock};
 use crate::policy::Direction;
@@ -26,7 +26,9 @@ use crate::ruleset::{
 /// Makes bodies, and remembers what several of them share.
 pub(super) struct BodyMaker<'v, 'a> {
     view: &'v ClusterView<'a>,
-    memberships: Memberships,
+    memberships: Memberships<'a>,
+    /// The pods that declare a port under a name, and its number; worked out when first asked for.
+    declared: Option<BTreeMap<(Protocol, &'a PortName), Vec<(usize, NonZeroU16)>>>,
     coverages: BTreeMap<(Family, BTreeSet<&'a IpBlock>), Rc<Coverage>>,
     /// Names that two contents have, with what was refused.
     pub(super) collisions: Vec<Collision>,
@@ -37,7 +39,7 @@ pub(super) struct BodyMaker<'v, 'a> {
 enum Whom {
     Everybody,
     Prefix(Member),
-    Pods(BTreeSet<Rc<PodDefinition>>),
+    Pods(Rc<Definitions>),
     Networks(Rc<Coverage>),
 }
 
@@ -46,6 +48,7 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
         Self {
             view,
             memberships: Memberships::default(),
+            declared: None,
             coverages: BTreeMap::new(),
             collisions: Vec::new(),
         }
@@ -84,23 +87,29 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
 
     /// The port keys of each distinct group of peers, pods and networks apart.
     fn groups(&mut self, grants: &Grants<'a>, family: Family) -> BTreeMap<Whom, Vec<PortKey>> {
-        let covered: Vec<(PortKey, &PeerUnion<'a>, Rc<Coverage>)> = grants
-            .numbered
+        // Ports of the same peers are taken together: there may be many of both.
+        let mut places: BTreeMap<*const PeerUnion<'a>, usize> = BTreeMap::new();
+        let mut covered: Vec<(&PeerUnion<'a>, Vec<PortKey>, Rc<Coverage>)> = Vec::new();
+        for (key, peers) in &grants.numbered {
+            let place = *places.entry(Rc::as_ptr(peers)).or_insert(covered.len());
+            match covered.get_mut(place) {
+                Some((_, keys, _)) => keys.push(*key),
+                None => covered.push((peers, vec![*key], self.coverage(peers, family))),
+            }
+        }
+        let everybody = covered
             .iter()
-            .map(|(key, peers)| (*key, peers, self.coverage(peers, family)))
-            .collect();
-        let everybody: Vec<PortKey> = covered
-            .iter()
-            .filter(|(_, _, coverage)| **coverage == Coverage::Everything)
-            .map(|(key, ..)| *key)
-            .collect();
+            .filter(|(.., coverage)| **coverage == Coverage::Everything)
+            .flat_map(|(_, keys, _)| keys.iter().copied());
+        let everybody = widest(everybody);
         let mut groups: BTreeMap<Whom, Vec<PortKey>> = BTreeMap::new();
-        for (key, peers, coverage) in covered {
-            if everybody.iter().any(|wider| wider.is_wider_than(key)) {
+        for (peers, mut keys, coverage) in covered {
+            keys.retain(|key| !everybody.iter().any(|wider| wider.is_wider_than(*key)));
+            if keys.is_empty() {
                 continue;
             }
             if !peers.pods.is_empty() && *coverage != Coverage::Everything {
-                groups.entry(Whom::Pods(peers.pods.clone())).or_default().push(key);
+                groups.entry(Whom::Pods(Rc::clone(&peers.pods))).or_default().extend(&keys);
             }
             let whom = match &*coverage {
                 Coverage::Nothing => continue,
@@ -110,7 +119,7 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
                     _ => Whom::Networks(coverage),
                 },
             };
-            groups.entry(whom).or_default().push(key);
+            groups.entry(whom).or_default().extend(keys);
         }
         groups
     }
@@ -149,8 +158,8 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
                 let sets = &mut ruleset.family_mut(family).sets;
                 if !sets.contains_key(&name) {
                     let pods = self.memberships.of_all(self.view, &definitions);
-                    let members =
-                        pods.into_iter().filter_map(|pod| self.view.member(pod, family)).collect();
+                    let members = pods.iter().filter_map(|pod| self.view.member(*pod, family));
+                    let members = members.collect();
                     sets.insert(name.clone(), AddressSet { members });
                 }
                 Match::Set { set: name, side }
@@ -219,23 +228,33 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
         let coverage = self.coverage(peers, family);
         let pods = self.memberships.of_all(view, &peers.pods);
         let mut numbers: BTreeMap<NonZeroU16, BTreeSet<Member>> = BTreeMap::new();
-        for index in view.indices() {
-            let pod = view.pod(index);
-            let declared = pod
-                .ports
-                .iter()
-                .filter(|port| port.protocol == protocol && port.name.as_ref() == Some(name));
-            for port in declared {
-                let meant = pods.contains(&index)
-                    || *coverage == Coverage::Everything
-                    || pod.addresses.of(family).is_some_and(|a| coverage.contains(a));
-                if meant {
-                    numbers.entry(port.number).or_default().extend(view.member(index, family));
-                }
+        let declared = self.declared.get_or_insert_with(|| declared(view));
+        for (index, number) in declared.get(&(protocol, name)).into_iter().flatten() {
+            let meant = pods.contains(index)
+                || *coverage == Coverage::Everything
+                || view.pod(*index).addresses.of(family).is_some_and(|a| coverage.contains(a));
+            if meant {
+                numbers.entry(*number).or_default().extend(view.member(*index, family));
             }
         }
         numbers
     }
+}
+
+/// The named ports of all live pods.
+fn declared<'a>(
+    view: &ClusterView<'a>,
+) -> BTreeMap<(Protocol, &'a PortName), Vec<(usize, NonZeroU16)>> {
+    let mut declared: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for index in view.indices() {
+        for port in &view.pod(index).ports {
+            if let Some(name) = &port.name {
+                let so_called = declared.entry((port.protocol, name)).or_default();
+                so_called.push((index, port.number));
+            }
+        }
+    }
+    declared
 }
 
 /// With which address of a packet the peer is looked up.

@@ -17,6 +17,10 @@ use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::policy::{Direction, Policy};
 use crate::ruleset::Member;
+use crate::selector::Operator;
+
+/// How many of the pods that claim an address are named.
+const NAMED: usize = 5;
 
 /// A namespace with its labels, declared or not.
 pub(super) struct NamespaceView<'a> {
@@ -29,8 +33,13 @@ pub(super) struct NamespaceView<'a> {
 /// Live pods, their namespaces and the addresses of nodes.
 pub(super) struct ClusterView<'a> {
     pods: Vec<&'a Pod>,
+    /// In the order of their names.
     namespaces: Vec<(NamespaceView<'a>, Vec<usize>)>,
+    /// Which of them each pod is in.
+    of_pods: Vec<usize>,
     owners: BTreeMap<IpAddr, Vec<usize>>,
+    /// The newest of them.
+    newest: BTreeMap<IpAddr, usize>,
     node_addresses: BTreeSet<IpAddr>,
 }
 
@@ -56,13 +65,24 @@ impl<'a> ClusterView<'a> {
                 owners.entry(address).or_default().push(index);
             }
         }
-        let namespaces = by_namespace
+        let namespaces: Vec<(NamespaceView<'_>, Vec<usize>)> = by_namespace
             .into_iter()
             .map(|(name, pods)| {
                 (NamespaceView { name, labels: snapshot.namespace_labels(name) }, pods)
             })
             .collect();
-        Self { pods, namespaces, owners, node_addresses }
+        let mut of_pods = vec![0; pods.len()];
+        for (at, (_, inside)) in namespaces.iter().enumerate() {
+            for index in inside {
+                of_pods[*index] = at;
+            }
+        }
+        let age = |index: &usize| (&pods[*index].age, &pods[*index].key);
+        let newest = owners.iter().filter_map(|(address, owners)| {
+            Some((*address, owners.iter().copied().max_by_key(age)?))
+        });
+        let newest = newest.collect();
+        Self { pods, namespaces, of_pods, owners, newest, node_addresses }
     }
 
     /// The live pod of that index.
@@ -82,6 +102,22 @@ impl<'a> ClusterView<'a> {
         self.namespaces.iter().map(|(namespace, pods)| (namespace, pods.as_slice()))
     }
 
+    /// The live pods of a namespace, as indices.
+    pub(super) fn pods_in(&self, namespace: &NamespaceName) -> &[usize] {
+        self.find(namespace).map_or(&[], |(_, pods)| pods.as_slice())
+    }
+
+    /// The namespace of a live pod.
+    pub(super) fn namespace_of(&self, index: usize) -> &NamespaceView<'a> {
+        let (namespace, _) = &self.namespaces[self.of_pods[index]];
+        namespace
+    }
+
+    fn find(&self, namespace: &NamespaceName) -> Option<&(NamespaceView<'a>, Vec<usize>)> {
+        let found = self.namespaces.binary_search_by(|(one, _)| one.name.cmp(namespace)).ok()?;
+        self.namespaces.get(found)
+    }
+
     /// The set member that a pod is in `family`; none for one without an address there, and none for
     /// the address of a node.
     pub(super) fn member(&self, index: usize, family: Family) -> Option<Member> {
@@ -91,13 +127,11 @@ impl<'a> ClusterView<'a> {
 
     /// Whether a pod is the one whose policies count for `address`.
     pub(super) fn is_subject_of(&self, pod: &Pod, address: IpAddr) -> bool {
-        let owners = self.owners.get(&address).map_or(&[][..], Vec::as_slice);
-        self.newest(owners).is_some_and(|newest| newest.key == pod.key)
+        self.newest(address).is_some_and(|newest| newest.key == pod.key)
     }
 
-    fn newest(&self, owners: &[usize]) -> Option<&'a Pod> {
-        let pods = owners.iter().map(|index| self.pods[*index]);
-        pods.max_by(|a, b| (&a.age, &a.key).cmp(&(&b.age, &b.key)))
+    fn newest(&self, address: IpAddr) -> Option<&'a Pod> {
+        self.newest.get(&address).map(|index| self.pods[*index])
     }
 
     /// The addresses in `networks` that belong to somebody: to a live pod, on whatever node, or to a
@@ -109,19 +143,15 @@ impl<'a> ClusterView<'a> {
 
     /// The isolated pods of a node, in the order of their keys.
     pub(super) fn subjects(&self, snapshot: &'a Snapshot, node: &NodeName) -> Vec<Subject<'a>> {
-        let mut policies: BTreeMap<&NamespaceName, Vec<&Policy>> = BTreeMap::new();
+        let mut policies: BTreeMap<&NamespaceName, Selecting<'a>> = BTreeMap::new();
         for policy in snapshot.policies.values() {
-            policies.entry(&policy.key.namespace).or_default().push(policy);
+            policies.entry(&policy.key.namespace).or_default().add(policy);
         }
         let local = self.pods.iter().filter(|pod| pod.node.as_ref() == Some(node));
         let mut subjects = Vec::new();
         for pod in local {
-            let of_namespace = policies.get(&pod.key.namespace).map_or(&[][..], Vec::as_slice);
-            let selecting: Vec<&Policy> = of_namespace
-                .iter()
-                .copied()
-                .filter(|policy| policy.pod_selector.matches(&pod.labels))
-                .collect();
+            let of_namespace = policies.get(&pod.key.namespace);
+            let selecting = of_namespace.map_or_else(Vec::new, |policies| policies.of(pod));
             let mut by_direction = BTreeMap::new();
             for direction in Direction::ALL {
                 let isolating: Vec<&Policy> =
@@ -160,15 +190,17 @@ impl<'a> ClusterView<'a> {
         let mut diagnostics = Vec::new();
         for (address, owners) in &self.owners {
             let local = owners.iter().any(|index| self.pods[*index].node.as_ref() == Some(node));
-            let (true, true, Some(newest)) = (local, owners.len() > 1, self.newest(owners)) else {
+            let (true, true, Some(newest)) = (local, owners.len() > 1, self.newest(*address))
+            else {
                 continue;
             };
-            let others: Vec<String> = owners
-                .iter()
-                .map(|index| &self.pods[*index].key)
-                .filter(|key| **key != newest.key)
-                .map(ToString::to_string)
-                .collect();
+            let mut others = owners.iter().map(|index| self.pods[*index].key.to_string());
+            let others = others.by_ref().filter(|key| *key != newest.key.to_string());
+            let mut named: Vec<String> = others.take(NAMED).collect();
+            let more = owners.len() - 1 - named.len();
+            if more > 0 {
+                named.push(format!("{more} more pods"));
+            }
             diagnostics.push(Diagnostic {
                 location: newest.location.clone(),
                 object: Some(object_ref("Pod", &newest.key)),
@@ -176,13 +208,51 @@ impl<'a> ClusterView<'a> {
                 severity: Severity::Warning,
                 message: format!(
                     "{address} is also the address of {}; the policies of {}, the newest, apply to it",
-                    others.join(", "),
+                    named.join(", "),
                     newest.key
                 ),
                 help: None,
             });
         }
         diagnostics
+    }
+}
+
+/// The policies of a namespace by a label that they ask for: there may be thousands, of which most select
+/// no pod of this node.
+#[derive(Default)]
+struct Selecting<'a> {
+    by_label: BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Policy>>>,
+    /// Those that ask for no value.
+    others: Vec<&'a Policy>,
+}
+
+impl<'a> Selecting<'a> {
+    fn add(&mut self, policy: &'a Policy) {
+        let mut asked = policy.pod_selector.requirements().filter_map(|one| match &one.operator {
+            Operator::In(values) => Some((&*one.key, values)),
+            _ => None,
+        });
+        match asked.next() {
+            Some((key, values)) => {
+                let by_value = self.by_label.entry(key).or_default();
+                for value in values {
+                    by_value.entry(value).or_default().push(policy);
+                }
+            }
+            None => self.others.push(policy),
+        }
+    }
+
+    /// Those that select a pod, in the order of their keys.
+    fn of(&self, pod: &Pod) -> Vec<&'a Policy> {
+        let labelled = pod.labels.iter();
+        let asking = labelled.filter_map(|(key, value)| self.by_label.get(key)?.get(value));
+        let all = asking.flatten().chain(&self.others).copied();
+        let mut selecting: Vec<&Policy> =
+            all.filter(|policy| policy.pod_selector.matches(&pod.labels)).collect();
+        selecting.sort_by_key(|policy| &policy.key);
+        selecting
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
+use std::rc::Rc;
 
 use super::peers::PeerUnion;
 use super::ports::PortKey;
@@ -25,13 +26,28 @@ pub(super) fn named_ports(pod: &Pod) -> BTreeSet<NamedPort> {
     pod.ports.iter().filter_map(named).collect()
 }
 
+/// How many pairs of ports are compared for one lying within the other. To leave peers out of the narrower
+/// one only saves memory; where it would take longer than that is worth, only ports of no number count as
+/// wider.
+const PAIRS: usize = 100_000;
+
 /// What some policies together grant in one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Grants<'a> {
-    /// To whom on which ports.
-    pub(super) numbered: BTreeMap<PortKey, PeerUnion<'a>>,
+    /// To whom on which ports. Ports that are granted to the same peers share them.
+    pub(super) numbered: BTreeMap<PortKey, Rc<PeerUnion<'a>>>,
     /// To whom on the ports that the destination calls so; empty for ingress.
-    pub(super) named: BTreeMap<(Protocol, PortName), PeerUnion<'a>>,
+    pub(super) named: BTreeMap<(Protocol, PortName), Rc<PeerUnion<'a>>>,
+}
+
+/// Rules by their number, in the order in which they were read.
+type Rules = BTreeSet<usize>;
+
+/// Which rules grant which ports.
+#[derive(Default)]
+struct Granting {
+    numbered: BTreeMap<PortKey, Rules>,
+    named: BTreeMap<(Protocol, PortName), Rules>,
 }
 
 impl<'a> Grants<'a> {
@@ -41,27 +57,67 @@ impl<'a> Grants<'a> {
         policies: &[&'a Policy],
         own_ports: &BTreeSet<NamedPort>,
     ) -> Self {
-        let mut grants = Self::default();
+        let mut granting = Granting::default();
+        let mut peers_of = Vec::new();
         for policy in policies {
             for rule in policy.rules(direction) {
                 let Grant::Traffic { peers, ports } = &rule.grant else { continue };
-                let peers = PeerUnion::of(&policy.key.namespace, peers);
+                let number = peers_of.len();
+                peers_of.push(PeerUnion::of(&policy.key.namespace, peers));
                 match ports {
-                    Ports::Any => grants.add(PortKey::All, &peers),
+                    Ports::Any => granting.add(PortKey::All, number),
                     Ports::Listed(list) => {
                         for port in list {
-                            grants.add_port(direction, port, own_ports, &peers);
+                            granting.add_port(direction, port, own_ports, number);
                         }
                     }
                 }
             }
         }
+        let mut united: BTreeMap<Rules, Rc<PeerUnion<'a>>> = BTreeMap::new();
+        let mut unite = |rules: Rules| {
+            let all = || rules.iter().filter_map(|rule| peers_of.get(*rule)).collect::<Vec<_>>();
+            if let Some(known) = united.get(&rules) {
+                return Rc::clone(known);
+            }
+            let union = Rc::new(PeerUnion::of_all(&all()));
+            united.insert(rules, Rc::clone(&union));
+            union
+        };
+        let numbered = granting.numbered.into_iter().map(|(key, rules)| (key, unite(rules)));
+        let mut grants = Self { numbered: numbered.collect(), named: BTreeMap::new() };
+        let named = granting.named.into_iter().map(|(key, rules)| (key, unite(rules)));
+        grants.named = named.collect();
         grants.absorb();
         grants
     }
 
-    fn add(&mut self, key: PortKey, peers: &PeerUnion<'a>) {
-        self.numbered.entry(key).or_default().unite(peers);
+    /// Leaves peers out where a wider key has them.
+    fn absorb(&mut self) {
+        let wide = widest(self.numbered.keys().copied());
+        let mut less = Subtraction::default();
+        let before = self.numbered.clone();
+        for wider in wide {
+            let Some(absorbing) = before.get(&wider) else { continue };
+            for (key, peers) in &mut self.numbered {
+                if wider.is_wider_than(*key) {
+                    *peers = less.of(peers, absorbing);
+                }
+            }
+            for ((protocol, _), peers) in &mut self.named {
+                if wider == PortKey::All || wider == PortKey::Every(*protocol) {
+                    *peers = less.of(peers, absorbing);
+                }
+            }
+        }
+        self.numbered.retain(|_, peers| !peers.is_nobody());
+        self.named.retain(|_, peers| !peers.is_nobody());
+    }
+}
+
+impl Granting {
+    fn add(&mut self, key: PortKey, rule: usize) {
+        self.numbered.entry(key).or_default().insert(rule);
     }
 
     fn add_port(
@@ -69,47 +125,49 @@ impl<'a> Grants<'a> {
         direction: Direction,
         port: &PortMatch,
         own_ports: &BTreeSet<NamedPort>,
-        peers: &PeerUnion<'a>,
+        rule: usize,
     ) {
         match (&port.numbers, direction) {
-            (PortNumbers::Any, _) => self.add(PortKey::Every(port.protocol), peers),
+            (PortNumbers::Any, _) => self.add(PortKey::Every(port.protocol), rule),
             (PortNumbers::Range(range), _) => {
-                self.add(PortKey::Range(port.protocol, *range), peers);
+                self.add(PortKey::Range(port.protocol, *range), rule);
             }
             (PortNumbers::Named(name), Direction::Egress) => {
-                self.named.entry((port.protocol, name.clone())).or_default().unite(peers);
+                self.named.entry((port.protocol, name.clone())).or_default().insert(rule);
             }
             (PortNumbers::Named(name), Direction::Ingress) => {
                 for (protocol, declared, number) in own_ports {
                     if *protocol == port.protocol && declared == name {
-                        self.add(PortKey::single(*protocol, *number), peers);
+                        self.add(PortKey::single(*protocol, *number), rule);
                     }
                 }
             }
         }
     }
+}
 
-    /// Leaves peers out where a wider key has them.
-    fn absorb(&mut self) {
-        let wide: Vec<(PortKey, PeerUnion<'a>)> = self
-            .numbered
-            .iter()
-            .filter(|(key, _)| key.is_wide())
-            .map(|(key, peers)| (*key, peers.clone()))
-            .collect();
-        for (wider, absorbing) in &wide {
-            for (key, peers) in &mut self.numbered {
-                if wider.is_wider_than(*key) {
-                    peers.subtract(absorbing);
-                }
-            }
-            for ((protocol, _), peers) in &mut self.named {
-                if *wider == PortKey::All || *wider == PortKey::Every(*protocol) {
-                    peers.subtract(absorbing);
-                }
-            }
-        }
-        self.numbered.retain(|_, peers| !peers.is_nobody());
-        self.named.retain(|_, peers| !peers.is_nobody());
+/// Those of some ports that may be wider than others of them, as far as that is worth finding out.
+pub(super) fn widest(keys: impl Iterator<Item = PortKey> + Clone) -> Vec<PortKey> {
+    let all = keys.clone().count();
+    let wide: Vec<PortKey> = keys.filter(|key| key.is_wide()).collect();
+    if wide.len().saturating_mul(all) <= PAIRS {
+        return wide;
+    }
+    wide.into_iter().filter(|key| !matches!(key, PortKey::Range(..))).collect()
+}
+
+/// What peers are without others, each worked out once. They are kept, so that their addresses stay theirs.
+#[derive(Default)]
+struct Subtraction<'a>(BTreeMap<[*const PeerUnion<'a>; 2], [Rc<PeerUnion<'a>>; 3]>);
+
+impl<'a> Subtraction<'a> {
+    fn of(&mut self, peers: &Rc<PeerUnion<'a>>, wider: &Rc<PeerUnion<'a>>) -> Rc<PeerUnion<'a>> {
+        let key = [Rc::as_ptr(peers), Rc::as_ptr(wider)];
+        let [_, _, less] = self.0.entry(key).or_insert_with(|| {
+            let same = Rc::ptr_eq(peers, wider);
+            let less = if same { PeerUnion::default() } else { peers.less(wider) };
+            [Rc::clone(peers), Rc::clone(wider), Rc::new(less)]
+        });
+        Rc::clone(less)
     }
 }

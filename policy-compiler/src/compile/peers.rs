@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::cluster_view::ClusterView;
+use super::cluster_view::{ClusterView, NamespaceView};
 use super::digest::Digest;
 use crate::cidr::IpBlock;
 use crate::cluster::METADATA_NAME_LABEL;
@@ -45,12 +46,6 @@ impl PodDefinition {
             },
         };
         Self { scope, pods: pods.clone() }
-    }
-
-    /// Whether it surely means every pod that `other` means, whatever pods there are.
-    fn covers(&self, other: &Self) -> bool {
-        (self.scope == Scope::All || self.scope == other.scope)
-            && (self.pods.is_everything() || self.pods == other.pods)
     }
 
     fn feed(&self, digest: &mut Digest) {
@@ -97,13 +92,47 @@ fn feed_selector(digest: &mut Digest, selector: &Selector) {
     }
 }
 
+/// Definitions, none of which covers another.
+pub(super) type Definitions = BTreeSet<Rc<PodDefinition>>;
+
+/// The definitions of a list that cover others: by meaning every namespace, or every pod of some.
+struct Wide<'p> {
+    /// Every pod there is.
+    everybody: bool,
+    /// Every pod of these namespaces.
+    whole: BTreeSet<&'p Scope>,
+    /// These pods in every namespace.
+    anywhere: BTreeSet<&'p Selector>,
+}
+
+impl<'p> Wide<'p> {
+    fn of(definitions: &'p Definitions) -> Self {
+        let all = || definitions.iter().map(|definition| &**definition);
+        let whole = all().filter(|d| d.pods.is_everything());
+        let anywhere = all().filter(|d| d.scope == Scope::All);
+        Self {
+            everybody: all().any(|d| d.scope == Scope::All && d.pods.is_everything()),
+            whole: whole.map(|d| &d.scope).collect(),
+            anywhere: anywhere.map(|d| &d.pods).collect(),
+        }
+    }
+
+    /// Whether one of them, other than it, surely means every pod that it means, whatever pods there are.
+    fn covers(&self, definition: &PodDefinition) -> bool {
+        let (anywhere, whole) = (definition.scope == Scope::All, definition.pods.is_everything());
+        self.everybody && !(anywhere && whole)
+            || !anywhere && self.anywhere.contains(&definition.pods)
+            || !whole && self.whole.contains(&definition.scope)
+    }
+}
+
 /// Peers of several rules, united.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerUnion<'a> {
     /// Everybody; the rest is empty then.
     pub(super) any: bool,
-    /// Pods. No definition covers another.
-    pub(super) pods: BTreeSet<Rc<PodDefinition>>,
+    /// Pods.
+    pub(super) pods: Rc<Definitions>,
     /// Blocks of both families.
     pub(super) blocks: BTreeSet<&'a IpBlock>,
 }
@@ -111,52 +140,45 @@ pub(super) struct PeerUnion<'a> {
 impl<'a> PeerUnion<'a> {
     /// The peers of one rule of a policy in namespace `own`.
     pub(super) fn of(own: &NamespaceName, peers: &'a Peers) -> Self {
-        let mut union = Self::default();
-        match peers {
-            Peers::Any => union.any = true,
-            Peers::Listed(peers) => {
-                for Peer { selects, .. } in peers {
-                    match selects {
-                        PeerSelects::Pods { namespaces, pods } => {
-                            union.add_pods(Rc::new(PodDefinition::new(own, namespaces, pods)));
-                        }
-                        PeerSelects::Block(block) => {
-                            union.blocks.insert(block);
-                        }
-                    }
+        let Peers::Listed(peers) = peers else { return Self { any: true, ..Self::default() } };
+        let mut pods = Definitions::new();
+        let mut blocks = BTreeSet::new();
+        for Peer { selects, .. } in peers {
+            match selects {
+                PeerSelects::Pods { namespaces, pods: selector } => {
+                    pods.insert(Rc::new(PodDefinition::new(own, namespaces, selector)));
+                }
+                PeerSelects::Block(block) => {
+                    blocks.insert(block);
                 }
             }
         }
-        union
+        Self { any: false, pods: Rc::new(fewest(pods)), blocks }
     }
 
-    /// Adds the peers of another.
-    pub(super) fn unite(&mut self, other: &Self) {
-        if self.any || other.any {
-            *self = Self { any: true, ..Self::default() };
-            return;
+    /// Those of all of them.
+    pub(super) fn of_all(unions: &[&Self]) -> Self {
+        if unions.iter().any(|union| union.any) {
+            return Self { any: true, ..Self::default() };
         }
-        for definition in &other.pods {
-            self.add_pods(Rc::clone(definition));
-        }
-        self.blocks.extend(&other.blocks);
+        let pods = unions.iter().flat_map(|union| union.pods.iter().cloned()).collect();
+        let blocks = unions.iter().flat_map(|union| union.blocks.iter().copied()).collect();
+        Self { any: false, pods: Rc::new(fewest(pods)), blocks }
     }
 
-    fn add_pods(&mut self, definition: Rc<PodDefinition>) {
-        if self.pods.iter().any(|have| have.covers(&definition)) {
-            return;
-        }
-        self.pods.retain(|have| !definition.covers(have));
-        self.pods.insert(definition);
-    }
-
-    /// Leaves out whom `wider` grants more.
-    pub(super) fn subtract(&mut self, wider: &Self) {
+    /// Without whom `wider` grants more.
+    pub(super) fn less(&self, wider: &Self) -> Self {
         if wider.any {
-            *self = Self::default();
+            return Self::default();
         }
-        self.pods.retain(|have| !wider.pods.iter().any(|other| other.covers(have)));
-        self.blocks.retain(|have| !wider.blocks.contains(have));
+        let wide = Wide::of(&wider.pods);
+        let others = self.pods.iter().filter(|d| !wider.pods.contains(*d) && !wide.covers(d));
+        let blocks = self.blocks.iter().filter(|have| !wider.blocks.contains(*have));
+        Self {
+            any: self.any,
+            pods: Rc::new(others.cloned().collect()),
+            blocks: blocks.copied().collect(),
+        }
     }
 
     /// Whether it is nobody.
@@ -165,8 +187,17 @@ impl<'a> PeerUnion<'a> {
     }
 }
 
+/// Without those that others cover.
+fn fewest(definitions: Definitions) -> Definitions {
+    let wide = Wide::of(&definitions);
+    if wide.whole.is_empty() && wide.anywhere.is_empty() {
+        return definitions;
+    }
+    definitions.iter().filter(|definition| !wide.covers(definition)).cloned().collect()
+}
+
 /// Feeds definitions in their order.
-pub(super) fn feed_definitions(digest: &mut Digest, pods: &BTreeSet<Rc<PodDefinition>>) {
+pub(super) fn feed_definitions(digest: &mut Digest, pods: &Definitions) {
     digest.number(pods.len() as u64);
     for definition in pods {
         definition.feed(digest);
@@ -175,32 +206,45 @@ pub(super) fn feed_definitions(digest: &mut Digest, pods: &BTreeSet<Rc<PodDefini
 
 /// The pods that definitions mean today, each looked up once.
 #[derive(Default)]
-pub(super) struct Memberships {
+pub(super) struct Memberships<'a> {
     known: BTreeMap<Rc<PodDefinition>, Rc<BTreeSet<usize>>>,
+    /// Those of several together. Kept with what they are of, so that its address stays its own.
+    unions: BTreeMap<*const Definitions, (Rc<Definitions>, Rc<BTreeSet<usize>>)>,
+    labelled: Option<Labelled<'a>>,
 }
 
-impl Memberships {
+/// How many definitions are looked up pod by pod: an index pays for more.
+const UNINDEXED: usize = 64;
+
+impl<'a> Memberships<'a> {
     /// The pods of one definition, as indices of the view.
-    pub(super) fn of(
+    fn of(
         &mut self,
-        view: &ClusterView<'_>,
+        view: &ClusterView<'a>,
         definition: &Rc<PodDefinition>,
     ) -> Rc<BTreeSet<usize>> {
         if let Some(known) = self.known.get(definition) {
             return Rc::clone(known);
         }
-        let mut members = BTreeSet::new();
-        for (namespace, pods) in view.namespaces_with_pods() {
-            let inside = match &definition.scope {
-                Scope::All => true,
-                Scope::Named(name) => name == namespace.name,
-                Scope::Matching(selector) => selector.matches(&namespace.labels),
-            };
-            if inside {
-                let selected = |index: &&usize| definition.pods.matches(&view.pod(**index).labels);
-                members.extend(pods.iter().filter(selected));
-            }
+        if self.known.len() >= UNINDEXED && self.labelled.is_none() {
+            self.labelled = Some(Labelled::of(view));
         }
+        let candidates =
+            self.labelled.as_ref().and_then(|labelled| labelled.candidates(&definition.pods));
+        let selected = |index: &usize| definition.pods.matches(&view.pod(*index).labels);
+        let members: BTreeSet<usize> = match (&definition.scope, candidates) {
+            (scope, Some(candidates)) => {
+                let inside = |index: &usize| scope.holds(view.namespace_of(*index));
+                candidates.filter(|index| selected(index) && inside(index)).collect()
+            }
+            (Scope::Named(name), None) => {
+                view.pods_in(name).iter().copied().filter(selected).collect()
+            }
+            (scope, None) => {
+                let inside = view.namespaces_with_pods().filter(|(one, _)| scope.holds(one));
+                inside.flat_map(|(_, pods)| pods.iter().copied()).filter(selected).collect()
+            }
+        };
         let members = Rc::new(members);
         self.known.insert(Rc::clone(definition), Rc::clone(&members));
         members
@@ -209,13 +253,64 @@ impl Memberships {
     /// The pods of several definitions together.
     pub(super) fn of_all(
         &mut self,
-        view: &ClusterView<'_>,
-        definitions: &BTreeSet<Rc<PodDefinition>>,
-    ) -> BTreeSet<usize> {
+        view: &ClusterView<'a>,
+        definitions: &Rc<Definitions>,
+    ) -> Rc<BTreeSet<usize>> {
+        let address = Rc::as_ptr(definitions);
+        if let Some((_, known)) = self.unions.get(&address) {
+            return Rc::clone(known);
+        }
         let mut pods = BTreeSet::new();
-        for definition in definitions {
+        for definition in &**definitions {
             pods.extend(self.of(view, definition).iter());
         }
+        let pods = Rc::new(pods);
+        self.unions.insert(address, (Rc::clone(definitions), Rc::clone(&pods)));
         pods
+    }
+}
+
+impl Scope {
+    fn holds(&self, namespace: &NamespaceView<'_>) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Named(name) => name == namespace.name,
+            Scope::Matching(selector) => selector.matches(&namespace.labels),
+        }
+    }
+}
+
+/// The pods by a label that they have.
+struct Labelled<'a>(BTreeMap<&'a str, BTreeMap<&'a str, Vec<usize>>>);
+
+impl<'a> Labelled<'a> {
+    fn of(view: &ClusterView<'a>) -> Self {
+        let mut labelled: BTreeMap<_, BTreeMap<_, Vec<usize>>> = BTreeMap::new();
+        for index in view.indices() {
+            for (key, value) in view.pod(index).labels.iter() {
+                labelled.entry(key).or_default().entry(value).or_default().push(index);
+            }
+        }
+        Self(labelled)
+    }
+
+    /// Pods among which all are that a selector means; nothing where it asks for no value.
+    fn candidates<'s>(
+        &'s self,
+        selector: &'s Selector,
+    ) -> Option<impl Iterator<Item = usize> + use<'s, 'a>> {
+        let asked = selector.requirements().filter_map(|requirement| match &requirement.operator {
+            Operator::In(values) => Some((&*requirement.key, values)),
+            _ => None,
+        });
+        let count = |(key, values): &(&str, &BTreeSet<Arc<str>>)| -> usize {
+            values.iter().map(|value| self.having(key, value).len()).sum()
+        };
+        let (key, values) = asked.min_by_key(count)?;
+        Some(values.iter().flat_map(move |value| self.having(key, value).iter().copied()))
+    }
+
+    fn having(&self, key: &str, value: &str) -> &[usize] {
+        self.0.get(key).and_then(|values| values.get(value)).map_or(&[], Vec::as_slice)
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn unresolved<'a>(
     for ((direction, _), (policy, subjects)) in selected {
         let declared: BTreeSet<_> =
             subjects.iter().flat_map(|subject| named_ports(subject.pod)).collect();
+        let mut last: Option<(usize, PeerUnion<'a>)> = None;
         for (rule, port, name, peers) in by_name(policy, direction) {
             let item = &port.1;
             let resolves = match direction {
@@ -39,10 +40,15 @@ pub(super) fn unresolved<'a>(
                     declared.iter().any(|(p, n, _)| *p == item.protocol && n == name)
                 }
                 Direction::Egress => {
-                    let peers = PeerUnion::of(&policy.key.namespace, peers);
-                    Family::ALL.into_iter().any(|family| {
-                        !maker.resolve(item.protocol, name, &peers, family).is_empty()
-                    })
+                    let peers = match &mut last {
+                        Some((of, peers)) if *of == rule => peers,
+                        last => {
+                            &mut last.insert((rule, PeerUnion::of(&policy.key.namespace, peers))).1
+                        }
+                    };
+                    Family::ALL
+                        .into_iter()
+                        .any(|family| !maker.resolve(item.protocol, name, peers, family).is_empty())
                 }
             };
             if !resolves {

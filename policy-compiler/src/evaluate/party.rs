@@ -4,6 +4,7 @@
 //! claims overlap): all of them count as peers, the newest is the one that is judged. Finished pods
 //! own nothing. hostNetwork pods are their node, and so is whatever else claims a node's address.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -56,7 +57,15 @@ impl<'a> Party<'a> {
 
     /// The same party, were `pod` alone behind it.
     pub(super) fn as_only(&self, pod: &'a Pod) -> Party<'a> {
-        Party { pods: vec![pod], nodes: BTreeSet::new(), ..self.clone() }
+        Party {
+            pods: vec![pod],
+            addresses: self.addresses.clone(),
+            nodes: BTreeSet::new(),
+            host_pod: self.host_pod,
+            asked: self.asked,
+            absent: self.absent.clone(),
+            unknown_on: self.unknown_on.clone(),
+        }
     }
 }
 
@@ -93,11 +102,10 @@ impl<'a> Index<'a> {
         for policy in snapshot.policies.values() {
             policies.entry(&policy.key.namespace).or_default().push(policy);
         }
-        let labels = snapshot
-            .pods
-            .keys()
-            .map(|key| (&key.namespace, snapshot.namespace_labels(&key.namespace)))
-            .collect();
+        let names: BTreeSet<&NamespaceName> =
+            snapshot.pods.keys().map(|key| &key.namespace).collect();
+        let labels =
+            names.into_iter().map(|name| (name, snapshot.namespace_labels(name))).collect();
         Self { snapshot, owners, nodes, policies, labels, pod_networks: None }
     }
 
@@ -130,11 +138,11 @@ impl<'a> Index<'a> {
     }
 
     /// The labels of a namespace that has a pod.
-    pub(super) fn namespace_labels(&self, namespace: &NamespaceName) -> Labels {
-        self.labels
-            .get(namespace)
-            .cloned()
-            .unwrap_or_else(|| self.snapshot.namespace_labels(namespace))
+    pub(super) fn namespace_labels(&self, namespace: &NamespaceName) -> Cow<'_, Labels> {
+        match self.labels.get(namespace) {
+            Some(labels) => Cow::Borrowed(labels),
+            None => Cow::Owned(self.snapshot.namespace_labels(namespace)),
+        }
     }
 
     /// The policies that select `pod` and isolate it in `direction`, in key order.

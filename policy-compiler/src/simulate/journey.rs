@@ -68,7 +68,7 @@ pub fn journey(snapshot: &Snapshot, flow: &Flow) -> Vec<Hop> {
 /// The hops of the first packet of `flow`, in order, by `ways`.
 #[must_use]
 pub fn journey_over(snapshot: &Snapshot, flow: &Flow, ways: &Ways) -> Vec<Hop> {
-    hops(snapshot, flow, ways).unwrap_or_default()
+    hops(&Places::new(snapshot), flow, ways).unwrap_or_default()
 }
 
 /// Whether the first packet of `flow` passes on every hop, given the ruleset of every node.
@@ -92,17 +92,66 @@ pub fn decide_over(
     flow: &Flow,
     ways: &Ways,
 ) -> Decision {
-    let Some(hops) = hops(snapshot, flow, ways) else {
-        return Decision::Unknown;
-    };
-    hops.iter().fold(Decision::Allowed, |so_far, hop| {
-        let here = rulesets.get(&hop.node).map(|ruleset| simulate(ruleset, &hop.packet).outcome);
-        so_far.and(match here {
-            Some(Outcome::Passes) => Decision::Allowed,
-            Some(Outcome::Denied { .. }) => Decision::Denied,
-            Some(Outcome::Malformed { .. }) | None => Decision::Unknown,
+    Places::new(snapshot).decide_over(rulesets, flow, ways)
+}
+
+/// Where the addresses of a snapshot are, for those who ask about many flows.
+#[derive(Clone, Debug)]
+pub struct Places<'a> {
+    snapshot: &'a Snapshot,
+    /// The nodes that are declared or that a pod runs on, with their addresses, those of the node's own
+    /// object first.
+    nodes: BTreeMap<&'a NodeName, Vec<IpAddr>>,
+    /// The nodes that have an address.
+    having: BTreeMap<IpAddr, BTreeSet<&'a NodeName>>,
+    /// The newest live pod that claims an address.
+    owners: BTreeMap<IpAddr, &'a Pod>,
+}
+
+impl<'a> Places<'a> {
+    /// Those of `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        let nodes = nodes(snapshot);
+        let mut having: BTreeMap<IpAddr, BTreeSet<&NodeName>> = BTreeMap::new();
+        for (name, addresses) in &nodes {
+            for address in addresses {
+                having.entry(*address).or_default().insert(name);
+            }
+        }
+        let mut owners: BTreeMap<IpAddr, &Pod> = BTreeMap::new();
+        for pod in snapshot.pods.values().filter(|pod| pod.is_live()) {
+            for address in pod.addresses.iter() {
+                let owner = owners.entry(address).or_insert(pod);
+                if (&owner.age, &owner.key) < (&pod.age, &pod.key) {
+                    *owner = pod;
+                }
+            }
+        }
+        Self { snapshot, nodes, having, owners }
+    }
+
+    /// As [`decide_over`], with the snapshot that this is of.
+    #[must_use]
+    pub fn decide_over(
+        &self,
+        rulesets: &BTreeMap<NodeName, Ruleset>,
+        flow: &Flow,
+        ways: &Ways,
+    ) -> Decision {
+        let Some(hops) = hops(self, flow, ways) else {
+            return Decision::Unknown;
+        };
+        hops.iter().fold(Decision::Allowed, |so_far, hop| {
+            let here =
+                rulesets.get(&hop.node).map(|ruleset| simulate(ruleset, &hop.packet).outcome);
+            so_far.and(match here {
+                Some(Outcome::Passes) => Decision::Allowed,
+                Some(Outcome::Denied { .. }) => Decision::Denied,
+                Some(Outcome::Malformed { .. }) | None => Decision::Unknown,
+            })
         })
-    })
+    }
 }
 
 /// Where an end of a flow is.
@@ -140,9 +189,9 @@ struct Located<'a> {
 }
 
 /// `None` where there are no packets to follow.
-fn hops(snapshot: &Snapshot, flow: &Flow, ways: &Ways) -> Option<Vec<Hop>> {
-    let from = locate(snapshot, &flow.from, flow.family, ways)?;
-    let to = locate(snapshot, &flow.to, flow.family, ways)?;
+fn hops(places: &Places<'_>, flow: &Flow, ways: &Ways) -> Option<Vec<Hop>> {
+    let from = locate(places, &flow.from, flow.family, ways)?;
+    let to = locate(places, &flow.to, flow.family, ways)?;
     let path = match (&from.place, &to.place) {
         (pod, Place::Node(nodes)) if pod.is_behind_any(nodes) => Path::ForNode,
         (Place::Node(nodes), pod) if pod.is_behind_any(nodes) => {
@@ -178,7 +227,7 @@ fn hops(snapshot: &Snapshot, flow: &Flow, ways: &Ways) -> Option<Vec<Hop>> {
     nodes.extend(further.into_iter().filter(|node| !from.place.routers().contains(node)));
     let anywhere = nodes.is_empty() && flow.wire == Wire::Bridged;
     if anywhere && on_segment_alone(source, destination) {
-        nodes = nodes_with_pods(snapshot);
+        nodes = nodes_with_pods(places.snapshot);
     }
     let hop = |node: &NodeName| Hop { node: node.clone(), packet: packet.clone() };
     Some(nodes.into_iter().map(hop).collect())
@@ -219,43 +268,43 @@ fn service_address(target: IpAddr) -> IpAddr {
 }
 
 fn locate<'a>(
-    snapshot: &'a Snapshot,
+    places: &Places<'a>,
     end: &End,
     family: Family,
     ways: &'a Ways,
 ) -> Option<Located<'a>> {
     match end {
         End::Pod(key) => {
-            let pod = snapshot.pods.get(key)?;
+            let pod = places.snapshot.pods.get(key)?;
             if pod.host_network && pod.phase != Phase::Finished {
-                return locate_host_network(snapshot, pod, family);
+                return locate_host_network(places, pod, family);
             }
-            locate_address(snapshot, pod.addresses.of(family)?, ways)
+            locate_address(places, pod.addresses.of(family)?, ways)
         }
-        End::Node(name) => locate_node(snapshot, name, family),
+        End::Node(name) => locate_node(places, name, family),
         End::Address(address) if Family::of(*address) == family => {
-            locate_address(snapshot, *address, ways)
+            locate_address(places, *address, ways)
         }
         End::Address(_) => None,
     }
 }
 
-fn locate_node<'a>(snapshot: &'a Snapshot, name: &NodeName, family: Family) -> Option<Located<'a>> {
-    let (name, addresses) = nodes(snapshot).remove_entry(name)?;
-    let address = addresses.into_iter().find(|address| Family::of(*address) == family);
-    Some(Located { address, place: Place::Node(BTreeSet::from([name])) })
+fn locate_node<'a>(places: &Places<'a>, name: &NodeName, family: Family) -> Option<Located<'a>> {
+    let (name, addresses) = places.nodes.get_key_value(name)?;
+    let address = addresses.iter().copied().find(|address| Family::of(*address) == family);
+    Some(Located { address, place: Place::Node(BTreeSet::from([*name])) })
 }
 
 /// A hostNetwork pod is its node, under its own address where it has one.
 fn locate_host_network<'a>(
-    snapshot: &'a Snapshot,
+    places: &Places<'a>,
     pod: &'a Pod,
     family: Family,
 ) -> Option<Located<'a>> {
     let own = pod.addresses.of(family);
     match &pod.node {
         Some(name) => {
-            let node = locate_node(snapshot, name, family)?;
+            let node = locate_node(places, name, family)?;
             Some(Located { address: own.or(node.address), ..node })
         }
         None => own.map(|address| Located { address: Some(address), place: Place::World }),
@@ -263,22 +312,11 @@ fn locate_host_network<'a>(
 }
 
 /// Whose `address` is: a node's, a live pod's (the newest owner's), or nobody's that is known.
-fn locate_address<'a>(
-    snapshot: &'a Snapshot,
-    address: IpAddr,
-    ways: &'a Ways,
-) -> Option<Located<'a>> {
-    let having = nodes(snapshot).into_iter().filter(|(_, known)| known.contains(&address));
-    let names: BTreeSet<&NodeName> = having.map(|(name, _)| name).collect();
-    if !names.is_empty() {
-        return Some(Located { address: Some(address), place: Place::Node(names) });
+fn locate_address<'a>(places: &Places<'a>, address: IpAddr, ways: &'a Ways) -> Option<Located<'a>> {
+    if let Some(names) = places.having.get(&address) {
+        return Some(Located { address: Some(address), place: Place::Node(names.clone()) });
     }
-    let owner = snapshot
-        .pods
-        .values()
-        .filter(|pod| pod.is_live() && pod.addresses.of(Family::of(address)) == Some(address))
-        .max_by_key(|pod| (&pod.age, &pod.key));
-    let place = if let Some(pod) = owner {
+    let place = if let Some(pod) = places.owners.get(&address) {
         Place::Pod(pod.node.as_ref()?)
     } else {
         let networks = ways.pod_networks.iter();

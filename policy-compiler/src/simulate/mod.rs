@@ -25,7 +25,7 @@ mod refusal;
 mod tests;
 
 pub use check::check;
-pub use journey::{DEFAULT_BRIDGE, Hop, Ways, decide, decide_over, journey, journey_over};
+pub use journey::{DEFAULT_BRIDGE, Hop, Places, Ways, decide, decide_over, journey, journey_over};
 pub use refusal::{Fault, Place, Refusal};
 
 use crate::packet::Packet;

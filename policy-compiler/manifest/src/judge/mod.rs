@@ -17,7 +17,7 @@ use policy_compiler::flow::{End, Flow};
 use policy_compiler::name::NodeName;
 use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::Ruleset;
-use policy_compiler::simulate::{self, Ways};
+use policy_compiler::simulate::{self, Places, Ways};
 use policy_compiler::verdict::{Decision, Ruling, Verdict};
 
 use crate::case::{Case, Certainty, RuleReference};
@@ -201,7 +201,8 @@ pub fn judge(case: &Case) -> Judgement {
     diagnostics.dedup();
     let evaluator = Evaluator::new(&case.snapshot).with_pod_networks(&case.pod_networks);
     let ways = Ways { pod_networks: case.pod_networks.clone(), ..Ways::default() };
-    let bench = Bench { case, evaluator, rulesets, ways };
+    let places = Places::new(&case.snapshot);
+    let bench = Bench { case, evaluator, places, rulesets, ways };
     let lines = case.expectations.iter();
     let outcomes =
         lines.flat_map(|line| line.flows.iter().map(|flow| bench.outcome(line, flow))).collect();
@@ -230,6 +231,7 @@ fn config(node: NodeName, networks: &PodNetworks) -> NodeConfig {
 struct Bench<'c> {
     case: &'c Case,
     evaluator: Evaluator<'c>,
+    places: Places<'c>,
     rulesets: BTreeMap<NodeName, Ruleset>,
     ways: Ways,
 }
@@ -237,8 +239,7 @@ struct Bench<'c> {
 impl Bench<'_> {
     fn outcome(&self, line: &crate::case::Expectation, flow: &Flow) -> Outcome {
         let verdict = self.evaluator.verdict(flow);
-        let Self { case, rulesets, ways, .. } = self;
-        let simulated = match simulate::decide_over(rulesets, &case.snapshot, flow, ways) {
+        let simulated = match self.places.decide_over(&self.rulesets, flow, &self.ways) {
             Decision::Unknown => None,
             decision => Some(decision),
         };
