@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod demo;
 pub mod enforcement;
 pub mod error;
+pub mod faults;
 pub mod in_kernel;
 pub mod lab;
 pub mod namespace;

@@ -149,6 +149,13 @@ impl Sync {
         self
     }
 
+    /// Tries what failed again after other pauses: the first and the longest.
+    #[must_use]
+    pub fn with_retry(mut self, bounds: (Duration, Duration)) -> Self {
+        self.retry = Again::new(bounds);
+        self
+    }
+
     /// Runs until told to stop, or until no source is left. Rules stay in the kernel.
     pub fn run(&mut self, inbox: &Receiver<Input>) {
         while self.turn(inbox) {}

@@ -35,6 +35,7 @@ mod crash;
 mod daemon;
 mod denials;
 mod differential;
+mod faults;
 mod image;
 mod lab;
 mod long;

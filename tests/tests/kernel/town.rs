@@ -61,6 +61,25 @@ impl State {
         Self::of(&objects(["a", "b"], &[], Vec::new()))
     }
 
+    /// One that differs from that of any other number in chains, in sets, and in the members of a set
+    /// that stays.
+    pub(crate) fn numbered(number: usize) -> Self {
+        let blocks = [10, 20].map(|net| {
+            [format!("198.{net}.{number}.0/24"), format!("2001:db8:{net}:{number}::/64")]
+        });
+        let from: Vec<Value> =
+            blocks.iter().flatten().map(|cidr| json!({"ipBlock": {"cidr": cidr}})).collect();
+        let blocks = json!({"podSelector": {"matchLabels": {"role": "a"}},
+            "policyTypes": ["Ingress"], "ingress": [{"from": from, "ports": [{"port": 82}]}]});
+        let members = json!([{"from": [{"podSelector": {"matchLabels": {"role": "b"}}}],
+            "ports": [{"port": 81}]}]);
+        let members =
+            json!({"podSelector": {"matchLabels": {"app": "server"}}, "ingress": members});
+        let remote = ["b", "b", "b"].iter().copied().take(number % 3 + 1).collect::<Vec<_>>();
+        let policies = vec![named("blocks", &blocks), named("members", &members)];
+        Self::of(&objects(["a", "c"], &remote, policies))
+    }
+
     pub(crate) fn random(dice: &mut Dice) -> Self {
         let roles = [*dice.pick(&ROLES), *dice.pick(&ROLES)];
         let remote: Vec<&str> = (0..dice.below(30)).map(|_| *dice.pick(&ROLES)).collect();
