@@ -4,6 +4,8 @@
 //! kernel carries out both; so ours must be where the rest of the node's are. kubelet marks its
 //! choice with a chain in table `mangle`; failing that, the backend with more rules is the one in
 //! use; failing that, nft. Our own rules do not count: they may be left over from the other choice.
+//! What is judged so at the start is judged again while policyd runs: see
+//! [`following`](super::following).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -164,7 +166,7 @@ pub struct Traces {
 }
 
 impl Traces {
-    fn read(runner: &Runner, backend: Backend) -> Result<Self, CommandError> {
+    pub(super) fn read(runner: &Runner, backend: Backend) -> Result<Self, CommandError> {
         let mut traces = Self { installed: true, ..Self::default() };
         for family in Family::ALL {
             for table in ["mangle", "filter", "nat"] {
@@ -206,6 +208,18 @@ pub fn judge(nft: Traces, legacy: Traces) -> Backend {
     if prefer_legacy { Backend::Legacy } else { Backend::Nft }
 }
 
+/// The backend that these traces speak for on a node where `current` was in use. Rule counts come and go,
+/// so that they must speak clearly, and nobody's rules at all say nothing.
+#[must_use]
+pub fn rejudge(current: Backend, nft: Traces, legacy: Traces) -> Backend {
+    let (here, there) = match current {
+        Backend::Nft => (nft, legacy),
+        Backend::Legacy => (legacy, nft),
+    };
+    let clearly = !here.installed || there.kubelet || there.rules > 2 * here.rules;
+    if clearly { judge(nft, legacy) } else { current }
+}
+
 /// Settles which backend to write to.
 ///
 /// # Errors
@@ -242,6 +256,24 @@ mod tests {
             ("neither is installed", absent, absent, Backend::Nft),
         ] {
             assert_eq!(judge(nft, legacy), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_backend_in_use_is_left_for_kubelets_hint_or_clearly_more_rules() {
+        let absent = Traces::default();
+        let (nft, legacy) = (Backend::Nft, Backend::Legacy);
+        for (name, current, in_nft, in_legacy, expected) in [
+            ("nothing at all", legacy, traces(false, 0), traces(false, 0), legacy),
+            ("hint in legacy", nft, traces(false, 9), traces(true, 0), legacy),
+            ("hints in both", legacy, traces(true, 0), traces(true, 9), nft),
+            ("a few more", nft, traces(false, 4), traces(false, 8), nft),
+            ("many more", nft, traces(false, 4), traces(false, 9), legacy),
+            ("many more, but a hint here", nft, traces(true, 4), traces(false, 9), nft),
+            ("it is not installed any more", nft, absent, traces(false, 0), legacy),
+            ("the other is not installed", nft, traces(false, 0), absent, nft),
+        ] {
+            assert_eq!(rejudge(current, in_nft, in_legacy), expected, "{name}");
         }
     }
 

@@ -14,6 +14,7 @@ use policy_compiler::render;
 use policy_compiler::ruleset::{AddressSet, Generation, Member, SetName, SetRole};
 
 use super::command::{CommandError, Program, Runner};
+use super::verify::reading::header;
 
 /// The program.
 pub(super) const IPSET: Program = Program { name: "ipset", package: "ipset" };
@@ -38,8 +39,9 @@ pub type FoundSets = BTreeMap<String, FoundSet>;
 /// A set as found in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundSet {
-    /// Its type, such as `hash:ip`.
-    pub kind: String,
+    /// Its type and what of its options makes it differ from others of that type, such as
+    /// `hash:ip family inet`.
+    pub header: String,
     /// Its members. One that we cannot read is left out, so that the set counts as changed.
     pub members: BTreeSet<Member>,
     /// How many members it has, those that we cannot read included.
@@ -50,7 +52,7 @@ impl FoundSet {
     /// Whether it is just what `name` with `wanted` would be.
     #[must_use]
     pub fn is(&self, name: &SetName, wanted: &AddressSet) -> bool {
-        self.kind == kind_of(name)
+        self.header == header_of(name)
             && self.count == wanted.members.len()
             && self.members == wanted.members
     }
@@ -65,13 +67,24 @@ pub fn kind_of(name: &SetName) -> &'static str {
     }
 }
 
+/// What the header of a set of that name is.
+#[must_use]
+pub fn header_of(name: &SetName) -> &'static str {
+    match (kind_of(name), name.family) {
+        ("hash:net", Family::V4) => "hash:net family inet",
+        ("hash:net", Family::V6) => "hash:net family inet6",
+        (_, Family::V4) => "hash:ip family inet",
+        (_, Family::V6) => "hash:ip family inet6",
+    }
+}
+
 /// Reads what `save` printed; the sets of others and of the other family are passed over.
 #[must_use]
 pub fn parse_save(text: &str, family: Family) -> FoundSets {
     let mut found = FoundSets::new();
     for line in text.lines() {
-        let mut words = line.split(' ');
-        let (Some(verb), Some(name), Some(word)) = (words.next(), words.next(), words.next())
+        let mut parts = line.splitn(3, ' ');
+        let (Some(verb), Some(name), Some(rest)) = (parts.next(), parts.next(), parts.next())
         else {
             continue;
         };
@@ -80,9 +93,11 @@ pub fn parse_save(text: &str, family: Family) -> FoundSets {
         }
         let set = found.entry(name.to_owned()).or_default();
         match verb {
-            "create" => word.clone_into(&mut set.kind),
+            "create" => set.header = header(rest),
             "add" => {
                 set.count += 1;
+                let mut words = rest.split(' ');
+                let word = words.next().unwrap_or_default();
                 let nomatch = words.any(|option| option == "nomatch");
                 set.members.extend(net(word).map(|net| Member { net, nomatch }));
             }
@@ -227,12 +242,12 @@ add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
     #[test]
     fn our_sets_of_one_family_are_read_and_all_others_passed_over() {
         let pods = FoundSet {
-            kind: "hash:ip".to_owned(),
+            header: "hash:ip family inet".to_owned(),
             members: BTreeSet::from([member("10.244.1.17/32", false)]),
             count: 1,
         };
         let networks = FoundSet {
-            kind: "hash:net".to_owned(),
+            header: "hash:net family inet6 maxelem 65536".to_owned(),
             members: BTreeSet::from([member("fd00::/8", false), member("fd00:1::/32", true)]),
             count: 2,
         };

@@ -21,6 +21,7 @@ pub mod command;
 pub mod conntrack;
 pub mod engines;
 mod family;
+pub mod following;
 pub mod hooks;
 pub mod ipset;
 pub mod iptables;
@@ -34,6 +35,7 @@ mod removal;
 pub mod renew;
 pub mod sessions;
 pub mod verify;
+mod without;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -54,6 +56,7 @@ use self::backend::{Backend, BackendChoice};
 use self::command::{CommandError, Program, Runner};
 use self::engines::PolicyEngine;
 use self::family::FamilyPlane;
+use self::following::Following;
 use self::hooks::HookError;
 pub(crate) use self::leftovers::is_closed_to_us;
 use self::sessions::{Sessions, SetError};
@@ -259,6 +262,7 @@ struct Kernel {
 #[derive(Debug)]
 pub struct Dataplane {
     kernel: Kernel,
+    following: Following,
     v4: FamilyPlane,
     v6: FamilyPlane,
 }
@@ -298,6 +302,7 @@ impl Dataplane {
         let sessions = sessions().map_err(OpenError::Sets)?;
         Ok(Self {
             kernel: Kernel { runner, backend, sessions },
+            following: Following::new(choice),
             v4: FamilyPlane::new(Family::V4),
             v6: FamilyPlane::new(Family::V6),
         })
@@ -331,6 +336,11 @@ impl Dataplane {
     /// update starts from, whole where it does not. The update comes from an engine that counts
     /// generations from [`START`], and `desired` is what that engine has after it.
     pub fn write(&mut self, update: &Update, desired: &Ruleset) -> Written {
+        let written = self.write_families(update, desired);
+        self.after_write(written, desired)
+    }
+
+    fn write_families(&mut self, update: &Update, desired: &Ruleset) -> Written {
         Written {
             v4: self.v4.write(&self.kernel, update, &desired.v4),
             v6: self.v6.write(&self.kernel, update, &desired.v6),
@@ -362,10 +372,11 @@ impl Dataplane {
     /// Reads the kernel and puts right what is not as `desired`, which was written before; gives up
     /// sets that nobody wants.
     pub fn verify(&mut self, desired: &Ruleset) -> Written {
-        Written {
+        let written = Written {
             v4: self.v4.verify(&self.kernel, &desired.v4),
             v6: self.v6.verify(&self.kernel, &desired.v6),
-        }
+        };
+        self.after_write(written, desired)
     }
 
     /// The rules that the kernel refuses and that are left out, so that what they would allow stays
@@ -380,9 +391,13 @@ impl Dataplane {
     }
 
     /// Looks at what may have changed behind our back, each thing when its time has come: the hooks, the
-    /// rules that were refused, chains that were held, the other backend. Says whether a write is
+    /// rules that were refused, chains that were held, what is left in the other backend, and whether
+    /// the node has turned to that one. Says whether a write is
     /// needed to put something right. The rules are only read as far as the hooks go.
     pub fn look_again(&mut self, desired: &Ruleset) -> bool {
+        if self.follow_the_node() {
+            return true;
+        }
         let v4 = self.v4.look_again(&self.kernel, &desired.v4);
         let v6 = self.v6.look_again(&self.kernel, &desired.v6);
         v4 || v6

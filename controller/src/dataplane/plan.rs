@@ -6,7 +6,7 @@ use policy_compiler::ruleset::{
     AddressSet, ChainName, FamilyRules, Hook, Member, Rule, SetName, SetRole, Target,
 };
 
-use super::ipset::{FoundSets, kind_of};
+use super::ipset::{FoundSets, header_of};
 use super::iptables::{FoundTable, Transaction};
 use super::removal;
 use super::renew::Sets;
@@ -54,15 +54,17 @@ impl SetPlan {
     }
 }
 
-/// The first set that bears a name of ours but is of a type that our rules cannot use, and that type.
-pub(super) fn of_another_kind<'a>(
+/// The sets that bear a name of ours but are of a type that our rules cannot use, or have options that
+/// ours do not have, with their headers.
+pub(super) fn of_another_kind(
     desired: &FamilyRules,
-    found: &'a FoundSets,
-) -> Option<(&'a str, &'a str)> {
-    desired.sets.keys().find_map(|name| {
-        let (text, there) = found.get_key_value(&name.to_string())?;
-        (there.kind != kind_of(name)).then_some((text.as_str(), there.kind.as_str()))
-    })
+    found: &FoundSets,
+) -> BTreeMap<SetName, String> {
+    let names = desired.sets.keys().filter_map(|name| {
+        let there = found.get(&name.to_string())?;
+        (there.header != header_of(name)).then(|| (name.clone(), there.header.clone()))
+    });
+    names.collect()
 }
 
 /// The transaction that replaces all that was found, and the hooks that have no rule yet.

@@ -15,6 +15,8 @@ use crate::dataplane::denied_packets;
 /// What the kernel had counted when it was last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    /// In which backend that was.
+    backend: Option<Backend>,
     last: BTreeMap<(Family, Direction), u64>,
 }
 
@@ -25,6 +27,9 @@ impl Counters {
         runner: &Runner,
         backend: Backend,
     ) -> Result<Vec<(Family, Direction, u64)>, CommandError> {
+        if self.backend.replace(backend) != Some(backend) {
+            self.last.clear();
+        }
         let mut more = Vec::new();
         let families = Family::ALL.into_iter().filter(|family| *family == Family::V4 || has_ipv6());
         for family in families {

@@ -27,6 +27,8 @@ type Found = Result<BTreeSet<(PolicyEngine, Family)>, String>;
 /// What the other backend holds, as last read.
 #[derive(Debug)]
 pub(super) struct OtherBackend {
+    /// Which of the two is ours.
+    ours: Option<Backend>,
     found: Found,
     reading: Option<Receiver<Found>>,
     next: Option<Instant>,
@@ -34,13 +36,16 @@ pub(super) struct OtherBackend {
 
 impl Default for OtherBackend {
     fn default() -> Self {
-        Self { found: Ok(BTreeSet::new()), reading: None, next: None }
+        Self { ours: None, found: Ok(BTreeSet::new()), reading: None, next: None }
     }
 }
 
 impl OtherBackend {
     /// Takes what a reading found, and begins another where it is time. `backend` is ours.
     pub(super) fn look(&mut self, backend: Backend, now: Instant) {
+        if self.ours != Some(backend) {
+            *self = Self { ours: Some(backend), ..Self::default() };
+        }
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
                 Ok(found) => self.found = found,

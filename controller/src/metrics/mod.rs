@@ -87,13 +87,13 @@ impl Metrics {
         }
     }
 
-    /// Says which iptables is written to.
+    /// Says which iptables is written to, and to no other.
     pub fn writes_to(&self, backend: Backend) {
         let backend = match backend {
             Backend::Nft => "nft",
             Backend::Legacy => "legacy",
         };
-        self.agent.build.of([env!("CARGO_PKG_VERSION"), backend]).set(1);
+        self.agent.build.only([env!("CARGO_PKG_VERSION"), backend]).set(1);
     }
 
     /// A change that came `after` ago is now in the kernel.

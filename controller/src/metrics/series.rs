@@ -42,6 +42,13 @@ impl<M: Clone, const N: usize> Series<M, N> {
         series
     }
 
+    /// The metric of these label values, which is to be the only one.
+    pub(super) fn only(&self, values: [&'static str; N]) -> M {
+        let mut metrics = self.metrics.write().unwrap_or_else(PoisonError::into_inner);
+        metrics.retain(|other, _| *other == values);
+        metrics.entry(values).or_insert_with(self.make).clone()
+    }
+
     /// The metric of these label values.
     pub(super) fn of(&self, values: [&'static str; N]) -> M {
         let mut metrics = self.metrics.write().unwrap_or_else(PoisonError::into_inner);

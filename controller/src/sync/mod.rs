@@ -400,6 +400,7 @@ impl Sync {
         let (snapshot, node) = (self.engine.snapshot(), &self.settings.node);
         self.outlets.sizes(report::in_force(&self.engine, node), self.engine.ruleset());
         self.outlets.metrics.processes(self.dataplane.processes());
+        self.outlets.metrics.writes_to(self.dataplane.backend());
         self.outlets.flaws(self.flaws.news(snapshot, node, self.intake.listed()));
     }
 

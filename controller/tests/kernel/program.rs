@@ -323,7 +323,7 @@ fn a_set_of_another_type_is_named_and_replaced_once_it_is_free(backend: &'static
     policyd.await_lines("not ready", 1);
     let log = policyd.log();
     assert!(
-        log.contains("set `npc4-iso` is of type `hash:net`, and rules of others use it"),
+        log.contains("is of type `hash:net family inet maxelem 65536`, and rules of others use it"),
         "{log}"
     );
     assert!(node.table("ip6tables", backend).contains("--dport 80 "));

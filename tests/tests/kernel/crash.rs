@@ -55,7 +55,7 @@ fn a_vigil_sees_a_rule_too_many_that_stands_for_a_moment(backend: Backend) {
     assert!(ways("IPv4") && tally.leaked >= 10 && tally.lost >= 8, "{tally:?}");
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = env::var(SEED).ok().and_then(|text| text.parse().ok());
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
     let seed = given.unwrap_or(u64::from(nanos));

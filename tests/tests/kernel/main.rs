@@ -29,6 +29,7 @@ macro_rules! under_both_backends {
     };
 }
 
+mod backends;
 mod bridge;
 mod cases;
 mod crash;
@@ -40,8 +41,10 @@ mod image;
 mod lab;
 mod long;
 mod random;
+mod soak;
 mod standing;
 mod town;
+mod upgrade;
 
 /// Runs a test of this binary where it has the privilege to. The first part of its path is the crate's.
 fn under(module: &str, scenario: &str, test: impl FnOnce()) {

@@ -4,7 +4,7 @@
 //! Whatever the dice say, `good` and `clerk` reach the server, `other` and the world outside never do,
 //! and `clerk` reaches nobody else. What `flux-a` and `flux-b` may do changes with each state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,14 @@ impl State {
         let remote: Vec<&str> = (0..dice.below(30)).map(|_| *dice.pick(&ROLES)).collect();
         let policies = (0..dice.below(6)).map(|number| policy(dice, number)).collect();
         Self::of(&objects(roles, &remote, policies))
+    }
+
+    /// One that differs from the next in its pods alone.
+    pub(crate) fn of_pods(dice: &mut Dice) -> Self {
+        let remote: Vec<&str> = (0..dice.below(30)).map(|_| *dice.pick(&ROLES)).collect();
+        let role = json!({"podSelector": {"matchLabels": {"role": "a"}}});
+        let spec = json!({"podSelector": {"matchLabels": {"app": "server"}}, "ingress": [{"from": [role]}]});
+        Self::of(&objects(["a", "b"], &remote, vec![named("role", &spec)]))
     }
 
     fn of(items: &[Value]) -> Self {
@@ -239,16 +247,17 @@ impl Town {
         command
     }
 
-    /// Starts policyd with this choice of iptables, and waits for nothing.
-    pub(crate) fn launch_on(&self, choice: &str, more: &[&str]) -> Daemon {
+    /// Starts policyd with this choice of iptables and these variables, and waits for nothing.
+    pub(crate) fn launch_in(&self, choice: &str, variables: &BTreeMap<&str, &str>) -> Daemon {
         let source = self.source().to_string_lossy();
         let words = ["run", "--source", &source, "--node", NODE, "--iptables-backend", choice];
-        let words = [&words[..], &["--listen", "off"], more].concat();
-        Daemon::start(self.node(), &mut Self::policyd(&words)).unwrap().shown_as("policyd")
+        let mut command = Self::policyd(&words);
+        command.args(["--listen", "off"]).envs(variables);
+        Daemon::start(self.node(), &mut command).unwrap().shown_as("policyd")
     }
 
     pub(crate) fn launch(&self) -> Daemon {
-        self.launch_on(self.choice(), &[])
+        self.launch_in(self.choice(), &BTreeMap::new())
     }
 
     /// The word for the backend of this town.

@@ -96,6 +96,16 @@ impl FamilyPlane {
         }
     }
 
+    /// Forgets what is only true of the backend that was written to until now: what stands there is what
+    /// the next start over leaves behind.
+    pub(in crate::dataplane) fn start_elsewhere(&mut self) {
+        self.in_step = false;
+        self.held.clear();
+        self.remove_held.forget();
+        self.leftovers = Leftovers::new();
+        self.drift = None;
+    }
+
     /// See [`crate::dataplane::Dataplane::write`].
     pub(in crate::dataplane) fn write(
         &mut self,

@@ -4,6 +4,8 @@
 //! until the one transaction that replaces them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use policy_compiler::ruleset::{FamilyRules, Hook, Rule, SetName};
 use tracing::{debug, error};
@@ -11,11 +13,17 @@ use tracing::{debug, error};
 use super::FamilyPlane;
 use super::steps::{add, remove};
 use crate::dataplane::ipset::{self, FoundSets};
-use crate::dataplane::iptables::Transaction;
+use crate::dataplane::iptables::{FoundTable, Transaction};
 use crate::dataplane::plan::{self, SetPlan};
 use crate::dataplane::refusal::Refused;
 use crate::dataplane::renew::Shift;
+use crate::dataplane::sessions::SetError;
+use crate::dataplane::without::without_sets;
 use crate::dataplane::{Changes, Kernel, START, WriteError, error_chain};
+
+/// How long the kernel may hold on to a set that no rule of ours refers to any more.
+const LET_GO: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl FamilyPlane {
     /// Reads what stands there of ours and replaces it whole.
@@ -25,31 +33,71 @@ impl FamilyPlane {
         desired: &FamilyRules,
     ) -> Result<Changes, WriteError> {
         self.writes += 1;
-        let (table, mut sets) = self.read(kernel)?;
-        self.seen.engines.clone_from(&table.engines);
-        self.shift = Shift::beyond(ipset::newest(&sets), START);
-        let desired = self.shift.rules(desired);
-        let mut changes = Changes { whole: true, ..Changes::default() };
-        self.sweep_unused(kernel, &desired, &mut sets);
-        if let Some((set, kind)) = plan::of_another_kind(&desired, &sets) {
-            let (set, kind) = (set.to_owned(), kind.to_owned());
-            return Err(WriteError::AnotherKind { set, kind });
+        let found = self.read(kernel)?;
+        self.seen.engines.clone_from(&found.0.engines);
+        self.shift = Shift::beyond(ipset::newest(&found.1), START);
+        let shifted = self.shift.rules(desired);
+        let (table, mut sets) = found;
+        self.sweep_unused(kernel, &shifted, &mut sets);
+        let odd = plan::of_another_kind(&shifted, &sets);
+        if odd.is_empty() {
+            return self.replace_all(kernel, &shifted, &table, sets);
         }
+        let rules = without_sets(&shifted, &odd.keys().cloned().collect());
+        sets.retain(|name, _| !odd.keys().any(|set| set.to_string() == *name));
+        self.replace_all(kernel, &rules, &table, sets)?;
+        self.let_go_of(kernel, odd)?;
+        let (table, sets) = self.read(kernel)?;
+        self.shift = Shift::beyond(ipset::newest(&sets), START);
+        let shifted = self.shift.rules(desired);
+        self.replace_all(kernel, &shifted, &table, sets)
+    }
 
-        let plan = SetPlan::new(&desired, &sets);
+    /// Destroys sets that nothing of ours refers to any more; the kernel may need a moment.
+    fn let_go_of(
+        &mut self,
+        kernel: &Kernel,
+        sets: BTreeMap<SetName, String>,
+    ) -> Result<(), WriteError> {
+        let deadline = Instant::now() + LET_GO;
+        for (name, kind) in sets {
+            let set = name.to_string();
+            while let Err(error) = kernel.sessions.destroy(&set) {
+                match error {
+                    SetError::Missing { .. } => break,
+                    SetError::InUse { .. } if Instant::now() < deadline => thread::sleep(PAUSE),
+                    _ => return Err(WriteError::AnotherKind { set, kind }),
+                }
+            }
+            self.given_up.remove(&set);
+            debug!(set, kind, "set of another type destroyed");
+        }
+        Ok(())
+    }
+
+    /// Replaces what was found by rules whose sets are found as they are wanted, or not at all.
+    fn replace_all(
+        &mut self,
+        kernel: &Kernel,
+        desired: &FamilyRules,
+        table: &FoundTable,
+        sets: FoundSets,
+    ) -> Result<Changes, WriteError> {
+        let mut changes = Changes { whole: true, ..Changes::default() };
+        let plan = SetPlan::new(desired, &sets);
         self.make(kernel, &plan, &mut changes)?;
         for (name, members) in &plan.add {
             changes.members_added += add(kernel, name, members)?;
         }
         self.held.retain(|chain| table.chains.contains(chain));
-        let (transaction, first) = plan::replacement(&desired, &table);
+        let (transaction, first) = plan::replacement(desired, table);
         self.commit_what_is_taken(kernel, transaction, &first, &mut changes)?;
         self.hooked.clone_from(&desired.hooks);
         for (name, members) in &plan.remove {
             changes.members_removed += remove(kernel, name, members)?;
         }
         self.leftovers.search(kernel, self.family);
-        self.give_up_strays(&desired, &sets, &mut changes);
+        self.give_up_strays(desired, &sets, &mut changes);
         self.tidy(kernel);
         Ok(changes)
     }
@@ -93,9 +141,9 @@ impl FamilyPlane {
         sets: &mut FoundSets,
     ) {
         let wanted: BTreeMap<String, &str> =
-            desired.sets.keys().map(|name| (name.to_string(), ipset::kind_of(name))).collect();
+            desired.sets.keys().map(|name| (name.to_string(), ipset::header_of(name))).collect();
         sets.retain(|name, set| {
-            if wanted.get(name) == Some(&set.kind.as_str())
+            if wanted.get(name) == Some(&set.header.as_str())
                 || kernel.sessions.destroy(name).is_err()
             {
                 return true;

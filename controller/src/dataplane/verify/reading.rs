@@ -147,7 +147,7 @@ pub fn sets(text: &str, family: Family) -> SetContents {
 }
 
 /// Type and options, without those that say nothing.
-fn header(words: &str) -> String {
+pub(in crate::dataplane) fn header(words: &str) -> String {
     let mut header: Vec<&str> = Vec::new();
     let mut words = words.split(' ');
     while let Some(word) = words.next() {
