@@ -26,6 +26,7 @@ pub mod verify;
 pub mod wire;
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -40,7 +41,8 @@ use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, getsockopt,
     listen, shutdown, socket,
 };
-use nix::unistd::geteuid;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, geteuid};
 use tracing::error;
 
 pub use self::ask::{AskError, ask, follow};
@@ -105,6 +107,11 @@ impl Agent {
                 Err(errno) => return Err(failed(errno)),
             }
             match holder(&address) {
+                // What it had begun to start, and was not another program yet, holds the name a moment
+                // longer than it.
+                Holder::Policyd(Some(pid)) if is_gone(pid) && Instant::now() < patience => {
+                    thread::sleep(PAUSE);
+                }
                 Holder::Policyd(pid) => return Err(AgentError::Running { pid }),
                 // It may be ending, or about to listen.
                 Holder::Silent if Instant::now() < patience => thread::sleep(PAUSE),
@@ -208,6 +215,15 @@ fn holder(address: &UnixAddr) -> Holder {
     }
 }
 
+/// Whether a process of our process namespace has ended, be it that nobody has taken note of that yet.
+fn is_gone(pid: i32) -> bool {
+    if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
+        return true;
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z'))
+}
+
 /// Whether a process of that user may be policyd, or ask it: root, or our own user.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
@@ -246,6 +262,23 @@ mod tests {
         let second = Agent::hold_as(&name).unwrap_err();
         let pid = i32::try_from(std::process::id()).ok();
         assert!(matches!(second, AgentError::Running { pid: named } if named == pid), "{second}");
+    }
+
+    #[test]
+    fn one_that_was_killed_is_gone_before_and_after_somebody_takes_note() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!is_gone(own));
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(!is_gone(pid));
+        child.kill().unwrap();
+        let begun = Instant::now();
+        while !is_gone(pid) {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::sleep(PAUSE);
+        }
+        child.wait().unwrap();
+        assert!(is_gone(pid));
     }
 
     #[test]

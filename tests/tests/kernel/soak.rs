@@ -74,14 +74,14 @@ fn churn(town: &Town, vigil: &Vigil, dice: &mut Dice, time: Duration) -> usize {
     let mut changes = 0;
     while begun.elapsed() < time {
         let state = State::random(dice);
-        vigil.may_become(town.verdicts(&state));
+        let _ = vigil.may_become(town.verdicts(&state));
         town.put(&state);
         changes += 1;
         if dice.one_in(20) {
             // A pod that comes and goes a hundred times a second.
             for _ in 0..50 {
                 let flap = State::of_pods(dice);
-                vigil.may_become(town.verdicts(&flap));
+                let _ = vigil.may_become(town.verdicts(&flap));
                 town.put(&flap);
                 changes += 1;
                 thread::sleep(Duration::from_millis(10));
