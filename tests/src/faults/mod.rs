@@ -144,9 +144,8 @@ impl Faults {
     /// Where the folder cannot be written.
     pub fn order(&self, orders: &[Order]) -> Result<(), LabError> {
         let _lock = self.lock().map_err(|source| access(&self.folder, source))?;
-        let lines: String = orders.iter().map(|order| format!("{order}\n")).collect();
         self.write("happened", "")?;
-        self.write("plan", &lines)
+        self.write("plan", &lines(orders))
     }
 
     /// No more faults.
@@ -250,8 +249,7 @@ impl Faults {
         let Some(fault) = orders.iter_mut().find_map(|order| order.meet(call)) else {
             return Ok(None);
         };
-        let lines: String = orders.iter().map(|order| format!("{order}\n")).collect();
-        self.write("plan", &lines).map_err(io::Error::other)?;
+        self.write("plan", &lines(&orders)).map_err(io::Error::other)?;
         let mut happened = OpenOptions::new().append(true).open(self.folder.join("happened"))?;
         writeln!(happened, "{call} {fault}")?;
         Ok(Some(fault))
@@ -268,6 +266,10 @@ impl Faults {
         fs::write(&beside, text).map_err(|source| access(&beside, source))?;
         fs::rename(&beside, &path).map_err(|source| access(&path, source))
     }
+}
+
+fn lines(orders: &[Order]) -> String {
+    orders.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn access(path: &Path, source: io::Error) -> LabError {

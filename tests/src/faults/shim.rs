@@ -93,8 +93,9 @@ impl Call {
                 input = input.map(|input| first_lines(&input, *lines));
             }
             Some(Fault::Truncated(_)) => _ = command.stdout(Stdio::piped()),
-            Some(Fault::Deaf) => _ = command.stdout(Stdio::null()),
-            Some(Fault::DiesAfter | Fault::SilentAfter) => _ = command.stdout(Stdio::null()),
+            Some(Fault::Deaf | Fault::DiesAfter | Fault::SilentAfter) => {
+                command.stdout(Stdio::null());
+            }
             Some(other) => return end(other, &self.name),
         }
         if input.is_none() && matches!(fault, None | Some(Fault::Noise | Fault::Babble)) {

@@ -89,6 +89,35 @@ fn a_segment_of_no_known_connection_passes_nowhere(backend: Backend) {
     assert_eq!(fates(&lab, &probes), [[CONNECTED; 2], [SILENCE; 2], [SILENCE; 2]]);
 }
 
+/// Where conntrack adopts no segment it calls one of no known connection INVALID, and no flow can come of
+/// it: it is judged like any other packet, and so are segments of allowed connections that conntrack
+/// finds out of order.
+fn where_conntrack_adopts_no_segment_it_is_judged_like_any_packet(backend: Backend) {
+    let lab = lab(backend, DenyAction::Drop);
+    let node = lab.namespace(&lab.nodes[0]);
+    node.sysctl(&[("netfilter/nf_conntrack_tcp_loose", "0")]).unwrap();
+    let probes = [
+        segments(&lab, 0, 1, 80, Segment::Midstream),
+        segments(&lab, 0, 1, 81, Segment::Midstream),
+        segments(&lab, 1, 0, 80, Segment::Midstream),
+    ];
+    let passed = Fate { arrived: true, answered: false };
+    assert_eq!(fates(&lab, &probes), [[passed; 2], [SILENCE; 2], [SILENCE; 2]]);
+    // What passed has opened nothing for what goes the other way.
+    let [there, back] =
+        [(0, 1), (1, 0)].map(|(from, to)| segments(&lab, from, to, 80, Segment::Midstream));
+    let answers = [0, 1].map(|family| {
+        let outline = Outline {
+            source_port: 80,
+            traffic: Traffic::tcp(there[family].outline.source_port),
+            ..back[family].outline
+        };
+        Probe { outline, ..back[family].clone() }
+    });
+    assert_eq!(fates(&lab, &[there]), [[passed; 2]]);
+    assert_eq!(fates(&lab, &[answers]), [[SILENCE; 2]]);
+}
+
 /// A lab that agreed with everything would prove nothing.
 fn a_wrong_expectation_is_told(backend: Backend) {
     let lab = Lab::build(&Plan::uniform(1, 2, Wiring::Routed)).unwrap();
@@ -137,5 +166,6 @@ macro_rules! under_both_backends {
 under_both_backends!(
     a_drop_is_silent_and_a_rejection_answers,
     a_segment_of_no_known_connection_passes_nowhere,
+    where_conntrack_adopts_no_segment_it_is_judged_like_any_packet,
     a_wrong_expectation_is_told,
 );
