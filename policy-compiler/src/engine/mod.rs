@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Staging and flushing are two, so that whoever writes can see how far an update reaches before it is
-//! taken to be carried out, and let one that is dear wait for what comes after it.
+//! taken to be carried out, and let one that is dear wait for what comes after it. While its chains
+//! wait, what it changes of members alone can go ahead ([`Engine::flush_members`]).
 //!
 //! [`Engine`] is the single writer of its state. Its law: after any events and a flush, its ruleset is
 //! that which `compile` makes of the same objects, but for the generations of sets; and carrying out
@@ -14,6 +15,7 @@
 //!
 //! Nothing here fails: what cannot be compiled denies and is in the diagnostics.
 
+mod members;
 mod plan;
 mod program;
 #[cfg(test)]
@@ -134,6 +136,20 @@ impl Engine {
         self.ruleset = plan.ruleset;
         self.diagnostics = diagnostics;
         plan.update
+    }
+
+    /// Returns, of the steps that a flush would return, those that change members of standing sets and
+    /// may be carried out although the chains stay as they are: see [`members`]. They are taken to have
+    /// been carried out from now on, and a later flush returns the others.
+    pub fn flush_members(&mut self) -> Update {
+        self.pending();
+        let Some(staged) = &mut self.staged else { return Update::default() };
+        let update = members::take(&self.ruleset, &mut staged.plan);
+        staged.reach = staged.plan.update.reach();
+        for step in &update.steps {
+            self.ruleset.carry_out(step);
+        }
+        update
     }
 
     /// Whether something has changed since it was last asked what is pending.

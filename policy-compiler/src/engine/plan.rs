@@ -129,7 +129,7 @@ fn only_in<'a>(here: &'a Ruleset, there: &Ruleset) -> Vec<(&'a SetName, &'a Addr
 }
 
 /// Members by set.
-type Members = BTreeMap<SetName, BTreeSet<Member>>;
+pub(super) type Members = BTreeMap<SetName, BTreeSet<Member>>;
 
 /// Those of sets of known addresses, and the others.
 fn split(members: Members) -> (Members, Members) {

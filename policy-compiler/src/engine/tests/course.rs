@@ -1,11 +1,13 @@
 //! Follows an update edit by edit and judges every state on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::plan;
+use crate::engine::{Plan, members, plan};
 use crate::packet::Packet;
 use crate::policy::Direction;
-use crate::ruleset::{FamilyRules, Generation, Hook, Match, Rule, Ruleset, Side};
+use crate::ruleset::{
+    FamilyRules, Generation, Hook, Match, Member, Rule, Ruleset, SetName, SetRole, Side,
+};
 use crate::simulate::fixture::*;
 use crate::simulate::{Outcome, check, simulate_half};
 use crate::update::{Step, Update};
@@ -88,8 +90,40 @@ pub(super) fn safe_steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
     assert_eq!(without_generations(&plan.ruleset), without_generations(new));
     for backwards in [false, true] {
         assert_eq!(follow(old, new, &plan.update, backwards), plan.ruleset);
+        assert_eq!(follow(old, new, &members_first(old, &plan), backwards), plan.ruleset);
     }
     plan.update.steps
+}
+
+/// The update with all ahead that may go ahead while its chains wait. What stays behind of members of
+/// sets of pods leaves for a set that is made anew.
+pub(super) fn members_first(old: &Ruleset, plan: &Plan) -> Update {
+    let mut rest = plan.clone();
+    let mut steps = members::take(old, &mut rest).steps;
+    let mut anew: BTreeSet<Member> = BTreeSet::new();
+    for step in &rest.update.steps {
+        match step {
+            Step::CreateSets(sets) => {
+                anew.extend(sets.values().flat_map(|set| set.members.iter().copied()))
+            }
+            Step::AddMembers(sets) => {
+                assert!(sets.keys().all(|set| set.role.generation().is_none() || is_known(set)));
+            }
+            Step::RemoveMembers(sets) => {
+                let leaving = sets.iter().filter(|(set, _)| set.role.generation().is_some());
+                for member in leaving.flat_map(|(_, members)| members) {
+                    assert!(anew.contains(member), "{member:?} stays behind in {:?}", plan.update);
+                }
+            }
+            Step::ReplaceChains(_) | Step::DestroySets(_) => {}
+        }
+    }
+    steps.extend(rest.update.steps);
+    Update { steps }
+}
+
+fn is_known(set: &SetName) -> bool {
+    matches!(set.role, SetRole::Known { .. })
 }
 
 /// Asserts the same of a start: the plan takes the kernel to be empty, which has `old`.
