@@ -361,6 +361,32 @@ pub struct FamilyRules {
     pub sets: BTreeMap<SetName, AddressSet>,
 }
 
+/// How much there is of one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Chains.
+    pub chains: usize,
+    /// Rules in them.
+    pub rules: usize,
+    /// Sets.
+    pub sets: usize,
+    /// Members of all sets.
+    pub members: usize,
+}
+
+impl FamilyRules {
+    /// How much there is. Walks all chains and sets.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            chains: self.chains.len(),
+            rules: self.chains.values().map(|chain| chain.rules.len()).sum(),
+            sets: self.sets.len(),
+            members: self.sets.values().map(|set| set.members.len()).sum(),
+        }
+    }
+}
+
 /// Everything that we have in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {

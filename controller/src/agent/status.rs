@@ -11,7 +11,7 @@ use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::policy::{Direction, Policy};
-use policy_compiler::ruleset::FamilyRules;
+use policy_compiler::ruleset::{FamilyRules, Sizes};
 use serde::{Deserialize, Serialize};
 
 use super::look::Unanswered;
@@ -185,14 +185,8 @@ fn facts(view: &View<'_>, since: Instant) -> Facts {
 }
 
 fn family_status(family: String, state: FamilyState, rules: &FamilyRules) -> FamilyStatus {
-    FamilyStatus {
-        family,
-        state,
-        chains: rules.chains.len(),
-        rules: rules.chains.values().map(|chain| chain.rules.len()).sum(),
-        sets: rules.sets.len(),
-        members: rules.sets.values().map(|set| set.members.len()).sum(),
-    }
+    let Sizes { chains, rules, sets, members } = rules.sizes();
+    FamilyStatus { family, state, chains, rules, sets, members }
 }
 
 impl Local {

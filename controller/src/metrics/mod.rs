@@ -138,18 +138,12 @@ impl Metrics {
         self.sizes.policies.set(whole(policies));
         self.sizes.local_pods.set(whole(local_pods));
         for family in Family::ALL {
-            let rules = ruleset.family(family);
+            let sizes = ruleset.family(family).sizes();
             let family = [family_label(family)];
-            self.sizes.chains.of(family).set(whole(rules.chains.len()));
-            self.sizes
-                .rules
-                .of(family)
-                .set(whole(rules.chains.values().map(|c| c.rules.len()).sum()));
-            self.sizes.sets.of(family).set(whole(rules.sets.len()));
-            self.sizes
-                .members
-                .of(family)
-                .set(whole(rules.sets.values().map(|s| s.members.len()).sum()));
+            self.sizes.chains.of(family).set(whole(sizes.chains));
+            self.sizes.rules.of(family).set(whole(sizes.rules));
+            self.sizes.sets.of(family).set(whole(sizes.sets));
+            self.sizes.members.of(family).set(whole(sizes.members));
         }
     }
 
