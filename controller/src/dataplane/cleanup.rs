@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
+use super::restore::Restore;
 use super::sessions::{Sessions, SetError};
 use super::{
     NET_ADMIN, OpenError, PROGRAM_LIMIT, error_chain, hooks, ipset, iptables, removal,
@@ -101,7 +102,7 @@ fn clean_table(
         }
     }
     let unhooked = iptables::read_if_used(runner, backend, family)?;
-    let held = removal::remove(runner, backend, family, &unhooked)?;
+    let held = removal::remove(&Restore::new(runner, backend), family, &unhooked)?;
     report.chains += found.chains.len() - held.len();
     let left = iptables::read_if_used(runner, backend, family)?;
     report.hooks += hooks - left.hooks.values().map(Vec::len).sum::<usize>().min(hooks);

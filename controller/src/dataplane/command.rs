@@ -7,12 +7,16 @@
 //! counted, so that "nothing changed, no process" can be asserted.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// What iptables says where somebody else holds the lock.
+pub(super) const HELD: &str = "xtables lock";
 
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -70,18 +74,52 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// What `program` says of its failure, where it had read `skipped` lines before `input`.
+    pub(super) fn failed(
+        program: &'static str,
+        status: ExitStatus,
+        stderr: &str,
+        input: &str,
+        skipped: usize,
+    ) -> Self {
+        let mut message = one_line(stderr);
+        let line = offending_line(&message).and_then(|(digits, number)| {
+            let own = number.checked_sub(skipped)?;
+            let text = input.lines().nth(own.checked_sub(1)?)?;
+            message.replace_range(digits, &own.to_string());
+            Some((own, text.to_owned()))
+        });
+        CommandError::Failed { program, status, message, line }
+    }
+
     /// Whether the program came to do its work, and the kernel or it refused: not missing, not killed,
     /// not kept waiting by another that holds the lock. (The exit status cannot tell: iptables over
     /// `nf_tables` has one for all that the kernel refuses, which for legacy stands for the lock.)
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, CommandError::Failed { message, .. } if !message.contains("xtables lock"))
+        matches!(
+            self,
+            CommandError::Failed { status, .. }
+                if status.code().is_some() && !self.is_kept_waiting()
+        )
     }
 
     /// Whether the program may have done its work all the same: it was killed, or its end was not seen.
     #[must_use]
     pub fn leaves_doubt(&self) -> bool {
-        matches!(self, CommandError::TimedOut { .. } | CommandError::Pipe { .. })
+        match self {
+            CommandError::TimedOut { .. } | CommandError::Pipe { .. } => true,
+            CommandError::Failed { status, .. } => status.code().is_none(),
+            CommandError::Missing { .. }
+            | CommandError::Start { .. }
+            | CommandError::CutOff { .. } => false,
+        }
+    }
+
+    /// Whether another process held the lock for longer than the program was to wait for it.
+    #[must_use]
+    pub fn is_kept_waiting(&self) -> bool {
+        matches!(self, CommandError::Failed { message, .. } if message.contains(HELD))
     }
 
     /// What kind of failure it is, apart from its details.
@@ -158,19 +196,8 @@ impl Runner {
         arguments: &[&str],
         input: &str,
     ) -> Result<String, CommandError> {
-        let Program { name, package } = program;
-        self.count_one();
-        let mut child = Command::new(name)
-            .args(arguments)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => CommandError::Missing { program: name, package },
-                _ => CommandError::Start { program: name, source },
-            })?;
+        let name = program.name;
+        let mut child = self.spawn(program, arguments)?;
         let deadline = Instant::now() + self.limit;
         let finished = Streams::of(&mut child, input).and_then(|streams| {
             let (stdout, stderr) = streams.outputs(deadline)?;
@@ -187,28 +214,45 @@ impl Runner {
                 // then is left to itself: waiting for it would stop everything else.
                 let _ = child.kill();
                 let _ = await_exit(&mut child, Instant::now() + REAP);
-                return Err(match error {
-                    Unfinished::Late => CommandError::TimedOut { program: name, limit: self.limit },
-                    Unfinished::Broken(source) => CommandError::Pipe { program: name, source },
-                });
+                return Err(error.of(name, self.limit));
             }
         };
         if status.success() {
             return Ok(stdout);
         }
-        let line = offending_line(&stderr).and_then(|n| {
-            let text = input.lines().nth(n.checked_sub(1)?)?;
-            Some((n, text.to_owned()))
-        });
-        Err(CommandError::Failed { program: name, status, message: one_line(&stderr), line })
+        Err(CommandError::failed(name, status, &stderr, input, 0))
+    }
+
+    /// Starts `program` with pipes to all of its streams, and counts it.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub(super) fn spawn(
+        &self,
+        program: Program,
+        arguments: &[&str],
+    ) -> Result<Child, CommandError> {
+        let Program { name, package } = program;
+        self.count_one();
+        Command::new(name)
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => CommandError::Missing { program: name, package },
+                _ => CommandError::Start { program: name, source },
+            })
     }
 }
 
 /// How long a killed program may take to be gone.
-const REAP: Duration = Duration::from_secs(1);
+pub(super) const REAP: Duration = Duration::from_secs(1);
 
 /// Waits for a program that has closed its outputs, which need not mean that it ends.
-fn await_exit(child: &mut Child, deadline: Instant) -> Result<ExitStatus, Unfinished> {
+pub(super) fn await_exit(child: &mut Child, deadline: Instant) -> Result<ExitStatus, Unfinished> {
     let mut pause = Duration::from_micros(100);
     loop {
         if let Some(status) = child.try_wait().map_err(Unfinished::Broken)? {
@@ -222,9 +266,22 @@ fn await_exit(child: &mut Child, deadline: Instant) -> Result<ExitStatus, Unfini
     }
 }
 
-enum Unfinished {
+/// Why a program did not come to an end of its own.
+pub(super) enum Unfinished {
+    /// It was not there in time.
     Late,
+    /// It could not be talked to.
     Broken(io::Error),
+}
+
+impl Unfinished {
+    /// The failure of `program`, which was given `limit`.
+    pub(super) fn of(self, program: &'static str, limit: Duration) -> CommandError {
+        match self {
+            Unfinished::Late => CommandError::TimedOut { program, limit },
+            Unfinished::Broken(source) => CommandError::Pipe { program, source },
+        }
+    }
 }
 
 /// The ways to and from a child, each with a thread that serves it.
@@ -302,12 +359,13 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Unfinished> {
     thread.map(|_| ()).map_err(Unfinished::Broken)
 }
 
-/// The number in `line 3 failed`, `occurred at line: 3` or `Error in line 3:`.
-fn offending_line(stderr: &str) -> Option<usize> {
-    stderr.match_indices("line").find_map(|(at, word)| {
-        let rest = stderr[at + word.len()..].trim_start_matches([':', ' ']);
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().ok()
+/// The number in `line 3 failed`, `occurred at line: 3` or `Error in line 3:`, and where it stands.
+fn offending_line(message: &str) -> Option<(Range<usize>, usize)> {
+    message.match_indices("line").find_map(|(at, word)| {
+        let rest = message[at + word.len()..].trim_start_matches([':', ' ']);
+        let begin = message.len() - rest.len();
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        Some((begin..begin + digits, rest[..digits].parse().ok()?))
     })
 }
 

@@ -17,6 +17,8 @@ use tracing::{debug, info, warn};
 
 use super::backend::{Backend, BackendChoice, Traces, rejudge};
 use super::command::Runner;
+use super::lock::Lock;
+use super::restore::Restore;
 use super::{Changes, Dataplane, Outcome, Written, error_chain};
 
 /// How long a program that is read may take.
@@ -181,6 +183,8 @@ impl Dataplane {
 
     fn turn_to(&mut self, backend: Backend) {
         self.kernel.backend = backend;
+        self.kernel.restore = Restore::new(&self.kernel.runner, backend);
+        self.kernel.lock = Lock::of(backend);
         self.v4.start_elsewhere();
         self.v6.start_elsewhere();
     }

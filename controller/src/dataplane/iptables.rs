@@ -17,7 +17,6 @@ use super::above::Position;
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
 use super::engines::PolicyEngine;
-use super::probe::own;
 
 /// How long `iptables` and `iptables-restore` wait for the lock that legacy writers share, in seconds.
 pub(super) const LOCK_WAIT: &str = "5";
@@ -177,28 +176,22 @@ impl Transaction {
             None => format!("*filter\n{hooks}COMMIT\n"),
         }
     }
+}
 
-    /// Carries it out; nothing to do starts no process.
-    ///
-    /// # Errors
-    /// Where `iptables-restore` is missing, fails or does not end: the table is then as before,
-    /// but for one that was killed, which may have got its COMMIT through.
-    pub fn carry_out(
-        &self,
-        runner: &Runner,
-        backend: Backend,
-        family: Family,
-    ) -> Result<(), CommandError> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        let text = self.text(family);
-        own::writes(backend);
-        let done = runner.run(backend.restore(family), &["--noflush", "-w", LOCK_WAIT], &text);
-        if matches!(&done, Err(error) if !error.leaves_doubt()) {
-            own::has_not_written(backend);
-        }
-        done.map(drop)
+impl Transaction {
+    /// The same as transactions of `size` chains that are not among `found`, each after those that its
+    /// rules lead to, and one with the rest. What is found, hooks and removals are in that last one alone:
+    /// before it nothing leads to what is new.
+    #[must_use]
+    pub fn in_parts(&self, found: &BTreeSet<ChainName>, size: usize) -> (Vec<Self>, Self) {
+        let mut last = self.clone();
+        let order = render::callees_first(&self.replace);
+        let new: Vec<&ChainName> = order.into_iter().filter(|name| !found.contains(name)).collect();
+        let parts = new.chunks_exact(size).map(|names| {
+            let chains = names.iter().filter_map(|name| last.replace.remove_entry(*name));
+            Self { replace: chains.collect(), ..Self::default() }
+        });
+        (parts.collect(), last)
     }
 }
 
@@ -304,6 +297,47 @@ COMMIT
             let table = parse_save(rules);
             assert_eq!(table.is_hooked(Hook::Forward, "NPC-FORWARD"), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn new_chains_come_in_parts_of_which_none_leads_to_a_later_one_nor_is_led_to() {
+        let to = |name: &str| {
+            let target = Target::Goto(chain(name));
+            Rule { matches: Vec::new(), comment: None, target }
+        };
+        let leading_to = |names: &[&str]| Chain { rules: names.iter().map(|n| to(n)).collect() };
+        let whole = Transaction {
+            replace: BTreeMap::from([
+                (chain("NPC-DENY-I"), Chain::default()),
+                (chain("NPC-A"), leading_to(&["NPC-Z", "NPC-DENY-I"])),
+                (chain("NPC-B"), leading_to(&["NPC-Z"])),
+                (chain("NPC-OLD"), leading_to(&["NPC-A"])),
+                (chain("NPC-TOP"), leading_to(&["NPC-A", "NPC-B", "NPC-OLD"])),
+                (chain("NPC-Z"), leading_to(&["NPC-DENY-I"])),
+            ]),
+            delete: BTreeSet::from([chain("NPC-GONE")]),
+            unhook: vec![(Hook::Forward, "-j NPC-TOP".to_owned())],
+            hook: BTreeMap::from([(Hook::Forward, to("NPC-TOP"))]),
+        };
+        let found = BTreeSet::from(["NPC-GONE", "NPC-OLD", "NPC-DENY-I"].map(chain));
+        let names = |transaction: &Transaction| -> Vec<String> {
+            transaction.replace.keys().map(ToString::to_string).collect()
+        };
+        let (parts, last) = whole.in_parts(&found, 2);
+        assert_eq!(
+            parts.iter().map(names).collect::<Vec<_>>(),
+            [["NPC-A", "NPC-Z"], ["NPC-B", "NPC-TOP"]]
+        );
+        assert_eq!(names(&last), ["NPC-DENY-I", "NPC-OLD"]);
+        assert!(
+            parts.iter().all(|part| part.delete.is_empty()
+                && part.hook.is_empty()
+                && part.unhook.is_empty())
+        );
+        let (parts, last) = whole.in_parts(&found, 5);
+        assert_eq!((parts, last), (Vec::new(), whole.clone()), "too few for a part");
+        let (parts, last) = whole.in_parts(&found, usize::MAX);
+        assert_eq!((parts, last), (Vec::new(), whole));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use policy_compiler::cidr::Family;
 use tracing::{debug, info, warn};
 
 use super::command::CommandError;
+use super::restore::Restore;
 use super::{Kernel, error_chain, iptables, removal};
 use crate::again::Again;
 
@@ -86,7 +87,7 @@ fn remove(kernel: &Kernel, family: Family) -> Result<bool, CommandError> {
         }
         Err(error) => return Err(error),
     };
-    let held = removal::remove(&kernel.runner, other, family, &found)?;
+    let held = removal::remove(&Restore::new(&kernel.runner, other), family, &found)?;
     info!(
         %family, backend = %other, chains = found.chains.len() - held.len(), held = held.len(),
         "removed leftovers from the other backend"

@@ -27,12 +27,14 @@ pub mod ipset;
 pub mod iptables;
 mod leftovers;
 pub mod links;
+pub mod lock;
 pub(crate) mod netlink;
 mod plan;
 mod probe;
 mod refusal;
 mod removal;
 pub mod renew;
+pub mod restore;
 pub mod sessions;
 pub mod verify;
 mod without;
@@ -53,12 +55,14 @@ use serde::{Deserialize, Serialize};
 
 use self::above::Position;
 use self::backend::{Backend, BackendChoice};
-use self::command::{CommandError, Program, Runner};
+use self::command::{CommandError, HELD, Program, Runner};
 use self::engines::PolicyEngine;
 use self::family::FamilyPlane;
 use self::following::Following;
 use self::hooks::HookError;
 pub(crate) use self::leftovers::is_closed_to_us;
+use self::lock::Lock;
+use self::restore::Restore;
 use self::sessions::{Sessions, SetError};
 
 /// The generation from which the engine that feeds a dataplane counts. What is found in the kernel
@@ -117,6 +121,16 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// Whether somebody else held the lock for longer than was waited for it.
+    #[must_use]
+    pub fn is_kept_waiting(&self) -> bool {
+        match self {
+            WriteError::Chains(source) => source.is_kept_waiting(),
+            WriteError::Hook(HookError::Insert { message, .. }) => message.contains(HELD),
+            _ => false,
+        }
+    }
+
     /// What kind of failure it is: one that lasts is the same each time, whatever its details say.
     #[must_use]
     pub fn kind(&self) -> String {
@@ -256,6 +270,8 @@ struct Kernel {
     runner: Runner,
     backend: Backend,
     sessions: Sessions,
+    restore: Restore,
+    lock: Lock,
 }
 
 /// The kernel's tables in the network namespace of the thread that opened it.
@@ -300,8 +316,9 @@ impl Dataplane {
             require(program)?;
         }
         let sessions = sessions().map_err(OpenError::Sets)?;
+        let (restore, lock) = (Restore::new(&runner, backend), Lock::of(backend));
         Ok(Self {
-            kernel: Kernel { runner, backend, sessions },
+            kernel: Kernel { runner, backend, sessions, restore, lock },
             following: Following::new(choice),
             v4: FamilyPlane::new(Family::V4),
             v6: FamilyPlane::new(Family::V6),
@@ -345,6 +362,28 @@ impl Dataplane {
             v4: self.v4.write(&self.kernel, update, &desired.v4),
             v6: self.v6.write(&self.kernel, update, &desired.v6),
         }
+    }
+
+    /// Carries an update out that changes members alone, in the families that are in step; the others
+    /// are to be written whole.
+    pub fn write_members(&mut self, update: &Update) -> Written {
+        Written {
+            v4: self.v4.write_members(&self.kernel, update),
+            v6: self.v6.write_members(&self.kernel, update),
+        }
+    }
+
+    /// Whether chains may be written without waiting for others. Where not, we stand in line from now
+    /// on, and whoever asks is to ask again soon.
+    #[must_use]
+    pub fn is_our_turn(&self) -> bool {
+        self.kernel.lock.is_our_turn()
+    }
+
+    /// Who keeps changes of chains waiting, where that has lasted long.
+    #[must_use]
+    pub fn kept_waiting(&self) -> Option<String> {
+        self.kernel.lock.reason()
     }
 
     /// How each family stands, IPv4 first.
@@ -395,6 +434,7 @@ impl Dataplane {
     /// the node has turned to that one. Says whether a write is
     /// needed to put something right. The rules are only read as far as the hooks go.
     pub fn look_again(&mut self, desired: &Ruleset) -> bool {
+        self.kernel.restore.rest();
         if self.follow_the_node() {
             return true;
         }

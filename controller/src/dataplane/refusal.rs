@@ -100,12 +100,12 @@ fn refused(kernel: &Kernel, family: Family, candidates: &BTreeSet<Rule>) -> Opti
         let chain = Chain { rules: rules.to_vec() };
         let replace = BTreeMap::from([(scratch.clone(), chain)]);
         let trial = Transaction { replace, ..Transaction::default() };
-        trial.carry_out(&kernel.runner, kernel.backend, family).is_ok()
+        kernel.restore.carry_out(family, &trial).is_ok()
     };
     let found = search(&shapes, &takes, TRIALS);
     let sweep = Transaction { delete: BTreeSet::from([scratch.clone()]), ..Default::default() };
     // What stays behind is empty of effect, and a stray to the next reading.
-    let _ = sweep.carry_out(&kernel.runner, kernel.backend, family);
+    let _ = kernel.restore.carry_out(family, &sweep);
     found
 }
 

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::{Chain, ChainName};
 
-use super::backend::Backend;
-use super::command::{CommandError, Runner};
+use super::command::CommandError;
 use super::iptables::{FoundTable, Transaction};
+use super::restore::Restore;
 
 /// The transaction that removes all that was found.
 pub(super) fn whole(found: &FoundTable) -> Transaction {
@@ -42,17 +42,16 @@ pub(super) fn emptying(transaction: &Transaction) -> Transaction {
 /// # Errors
 /// Where the chains cannot even be emptied: everything is then as before.
 pub(super) fn remove(
-    runner: &Runner,
-    backend: Backend,
+    restore: &Restore,
     family: Family,
     found: &FoundTable,
 ) -> Result<BTreeSet<ChainName>, CommandError> {
     let all = whole(found);
-    match all.carry_out(runner, backend, family) {
+    match restore.carry_out(family, &all) {
         Ok(()) => Ok(BTreeSet::new()),
         Err(error) if error.is_refusal() && !all.delete.is_empty() => {
-            emptying(&all).carry_out(runner, backend, family)?;
-            Ok(delete(runner, backend, family, &all.delete))
+            restore.carry_out(family, &emptying(&all))?;
+            Ok(delete(restore, family, &all.delete))
         }
         Err(error) => Err(error),
     }
@@ -60,8 +59,7 @@ pub(super) fn remove(
 
 /// Removes empty chains, and returns those that are held.
 pub(super) fn delete(
-    runner: &Runner,
-    backend: Backend,
+    restore: &Restore,
     family: Family,
     chains: &BTreeSet<ChainName>,
 ) -> BTreeSet<ChainName> {
@@ -69,8 +67,7 @@ pub(super) fn delete(
     let mut open: Vec<Vec<ChainName>> = vec![chains.iter().cloned().collect()];
     while let Some(mut part) = open.pop() {
         let delete = part.iter().cloned().collect();
-        match (Transaction { delete, ..Transaction::default() }).carry_out(runner, backend, family)
-        {
+        match restore.carry_out(family, &Transaction { delete, ..Transaction::default() }) {
             Ok(()) => {}
             Err(error) if error.is_refusal() && part.len() > 1 => {
                 let rest = part.split_off(part.len() / 2);

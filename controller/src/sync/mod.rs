@@ -61,6 +61,9 @@ const PLANS: (Duration, u32) = (Duration::from_millis(2), 4);
 /// in the kernel: more in each costs less than more of them.
 const CHAINS: (Duration, u32) = (Duration::from_millis(20), 2);
 
+/// How often it is asked whether others have let go of the lock that chains are written under.
+const LOCKED: Duration = Duration::from_millis(20);
+
 /// The loop's state.
 #[derive(Debug)]
 pub struct Sync {
@@ -80,6 +83,12 @@ pub struct Sync {
     planned: Option<Reach>,
     plans: Bucket,
     chains: Bucket,
+    /// When it is asked again whether others have let go of the lock, where they had not.
+    locked_until: Option<Instant>,
+    /// Whether a write waits for that lock though nothing may have changed: the kernel is out of step.
+    owed: bool,
+    /// Whether members went ahead of the plan that waits.
+    ahead: bool,
     retry: Again,
     tidy: Again,
     verify_at: Option<Instant>,
@@ -124,6 +133,9 @@ impl Sync {
             planned: None,
             plans: Bucket::new(PLANS.0, PLANS.1),
             chains: Bucket::new(CHAINS.0, CHAINS.1),
+            locked_until: None,
+            owed: false,
+            ahead: false,
             retry: Again::new(RETRY),
             tidy: Again::new(TIDY),
             verify_at: None,
@@ -312,31 +324,45 @@ impl Sync {
         // looked for in their own time.
         let never_looked = !self.wiring.is_known() && self.wiring.reason().is_none();
         let known = self.wiring.is_known() || never_looked;
-        self.intake.has_begun() && known && self.engine.is_behind()
+        self.intake.has_begun() && known && (self.engine.is_behind() || self.owed)
     }
 
     /// When the next step towards the kernel may be done; `None` where at once.
     fn next_write_at(&self) -> Option<Instant> {
-        match self.planned {
-            Some(Reach::Chains) => self.chains.ready_at(),
-            _ => self.plans.ready_at(),
+        if self.planned != Some(Reach::Chains) && !self.owed {
+            return self.plans.ready_at();
         }
+        let chains = self.chains.ready_at().max(self.locked_until);
+        // What has come since may be a matter of members, which wait for no chains.
+        if self.engine.is_dirty() { chains.min(self.plans.ready_at()) } else { chains }
     }
 
     /// Brings the kernel after what was taken in, as far as the pace allows. A plan whose turn has
-    /// not come waits, and what is taken in meanwhile becomes part of it.
+    /// not come waits, and what is taken in meanwhile becomes part of it; what it changes of members
+    /// alone goes ahead.
     fn advance(&mut self) {
         let is_due = |at: Option<Instant>| at.is_none_or(|at| at <= Instant::now());
         if !self.is_wanted() || !is_due(self.next_write_at()) {
             return;
         }
-        let reach = self.plan();
-        if reach == Reach::Chains && !is_due(self.chains.ready_at()) {
+        // What is out of step is written whole.
+        let whole = self.owed || !self.written || !self.failures.is_empty();
+        let chains = self.plan() == Reach::Chains || whole;
+        if !self.wiring.is_known() {
             return;
         }
-        if self.wiring.is_known() {
+        if chains && !(is_due(self.chains.ready_at()) && self.is_our_turn()) {
+            self.write_members();
+        } else {
             self.write();
         }
+    }
+
+    /// Whether others let us write chains now.
+    fn is_our_turn(&mut self) -> bool {
+        let ours = self.dataplane.is_our_turn();
+        self.locked_until = (!ours).then(|| Instant::now() + LOCKED);
+        ours
     }
 
     /// Plans what has changed, and says how far that reaches.
@@ -360,7 +386,10 @@ impl Sync {
         if self.retry.is_due() {
             self.flush();
         }
-        if self.verify_at.is_some_and(|at| at <= now) {
+        if self.verify_at.is_some_and(|at| at <= now) && !self.is_our_turn() {
+            // What it finds it puts right.
+            self.verify_at = self.locked_until;
+        } else if self.verify_at.is_some_and(|at| at <= now) {
             let interval = self.settings.verify_interval;
             self.verify_at = (!interval.is_zero()).then(|| now + interval);
             let written = self.dataplane.verify(self.engine.ruleset());
@@ -408,16 +437,42 @@ impl Sync {
     /// the pace.
     fn flush(&mut self) {
         self.plan();
-        if self.wiring.is_known() {
+        if self.wiring.is_known() && self.is_our_turn() {
             self.write();
         } else {
+            self.owed = self.wiring.is_known();
             self.update_health();
         }
+    }
+
+    /// Writes what of the plan may go ahead while its chains wait.
+    fn write_members(&mut self) {
+        let begun = Instant::now();
+        let update = self.engine.flush_members();
+        if update.is_empty() {
+            return;
+        }
+        self.ahead = true;
+        let written = self.dataplane.write_members(&update);
+        self.outlets.written(&written, begun.elapsed());
+        self.cutting.after(&written);
+        self.cutting.do_due(self.engine.snapshot());
+        if report::log_applied(&written, begun.elapsed()) {
+            self.updated = Some(Instant::now());
+        }
+        if !written.is_in_step() {
+            self.failures.add(&written);
+            self.retry.put_off();
+            self.update_health();
+        }
+        let now = Instant::now();
+        self.plans.take(now, now - begun);
     }
 
     /// Writes the plan.
     fn write(&mut self) {
         let reach = self.planned.take();
+        self.owed = false;
         let begun = Instant::now();
         let update = self.engine.flush();
         let written = self.dataplane.write(&update, self.engine.ruleset());
@@ -447,7 +502,8 @@ impl Sync {
             self.written = true;
             self.retry.forget();
             if self.planned.is_none() {
-                self.outlets.enforced(&self.awaited.finish(), report::changes(written));
+                let changed = std::mem::take(&mut self.ahead) || report::changes(written);
+                self.outlets.enforced(&self.awaited.finish(), changed);
             }
         } else {
             self.retry.put_off();
@@ -480,6 +536,7 @@ impl Sync {
         reasons.extend(self.failures.reasons());
         reasons.extend(self.cutting.reason());
         reasons.extend(self.dataplane.leftovers());
+        reasons.extend(self.dataplane.kept_waiting());
         reasons.extend(self.wiring.reason().map(str::to_owned));
         let refused = self.dataplane.refused();
         self.outlets.metrics.refused(refused.len());

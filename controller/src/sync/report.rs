@@ -15,9 +15,19 @@ use crate::health::InForce;
 pub(super) struct Failures(BTreeMap<String, String>);
 
 impl Failures {
-    /// Takes how a write went. A failure that lasts is told once.
+    /// Takes how a write of all went. A failure that lasts is told once.
     pub(super) fn take(&mut self, written: &Written) {
         let before = std::mem::take(&mut self.0);
+        self.tell(written, &before);
+    }
+
+    /// Takes how a write went that leaves alone what has failed before.
+    pub(super) fn add(&mut self, written: &Written) {
+        let before = self.0.clone();
+        self.tell(written, &before);
+    }
+
+    fn tell(&mut self, written: &Written, before: &BTreeMap<String, String>) {
         for (family, outcome) in written.iter() {
             match outcome {
                 Outcome::Unchanged | Outcome::Absent => {}
@@ -91,10 +101,11 @@ pub(super) fn log_applied(written: &Written, duration: Duration) -> bool {
 pub(super) fn in_force(engine: &Engine, node: &NodeName) -> InForce {
     let (snapshot, rules) = (engine.snapshot(), engine.ruleset());
     let local = |on: &Option<NodeName>| on.as_ref() == Some(node);
+    let (v4, v6) = (rules.v4.sizes(), rules.v6.sizes());
     InForce {
         policies: snapshot.policies.len(),
         pods: snapshot.pods.values().filter(|pod| pod.is_live() && local(&pod.node)).count(),
-        chains: rules.v4.chains.len() + rules.v6.chains.len(),
-        sets: rules.v4.sets.len() + rules.v6.sets.len(),
+        chains: v4.chains + v6.chains,
+        sets: v4.sets + v6.sets,
     }
 }

@@ -147,7 +147,7 @@ fn what_the_kernel_refuses_or_others_hold_is_no_difference_and_the_refused_is_na
         "agent::what_the_kernel_refuses_or_others_hold_is_no_difference_and_the_refused_is_named";
     kernel_test(name, || {
         let mut node = Node::new("nft");
-        let script = "sed 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
+        let script = "sed -u 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
                       /usr/sbin/iptables-nft-restore \"$@\"";
         node.impersonate("iptables-nft-restore", script);
         let sctp = allow("sctp", "a", "b", 9).replace("port: 9", "protocol: SCTP, port: 9");

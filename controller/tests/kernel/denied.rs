@@ -185,7 +185,7 @@ fn a_kernel_that_cannot_tell_still_denies(backend: &'static str) {
     let (mut node, _a, _b) = lab(backend);
     // What the kernel says where it lacks the target: that the rule is none.
     let program = format!("iptables-{backend}-restore");
-    let script = format!("sed 's/-j NFLOG.*/-j NOSUCHTARGET/' | /usr/sbin/{program} \"$@\"");
+    let script = format!("sed -u 's/-j NFLOG.*/-j NOSUCHTARGET/' | /usr/sbin/{program} \"$@\"");
     node.impersonate(&program, &script);
     let mut policyd = node.start();
     policyd.await_lines("INFO applied ", 1).await_lines("the kernel refuses a rule", 1);

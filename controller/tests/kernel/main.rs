@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
 
 mod agent;
+mod contention;
 mod dataplane;
 mod denied;
 mod http;

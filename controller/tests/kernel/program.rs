@@ -146,7 +146,8 @@ fn a_file_that_breaks_keeps_what_it_held_and_one_broken_from_the_start_stops_the
 fn a_failure_in_one_family_does_not_stop_the_other_and_is_made_good(backend: &'static str) {
     let mut node = Node::new(backend);
     let program = format!("ip6tables-{backend}-restore");
-    let broken = node.impersonate(&program, "cat >/dev/null; echo 'line 2 failed' >&2; exit 1");
+    let broken =
+        node.impersonate(&program, "head -n1 >/dev/null; echo 'line 2 failed' >&2; exit 1");
     node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
     let mut policyd = node.start();
     policyd.await_lines("not ready", 1);
@@ -190,7 +191,7 @@ fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static st
     // A match that the kernel itself refuses for SCTP, rather than iptables.
     let program = format!("iptables-{backend}-restore");
     let script = format!(
-        "sed 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
+        "sed -u 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
          /usr/sbin/{program} \"$@\""
     );
     let wrapper = node.impersonate(&program, &script);
@@ -225,7 +226,7 @@ fn many_refused_rules_stop_no_other(backend: &'static str) {
     let mut node = Node::new(backend);
     let program = format!("iptables-{backend}-restore");
     let script = format!(
-        "echo >> {}; sed 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
+        "echo >> {}; sed -u 's/-p sctp -m sctp --dport [0-9:]*/-p sctp -m icmp --icmp-type 8/' | \
          /usr/sbin/{program} \"$@\"",
         node.file("calls").display()
     );

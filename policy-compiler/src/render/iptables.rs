@@ -58,7 +58,8 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 }
 
 /// The chains, each after those that its rules lead to; by name where that leaves a choice.
-fn callees_first(chains: &BTreeMap<ChainName, Chain>) -> Vec<&ChainName> {
+#[must_use]
+pub fn callees_first(chains: &BTreeMap<ChainName, Chain>) -> Vec<&ChainName> {
     let mut order = Vec::with_capacity(chains.len());
     let mut seen = BTreeSet::new();
     for name in chains.keys() {

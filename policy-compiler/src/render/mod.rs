@@ -8,7 +8,7 @@ mod iptables;
 mod rule;
 
 pub use self::ipset::ipset_restore;
-pub use self::iptables::{iptables_restore, ruleset};
+pub use self::iptables::{callees_first, iptables_restore, ruleset};
 pub use self::rule::rule_spec;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::{ChainName, FamilyRules, Hook, Rule, SetName};
-use policy_compiler::update::{Step, Update};
+use policy_compiler::update::{Reach, Step, Update};
 use tracing::{debug, warn};
 
 use self::steps::{add, remove};
@@ -140,6 +140,9 @@ impl FamilyPlane {
                 Err(error) => {
                     self.in_step = false;
                     warn!(family = %self.family, error = %error_chain(&error), "write failed, starting over");
+                    if error.is_kept_waiting() {
+                        return Outcome::Failed(error);
+                    }
                 }
             }
         }
@@ -150,6 +153,27 @@ impl FamilyPlane {
                 Outcome::Written(Changes { repaired: self.drift.take(), ..changes })
             }
             Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    /// See [`crate::dataplane::Dataplane::write_members`].
+    pub(in crate::dataplane) fn write_members(
+        &mut self,
+        kernel: &Kernel,
+        update: &Update,
+    ) -> Outcome {
+        debug_assert!(update.reach() <= Reach::Members, "{update:?}");
+        let steps = self.shift.steps(update, self.family);
+        if !self.in_step || steps.is_empty() {
+            return Outcome::Unchanged;
+        }
+        match self.carry_out(kernel, &steps) {
+            Ok(changes) => Outcome::Written(changes),
+            Err(error) => {
+                self.in_step = false;
+                warn!(family = %self.family, error = %error_chain(&error), "members not written, starting over");
+                Outcome::Failed(error)
+            }
         }
     }
 

@@ -86,9 +86,8 @@ impl FamilyPlane {
         first: &BTreeMap<Hook, Rule>,
         changes: &mut Changes,
     ) -> Result<(), WriteError> {
-        let carry_out = |transaction: &Transaction| {
-            transaction.carry_out(&kernel.runner, kernel.backend, self.family)
-        };
+        let carry_out =
+            |transaction: &Transaction| kernel.restore.carry_out(self.family, transaction);
         let mut held = BTreeSet::new();
         match carry_out(transaction) {
             Ok(()) => {}
@@ -121,7 +120,7 @@ impl FamilyPlane {
         kernel: &Kernel,
         chains: &BTreeSet<ChainName>,
     ) -> BTreeSet<ChainName> {
-        removal::delete(&kernel.runner, kernel.backend, self.family, chains)
+        removal::delete(&kernel.restore, self.family, chains)
     }
 }
 

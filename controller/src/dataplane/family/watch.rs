@@ -72,7 +72,7 @@ impl FamilyPlane {
             self.retest.put_off();
             self.in_step = !self.refused.is_outdated(kernel, self.family);
         }
-        if self.look_at <= now {
+        if self.look_at <= now && kernel.lock.is_free() {
             self.look_at = now + HOOKS;
             self.look_at_hooks(kernel, desired);
         }

@@ -1,17 +1,19 @@
 //! Replacing everything of ours that stands in one family.
 //!
 //! Whoever starts over does not know what the kernel holds, so that it is read first. Old rules enforce
-//! until the one transaction that replaces them.
+//! until the one transaction that replaces them; chains that are new may be there before it, and no
+//! rule leads to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use policy_compiler::ruleset::{FamilyRules, Hook, Rule, SetName};
+use policy_compiler::ruleset::{ChainName, FamilyRules, Hook, Rule, SetName};
 use tracing::{debug, error};
 
 use super::FamilyPlane;
 use super::steps::{add, remove};
+use crate::dataplane::backend::Backend;
 use crate::dataplane::ipset::{self, FoundSets};
 use crate::dataplane::iptables::{FoundTable, Transaction};
 use crate::dataplane::plan::{self, SetPlan};
@@ -24,6 +26,9 @@ use crate::dataplane::{Changes, Kernel, START, WriteError, error_chain};
 /// How long the kernel may hold on to a set that no rule of ours refers to any more.
 const LET_GO: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
+/// How many new chains one transaction takes with nft, which takes the longer for each the more there
+/// are; with legacy the first costs as much as all.
+const PART: usize = 500;
 
 impl FamilyPlane {
     /// Reads what stands there of ours and replaces it whole.
@@ -91,7 +96,7 @@ impl FamilyPlane {
         }
         self.held.retain(|chain| table.chains.contains(chain));
         let (transaction, first) = plan::replacement(desired, table);
-        self.commit_what_is_taken(kernel, transaction, &first, &mut changes)?;
+        self.commit_what_is_taken(kernel, transaction, &first, &table.chains, &mut changes)?;
         self.hooked.clone_from(&desired.hooks);
         for (name, members) in &plan.remove {
             changes.members_removed += remove(kernel, name, members)?;
@@ -102,16 +107,17 @@ impl FamilyPlane {
         Ok(changes)
     }
 
-    /// Commits, leaving out the rules that the kernel refuses.
-    pub(super) fn commit_what_is_taken(
+    /// Commits, leaving out the rules that the kernel refuses. `found` are the chains that it had.
+    fn commit_what_is_taken(
         &mut self,
         kernel: &Kernel,
         mut transaction: Transaction,
         first: &BTreeMap<Hook, Rule>,
+        found: &BTreeSet<ChainName>,
         changes: &mut Changes,
     ) -> Result<(), WriteError> {
         self.refused = Refused::default();
-        let refusal = match self.commit(kernel, &transaction, first, changes) {
+        let refusal = match self.commit_in_parts(kernel, &transaction, first, found, changes) {
             Err(WriteError::Chains(error)) => error,
             other => return other,
         };
@@ -120,7 +126,7 @@ impl FamilyPlane {
             return Err(WriteError::Chains(refusal));
         }
         transaction.replace = refused.without(&transaction.replace);
-        self.commit(kernel, &transaction, first, changes)?;
+        self.commit_in_parts(kernel, &transaction, first, found, changes)?;
         for rule in refused.words() {
             error!(
                 family = %self.family, rule, error = %error_chain(&refusal),
@@ -132,8 +138,29 @@ impl FamilyPlane {
         Ok(())
     }
 
+    /// Commits many new chains in several transactions where that is faster. No packet meets a chain
+    /// before the last of them, which has all that stands already, with the hooks.
+    fn commit_in_parts(
+        &mut self,
+        kernel: &Kernel,
+        transaction: &Transaction,
+        first: &BTreeMap<Hook, Rule>,
+        found: &BTreeSet<ChainName>,
+        changes: &mut Changes,
+    ) -> Result<(), WriteError> {
+        let size = match kernel.backend {
+            Backend::Nft => PART,
+            Backend::Legacy => usize::MAX,
+        };
+        let (parts, last) = transaction.in_parts(found, size);
+        for part in &parts {
+            self.commit(kernel, part, &BTreeMap::new(), changes)?;
+        }
+        self.commit(kernel, &last, first, changes)
+    }
+
     /// Destroys what no rule refers to and nobody wants: what an earlier attempt left behind, or what
-    /// bears a wanted name but is of another type. The kernel refuses where a rule does refer to it.
+    /// bears a wanted name but is of another type or has other options. The kernel refuses where a rule does refer to it.
     pub(super) fn sweep_unused(
         &mut self,
         kernel: &Kernel,
