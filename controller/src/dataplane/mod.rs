@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::policy::Direction;
-use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Hook, Ruleset};
+use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Hook, Rule, Ruleset};
 use policy_compiler::update::Update;
 use serde::{Deserialize, Serialize};
 
@@ -264,6 +264,23 @@ pub struct AsWritten {
     pub given_up: BTreeSet<String>,
 }
 
+/// A rule that the kernel refuses, and so is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The family whose kernel it is.
+    pub family: Family,
+    /// The rule, without its comment.
+    pub rule: Rule,
+    /// The chains that want it.
+    pub chains: BTreeSet<ChainName>,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: the kernel refuses `{}`", self.family, refusal::words(&self.rule))
+    }
+}
+
 /// What every write needs: programs, which iptables, and sessions.
 #[derive(Debug)]
 struct Kernel {
@@ -427,6 +444,14 @@ impl Dataplane {
             rules.map(move |rule| format!("{family}: the kernel refuses `{rule}`"))
         };
         lines(Family::V4, &self.v4).chain(lines(Family::V6, &self.v6)).collect()
+    }
+
+    /// The same rules with the chains that want them, of what was written as `desired`.
+    #[must_use]
+    pub fn left_out(&self, desired: &Ruleset) -> Vec<LeftOut> {
+        let mut left_out = self.v4.left_out(&desired.v4);
+        left_out.extend(self.v6.left_out(&desired.v6));
+        left_out
     }
 
     /// Looks at what may have changed behind our back, each thing when its time has come: the hooks, the

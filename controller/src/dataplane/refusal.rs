@@ -57,8 +57,22 @@ impl Refused {
 
     /// The rules in the words of iptables, without the target of those that allow.
     pub(super) fn words(&self) -> Vec<String> {
-        let words = |rule| words_of(rule).trim_end_matches(" -j RETURN").to_owned();
         self.0.iter().map(words).collect()
+    }
+
+    /// Each rule that is left out of `chains`, with the chains that want it.
+    pub(super) fn places(&self, chains: &BTreeMap<ChainName, Chain>) -> Vec<(&Rule, Chains)> {
+        let mut places: BTreeMap<&Rule, Chains> = BTreeMap::new();
+        if !self.is_empty() {
+            for (name, chain) in chains {
+                for rule in chain.rules.iter().filter(|rule| may_be_left_out(rule)) {
+                    if let Some(refused) = self.0.get(&bare(rule)) {
+                        places.entry(refused).or_default().insert(name.clone());
+                    }
+                }
+            }
+        }
+        places.into_iter().collect()
     }
 
     /// Whether nothing is left out.
@@ -86,6 +100,14 @@ impl Refused {
     pub(super) fn is_outdated(&self, kernel: &Kernel, family: Family) -> bool {
         !self.is_empty() && refused(kernel, family, &self.0).is_some_and(|now| now != self.0)
     }
+}
+
+/// Names of chains.
+type Chains = BTreeSet<ChainName>;
+
+/// A rule in the words of iptables, without the target of one that allows.
+pub(super) fn words(rule: &Rule) -> String {
+    words_of(rule).trim_end_matches(" -j RETURN").to_owned()
 }
 
 /// The candidates that the kernel does not take; nothing where it takes not even an empty chain.

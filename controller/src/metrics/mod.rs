@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use policy_compiler::cidr::Family;
 use policy_compiler::diagnostic::{Diagnostic, Severity};
+use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::Ruleset;
 use prometheus_client::encoding::text::encode;
@@ -147,14 +148,21 @@ impl Metrics {
         }
     }
 
-    /// What is wrong in the objects of the cluster: the policies with an error are counted.
-    pub fn diagnosed<'a>(&self, diagnostics: impl IntoIterator<Item = &'a Diagnostic>) {
-        let failing: BTreeSet<_> = diagnostics
+    /// What is wrong in the objects of the cluster, and the policies that the kernel refuses a rule of:
+    /// those and the policies with an error are counted.
+    pub fn diagnosed<'a>(
+        &self,
+        diagnostics: impl IntoIterator<Item = &'a Diagnostic>,
+        refused: impl IntoIterator<Item = &'a ObjectKey>,
+    ) {
+        let mut failing: BTreeSet<(&str, &str)> = diagnostics
             .into_iter()
             .filter(|diagnostic| diagnostic.severity == Severity::Error)
             .filter_map(|diagnostic| diagnostic.object.as_ref())
             .filter(|object| object.kind == "NetworkPolicy")
+            .map(|object| (object.namespace.as_deref().unwrap_or_default(), &*object.name))
             .collect();
+        failing.extend(refused.into_iter().map(|key| (key.namespace.as_str(), key.name.as_str())));
         self.sizes.failing_closed.set(whole(failing.len()));
     }
 

@@ -48,13 +48,16 @@ fn filled(now: Instant) -> Metrics {
     metrics.writes_to(Backend::Nft);
     metrics.ready(true);
     metrics.in_force(3, 2, &ruleset());
-    metrics.diagnosed(&[
-        wrong(Severity::Error, "NetworkPolicy", "web"),
-        wrong(Severity::Error, "NetworkPolicy", "web"),
-        wrong(Severity::Error, "NetworkPolicy", "db"),
-        wrong(Severity::Warning, "NetworkPolicy", "cache"),
-        wrong(Severity::Error, "Pod", "web-0"),
-    ]);
+    metrics.diagnosed(
+        &[
+            wrong(Severity::Error, "NetworkPolicy", "web"),
+            wrong(Severity::Error, "NetworkPolicy", "web"),
+            wrong(Severity::Error, "NetworkPolicy", "db"),
+            wrong(Severity::Warning, "NetworkPolicy", "cache"),
+            wrong(Severity::Error, "Pod", "web-0"),
+        ],
+        &[],
+    );
     metrics.enforced(Kind::Pod, Duration::from_micros(90));
     metrics.enforced(Kind::Policy, Duration::from_millis(20));
     let took = Duration::from_millis(500);

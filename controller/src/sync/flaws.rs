@@ -1,5 +1,6 @@
 //! The policies that fail closed where it is felt: in part or whole invalid, and selecting a pod of
-//! this node. Each is told once, and again when what is wrong with it has changed.
+//! this node, or asking for rules that this node's kernel refuses. Each is told once, and again when what
+//! is wrong with it has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -7,6 +8,8 @@ use std::fmt::Write as _;
 use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::name::{NodeName, ObjectKey};
+
+use super::refusals::{Refusal, by_policy};
 
 /// How many mistakes of one policy are told.
 const MISTAKES: usize = 3;
@@ -24,8 +27,10 @@ impl Flaws {
         snapshot: &Snapshot,
         node: &NodeName,
         listed: &[Diagnostic],
+        refusals: &[Refusal],
     ) -> Vec<(ObjectKey, String)> {
-        let mut felt: BTreeSet<&ObjectKey> = BTreeSet::new();
+        let refused = by_policy(refusals);
+        let mut felt: BTreeSet<&ObjectKey> = refused.keys().collect();
         let flawed: Vec<_> = snapshot.policies.values().filter(|policy| policy.flawed).collect();
         if !flawed.is_empty() {
             let local = |pod: &&Pod| pod.is_live() && pod.node.as_ref() == Some(node);
@@ -40,7 +45,7 @@ impl Flaws {
         self.told.retain(|policy, _| felt.contains(policy));
         let mut news = Vec::new();
         for policy in felt {
-            let reason = mistakes(policy, listed);
+            let reason = mistakes(policy, listed, refused.get(policy));
             if self.told.get(policy) != Some(&reason) {
                 self.told.insert(policy.clone(), reason.clone());
                 news.push((policy.clone(), reason));
@@ -50,7 +55,7 @@ impl Flaws {
     }
 }
 
-fn mistakes(policy: &ObjectKey, listed: &[Diagnostic]) -> String {
+fn mistakes(policy: &ObjectKey, listed: &[Diagnostic], refused: Option<&BTreeSet<&str>>) -> String {
     let is_about = |diagnostic: &&Diagnostic| {
         diagnostic.severity == Severity::Error
             && diagnostic.object.as_ref().is_some_and(|object| {
@@ -66,6 +71,7 @@ fn mistakes(policy: &ObjectKey, listed: &[Diagnostic]) -> String {
             "" => diagnostic.message.clone(),
             field => format!("{field}: {}", diagnostic.message),
         })
+        .chain(refused.into_iter().flatten().map(|rule| (*rule).to_owned()))
         .collect();
     let more = all.len().saturating_sub(MISTAKES);
     let mut text = all.into_iter().take(MISTAKES).collect::<Vec<_>>().join("; ");
@@ -117,22 +123,42 @@ mod tests {
         let (snapshot, listed) = cluster("web");
         let mut flaws = Flaws::default();
         let key = ObjectKey::new("x", "odd").unwrap();
-        let [(policy, reason)] = &flaws.news(&snapshot, &node(), &listed)[..] else {
+        let [(policy, reason)] = &flaws.news(&snapshot, &node(), &listed, &[])[..] else {
             panic!("one is told")
         };
         assert_eq!(policy, &key);
         assert!(reason.starts_with("spec.ingress[0].form: "), "{reason}");
-        assert_eq!(flaws.news(&snapshot, &node(), &listed), []);
-        assert_eq!(flaws.news(&Snapshot::default(), &node(), &listed), []);
-        assert_eq!(flaws.news(&snapshot, &node(), &listed).len(), 1, "it came back");
+        assert_eq!(flaws.news(&snapshot, &node(), &listed, &[]), []);
+        assert_eq!(flaws.news(&Snapshot::default(), &node(), &listed, &[]), []);
+        assert_eq!(flaws.news(&snapshot, &node(), &listed, &[]).len(), 1, "it came back");
     }
 
     #[test]
     fn one_that_selects_no_pod_of_this_node_is_another_nodes_to_tell() {
         let (snapshot, listed) = cluster("db");
-        assert_eq!(Flaws::default().news(&snapshot, &node(), &listed), []);
+        assert_eq!(Flaws::default().news(&snapshot, &node(), &listed, &[]), []);
         let (snapshot, listed) = cluster("web");
         let elsewhere = NodeName::new("n2").unwrap();
-        assert_eq!(Flaws::default().news(&snapshot, &elsewhere, &listed), []);
+        assert_eq!(Flaws::default().news(&snapshot, &elsewhere, &listed, &[]), []);
+    }
+    #[test]
+    fn a_policy_that_the_kernel_refuses_a_rule_of_is_told_of_with_the_rule() {
+        let (snapshot, _) = cluster("web");
+        let key = ObjectKey::new("x", "odd").unwrap();
+        let refusals: Vec<Refusal> = (1..=5)
+            .map(|n| Refusal {
+                rule: format!("IPv4: the kernel refuses `{n}`"),
+                policies: [key.clone()].into(),
+                pods: BTreeSet::new(),
+            })
+            .collect();
+        let mut flaws = Flaws::default();
+        let told = flaws.news(&snapshot, &node(), &[], &refusals[..1]);
+        assert_eq!(told, [(key.clone(), "IPv4: the kernel refuses `1`".to_owned())]);
+        assert_eq!(flaws.news(&snapshot, &node(), &[], &refusals[..1]), []);
+        let [(_, reason)] = &flaws.news(&snapshot, &node(), &[], &refusals)[..] else {
+            panic!("one is told")
+        };
+        assert!(reason.ends_with("`3`; and 2 more"), "{reason}");
     }
 }

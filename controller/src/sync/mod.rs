@@ -17,6 +17,7 @@ mod flaws;
 mod intake;
 mod node;
 mod outlets;
+mod refusals;
 mod report;
 mod settings;
 mod view;
@@ -37,6 +38,7 @@ use self::cutting::Cutting;
 use self::flaws::Flaws;
 use self::intake::Intake;
 use self::node::Wiring;
+use self::refusals::{Refusal, refusals};
 use self::report::Failures;
 use crate::again::Again;
 use crate::dataplane::{Dataplane, START, Written};
@@ -77,6 +79,8 @@ pub struct Sync {
     cutting: Cutting,
     failures: Failures,
     flaws: Flaws,
+    /// The rules that the kernel refuses, as of the last look.
+    refusals: Vec<Refusal>,
     outlets: Outlets,
     inspector: Inspector,
     /// How far the plan reaches that waits to be written, if one does.
@@ -128,6 +132,7 @@ impl Sync {
             cutting,
             failures: Failures::default(),
             flaws: Flaws::default(),
+            refusals: Vec::new(),
             outlets: Outlets::default(),
             inspector,
             planned: None,
@@ -315,7 +320,8 @@ impl Sync {
         self.intake.report(&self.engine);
         let metrics = &self.outlets.metrics;
         metrics.problems(self.intake.problems());
-        metrics.diagnosed(self.intake.listed().iter().chain(self.engine.diagnostics()));
+        let refused = self.refusals.iter().flat_map(|refusal| &refusal.policies);
+        metrics.diagnosed(self.intake.listed().iter().chain(self.engine.diagnostics()), refused);
     }
 
     /// Whether there is something to write that may be written.
@@ -421,8 +427,20 @@ impl Sync {
         self.tell();
     }
 
+    /// Looks whom the rules concern that the kernel refuses.
+    fn look_at_refusals(&mut self) {
+        let ruleset = self.engine.ruleset();
+        let left_out = self.dataplane.left_out(ruleset);
+        let refusals = refusals(&left_out, ruleset, self.engine.snapshot(), &self.settings.node);
+        if refusals != self.refusals {
+            self.refusals = refusals;
+            self.report();
+        }
+    }
+
     /// Tells of the state in which things are, which need not be done at every turn.
     fn tell(&mut self) {
+        self.look_at_refusals();
         if self.intake.is_cluster() {
             self.wiring.recognise(self.engine.snapshot());
         }
@@ -430,7 +448,7 @@ impl Sync {
         self.outlets.sizes(report::in_force(&self.engine, node), self.engine.ruleset());
         self.outlets.metrics.processes(self.dataplane.processes());
         self.outlets.metrics.writes_to(self.dataplane.backend());
-        self.outlets.flaws(self.flaws.news(snapshot, node, self.intake.listed()));
+        self.outlets.flaws(self.flaws.news(snapshot, node, self.intake.listed(), &self.refusals));
     }
 
     /// Writes what has changed since the last write, or all where the kernel is out of step, whatever
@@ -489,6 +507,7 @@ impl Sync {
 
     fn after(&mut self, written: &Written, begun: Instant) {
         self.failures.take(written);
+        self.look_at_refusals();
         self.outlets.written(written, begun.elapsed());
         self.cutting.after(written);
         self.cutting.do_due(self.engine.snapshot());
@@ -538,9 +557,8 @@ impl Sync {
         reasons.extend(self.dataplane.leftovers());
         reasons.extend(self.dataplane.kept_waiting());
         reasons.extend(self.wiring.reason().map(str::to_owned));
-        let refused = self.dataplane.refused();
-        self.outlets.metrics.refused(refused.len());
-        reasons.extend(refused);
+        self.outlets.metrics.refused(self.refusals.len());
+        reasons.extend(self.refusals.iter().map(ToString::to_string));
         if self.intake.has_begun() {
             self.inspect();
         }

@@ -27,7 +27,7 @@ use super::refusal::Refused;
 use super::renew::Shift;
 use super::sessions::SetError;
 use super::{
-    AsWritten, Changes, Drift, FamilyState, Kernel, Outcome, Seen, WriteError, error_chain,
+    AsWritten, Changes, Drift, FamilyState, Kernel, LeftOut, Outcome, Seen, WriteError, error_chain,
 };
 use crate::again::Again;
 
@@ -207,6 +207,20 @@ impl FamilyPlane {
     /// The rules that are left out because the kernel refuses them, in the words of iptables.
     pub(in crate::dataplane) fn refused(&self) -> Vec<String> {
         self.refused.words()
+    }
+
+    /// See [`crate::dataplane::Dataplane::left_out`].
+    pub(in crate::dataplane) fn left_out(&self, desired: &FamilyRules) -> Vec<LeftOut> {
+        if self.refused.is_empty() {
+            return Vec::new();
+        }
+        let wanted = self.shift.rules(desired).chains;
+        let left_out = self.refused.places(&wanted).into_iter().map(|(rule, chains)| LeftOut {
+            family: self.family,
+            rule: rule.clone(),
+            chains,
+        });
+        left_out.collect()
     }
 
     /// See [`crate::dataplane::Dataplane::states`].
