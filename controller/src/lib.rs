@@ -18,6 +18,8 @@ pub mod denied;
 pub mod findings;
 pub mod health;
 pub mod inspect;
+#[cfg(test)]
+mod laws;
 pub mod logging;
 pub mod metrics;
 pub mod pace;

@@ -209,6 +209,10 @@ fn bear(error: io::Error) -> Result<(), WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::laws::{config, damaged};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample;
 
     const SOON: Duration = Duration::from_secs(1);
 
@@ -266,5 +270,51 @@ mod tests {
         let error = other.say(answer, SOON).unwrap_err();
         assert!(matches!(error, WireError::TimedOut { .. }), "{error}");
         assert!(begun.elapsed() < SOON * 10, "{:?}", begun.elapsed());
+    }
+    /// What a question looks like on the wire, and an answer.
+    const SAID: [&str; 3] = [
+        "{\"version\":1,\"is\":\"status\"}\n",
+        "{\"version\":1,\"is\":{\"pod\":\"shop/a\"}}\n",
+        "{\"version\":1,\"is\":{\"refused\":\"no\"}}\n",
+    ];
+
+    proptest! {
+        #![proptest_config(config(500))]
+
+        #[test]
+        fn whatever_comes_is_heard_or_refused(
+            sent in prop_oneof![
+                vec(any::<u8>(), 0..300),
+                sample::select(&SAID[..]).prop_flat_map(|said| damaged(said.as_bytes().to_vec())),
+                (0..3_000_usize, "[\\[{\"]").prop_map(|(depth, open)| {
+                    format!("{{\"version\":1,\"is\":{}\n", open.repeat(depth)).into_bytes()
+                }),
+            ],
+        ) {
+            let (mut one, mut other) = pair();
+            one.write_all(&sent).unwrap();
+            drop(one);
+            let lines = sent.iter().filter(|byte| **byte == b'\n').count();
+            let mut heard = 0;
+            while !matches!(
+                other.hear::<Question>(QUESTION_LIMIT, Duration::from_secs(20)),
+                Err(WireError::Closed)
+            ) {
+                heard += 1;
+                prop_assert!(heard <= lines);
+            }
+            prop_assert_eq!(heard, lines);
+        }
+    }
+
+    #[test]
+    fn no_more_is_kept_of_a_line_without_end_than_its_limit() {
+        let (mut one, mut other) = pair();
+        let endless = std::thread::spawn(move || while one.write_all(&[b'x'; 4096]).is_ok() {});
+        let error = other.hear::<Question>(QUESTION_LIMIT, Duration::from_secs(20)).unwrap_err();
+        assert!(matches!(error, WireError::TooLong { .. }), "{error}");
+        assert!(other.come.len() <= 2 * QUESTION_LIMIT + 1, "{}", other.come.len());
+        drop(other);
+        endless.join().unwrap();
     }
 }

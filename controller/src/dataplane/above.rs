@@ -36,7 +36,9 @@ impl Position {
         }
         let chains = Chains::of(table);
         let mut rules = chains.rules(hook.builtin()).iter().take(above);
-        let accepting = rules.find(|rule| chains.lets_by(hook, rule));
+        // What was come to by one rule need not be looked at for the next.
+        let mut reached = BTreeSet::new();
+        let accepting = rules.find(|rule| chains.lets_by(hook, rule, &mut reached));
         let accepting = accepting.map(|rule| brief(&format!("-A {} {rule}", hook.builtin())));
         Self::Below { above, accepting }
     }
@@ -73,18 +75,18 @@ impl<'a> Chains<'a> {
 
     /// Whether a packet that meets this rule of a built-in chain may leave that chain alive without
     /// meeting the rules below. What comes back from a goto goes on with the chain's policy.
-    fn lets_by(&self, hook: Hook, rule: &str) -> bool {
+    fn lets_by(&self, hook: Hook, rule: &'a str, reached: &mut BTreeSet<&'a str>) -> bool {
         let open = !self.closed.contains(hook.builtin());
         targets(rule).into_iter().any(|(verb, target)| match (verb, target) {
             (_, "RETURN") => open,
-            (Verb::Goto, chain) => open || self.accepts(chain),
-            (Verb::Jump, target) => self.accepts(target),
+            (Verb::Goto, chain) => open || self.accepts(chain, reached),
+            (Verb::Jump, target) => self.accepts(target, reached),
         })
     }
 
-    /// Whether a target accepts, or is a chain from which one that does can be reached.
-    fn accepts(&self, target: &'a str) -> bool {
-        let mut reached = BTreeSet::new();
+    /// Whether a target accepts, or is a chain from which one that does can be reached. Those `reached`
+    /// before do not.
+    fn accepts(&self, target: &'a str, reached: &mut BTreeSet<&'a str>) -> bool {
         let mut ahead = vec![target];
         while let Some(target) = ahead.pop() {
             // What a queue's reader lets go skips the rest of the table.

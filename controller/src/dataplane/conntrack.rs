@@ -308,7 +308,7 @@ fn side(tuples: &[Tuple]) -> Side {
     side
 }
 
-fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
+pub(super) fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
     let (mut original, mut reply) = (Side::default(), Side::default());
     let (mut related, mut name) = (false, Vec::new());
     for attribute in attributes {

@@ -208,7 +208,7 @@ pub(super) fn denied_by(listed: &str) -> u64 {
         let mut words = rule.split(' ').skip_while(|word| *word != "-c");
         words.nth(1)?.parse::<u64>().ok()
     };
-    rules.filter_map(packets).sum()
+    rules.filter_map(packets).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -210,7 +210,7 @@ fn parse(bytes: &[u8]) -> Result<NetlinkMessage<RouteNetlinkMessage>, LinkError>
 }
 
 /// How packets leave by a route; an address of the node's own is reached by none.
-fn way(route: &RouteMessage) -> Option<Way> {
+pub(super) fn way(route: &RouteMessage) -> Option<Way> {
     if route.header.kind == RouteType::Local {
         return None;
     }
@@ -222,7 +222,7 @@ fn way(route: &RouteMessage) -> Option<Way> {
     Some(Way { index, far: route.attributes.iter().any(far) })
 }
 
-fn span(message: &AddressMessage) -> Option<(IpNet, u32)> {
+pub(super) fn span(message: &AddressMessage) -> Option<(IpNet, u32)> {
     let address = message.attributes.iter().find_map(|a| match a {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,

@@ -29,6 +29,8 @@ mod leftovers;
 pub mod links;
 pub mod lock;
 pub(crate) mod netlink;
+#[cfg(test)]
+mod parsers;
 mod plan;
 mod probe;
 mod refusal;

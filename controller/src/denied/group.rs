@@ -137,3 +137,60 @@ fn flow(parts: &[PacketNla]) -> Option<Flow> {
     })?;
     Some((direction, packet))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws::{config, damaged};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// A packet from 10.0.0.1 to 10.0.0.2, TCP port 80, as the kernel tells of it.
+    fn told() -> Vec<u8> {
+        let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        ip.extend([0x80, 0, 0, 80]);
+        ip.extend([0; 16]);
+        let attribute = |kind: u16, value: &[u8]| {
+            let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        // NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET; NFULA_PREFIX and NFULA_PAYLOAD.
+        let body = [vec![2, 0, 0, 0], attribute(10, b"NPC-I\0"), attribute(9, &ip)].concat();
+        let mut bytes = u32::try_from(16 + body.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(0x400_u16.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(body);
+        bytes
+    }
+
+    fn flows(datagram: &[u8]) -> Vec<Flow> {
+        let (mut flows, mut answer) = (Vec::new(), None);
+        read(datagram, &mut flows, &mut answer);
+        flows
+    }
+
+    #[test]
+    fn a_packet_that_the_kernel_tells_of_is_read() {
+        let [(direction, packet)] = flows(&told())[..] else { panic!("{:?}", flows(&told())) };
+        assert_eq!((direction, packet.port), (Direction::Ingress, Some(80)));
+        assert_eq!(flows(&[told(), told()].concat()).len(), 2);
+    }
+
+    proptest! {
+        #![proptest_config(config(2_000))]
+
+        #[test]
+        fn whatever_the_kernel_tells_is_read(
+            datagram in prop_oneof![
+                vec(any::<u8>(), 0..200),
+                damaged(told()),
+                damaged([told(), told()].concat()),
+            ],
+        ) {
+            prop_assert!(flows(&datagram).len() <= datagram.len() / 16 + 1);
+        }
+    }
+}

@@ -45,6 +45,7 @@ mod soak;
 mod standing;
 mod town;
 mod upgrade;
+mod ways;
 
 /// Runs a test of this binary where it has the privilege to. The first part of its path is the crate's.
 fn under(module: &str, scenario: &str, test: impl FnOnce()) {
