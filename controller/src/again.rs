@@ -29,6 +29,14 @@ impl Again {
         self.pause = (self.pause * 2).min(self.bounds.1);
     }
 
+    /// To be done after the first pause at the latest.
+    pub fn hurry(&mut self) {
+        if self.at.is_none_or(|at| at > Instant::now() + self.bounds.0) {
+            self.forget();
+            self.put_off();
+        }
+    }
+
     /// Not to be done any more; the next pause is the first again.
     pub fn forget(&mut self) {
         *self = Self::new(self.bounds);
@@ -47,6 +55,19 @@ impl Again {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_hurries_waits_for_the_first_pause_at_the_longest_however_often_that_is_asked() {
+        let mut again = Again::new((Duration::from_secs(60), Duration::from_secs(600)));
+        for _ in 0..4 {
+            again.put_off();
+        }
+        again.hurry();
+        let soon = again.at();
+        assert!(soon <= Some(Instant::now() + Duration::from_secs(60)));
+        again.hurry();
+        assert_eq!(again.at(), soon, "who asks again and again puts nothing off");
+    }
 
     #[test]
     fn each_pause_is_longer_up_to_a_bound_and_success_forgets_it() {

@@ -12,7 +12,7 @@ use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::Hook;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select};
 
 use super::above::Position;
 use super::netlink::messages;
@@ -60,37 +60,25 @@ fn text(real: &'static str) -> impl Strategy<Value = String> {
 
 /// A datagram: noise, or messages whose headers are right and whose attributes are nested noise.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
-    let attribute =
+    let flat =
         (0..30_u16, vec(any::<u8>(), 0..24)).prop_map(|(kind, value)| attribute(kind, &value));
-    let nested = (0..30_u16, vec(attribute.clone(), 0..4), any::<bool>()).prop_map(
-        |(kind, inside, flag)| attribute(kind | if flag { 0x8000 } else { 0 }, &inside.concat()),
-    );
+    let nested =
+        (0..30_u16, vec(flat.clone(), 0..4), any::<bool>()).prop_map(|(kind, inside, flag)| {
+            attribute(kind | if flag { 0x8000 } else { 0 }, &inside.concat())
+        });
     let deeper = (0..30_u16, vec(nested.clone(), 0..3))
         .prop_map(|(kind, inside)| attribute(kind | 0x8000, &inside.concat()));
     let kinds = prop_oneof![
-        Just(2_u16),
-        Just(3),
-        Just(16),
-        Just(20),
-        Just(24),
-        Just(0x100),
-        Just(0x101),
-        Just(0x102),
-        Just(0x400),
-        Just(0x401),
-        any::<u16>(),
+        3 => select(&[2_u16, 3, 16, 20, 24, 0x100, 0x101, 0x102, 0x400, 0x401]),
+        1 => any::<u16>(),
     ];
-    let body = (vec(any::<u8>(), 0..40), vec(prop_oneof![attribute, nested, deeper], 0..6))
+    let body = (vec(any::<u8>(), 0..40), vec(prop_oneof![flat, nested, deeper], 0..6))
         .prop_map(|(header, attributes)| [header, attributes.concat()].concat());
     // The fixed part of a message about netfilter is four bytes, of a route 12, of a link 16.
-    let framed =
-        (kinds, select_header(), body).prop_map(|(kind, fixed, body)| message(kind, fixed, &body));
-    let several = vec(framed, 1..4).prop_map(|messages| messages.concat());
-    prop_oneof![vec(any::<u8>(), 0..300), several.clone(), several.prop_flat_map(damaged),]
-}
-
-fn select_header() -> impl Strategy<Value = usize> {
-    prop_oneof![Just(0_usize), Just(4), Just(8), Just(12), Just(16)]
+    let fixed = prop_oneof![Just(0_usize), Just(4), Just(8), Just(12), Just(16)];
+    let framed = (kinds, fixed, body).prop_map(|(kind, fixed, body)| message(kind, fixed, &body));
+    let several = vec(framed, 1..4).prop_map(|messages| messages.concat()).boxed();
+    prop_oneof![vec(any::<u8>(), 0..300), several.clone(), several.prop_flat_map(damaged)]
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {

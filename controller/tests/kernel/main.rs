@@ -6,6 +6,7 @@ mod agent;
 mod contention;
 mod dataplane;
 mod denied;
+mod hostile;
 mod http;
 mod inspect;
 mod load;

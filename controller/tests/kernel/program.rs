@@ -202,6 +202,8 @@ fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static st
     let mut policyd = node.start();
     policyd.await_lines("not ready", 1);
     assert!(policyd.log().contains("the kernel refuses `-p sctp"), "{}", policyd.log());
+    let whom = "asked for by shop/sctp; denied at shop/a";
+    assert!(policyd.log().contains(whom), "{}", policyd.log());
     let v4 = node.table("iptables", backend);
     assert!(v4.contains("--dport 80 "), "{v4}");
     assert!(!v4.contains("sctp") && !v4.contains("NPC-TRY"), "{v4}");

@@ -87,19 +87,18 @@ impl State {
         Self::of(&objects(roles, &remote, policies))
     }
 
-<<<<<<< HEAD
     /// One that differs from the next in its pods alone.
     pub(crate) fn of_pods(dice: &mut Dice) -> Self {
         let remote: Vec<&str> = (0..dice.below(30)).map(|_| *dice.pick(&ROLES)).collect();
         let role = json!({"podSelector": {"matchLabels": {"role": "a"}}});
         let spec = json!({"podSelector": {"matchLabels": {"app": "server"}}, "ingress": [{"from": [role]}]});
         Self::of(&objects(["a", "b"], &remote, vec![named("role", &spec)]))
-=======
+    }
+
     /// One in which the two flux pods have these roles, and there are these policies besides.
     pub(crate) fn with(roles: [&str; 2], policies: &[(&str, Value)]) -> Self {
         let policies = policies.iter().map(|(name, spec)| named(name, spec)).collect();
         Self::of(&objects(roles, &[], policies))
->>>>>>> fe73490 (wip parsers, ways)
     }
 
     fn of(items: &[Value]) -> Self {

@@ -47,6 +47,10 @@ impl FamilyPlane {
         update: &ChainsUpdate,
         changes: &mut Changes,
     ) -> Result<(), WriteError> {
+        if !self.refused.places(&update.replace).is_empty() {
+            // Whoever writes such a rule anew may know that the kernel takes it now.
+            self.retest.hurry();
+        }
         let mut transaction = Transaction {
             replace: self.refused.without(&update.replace),
             delete: update.delete.clone(),
