@@ -44,7 +44,7 @@ pub use service::service;
 pub use suggest::nearest;
 pub use workload::workload;
 
-use report::Report;
+use report::{Report, plain};
 
 /// An object, and what there is to say about how it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,18 +146,18 @@ pub fn object(node: &Node, file: Option<&Arc<str>>) -> Object {
     }
 }
 
-/// Which object a document is about, as far as it says: `None` where it has no kind.
+/// Which object a document is about, as far as it says and can be told: `None` where it has no kind.
 #[must_use]
 pub fn object_ref(node: &Node) -> Option<ObjectRef> {
     let kind = node.get("kind")?.as_str()?.to_owned();
     let metadata = node.get("metadata");
     let text = |key: &str| {
-        metadata.and_then(|m| m.get(key)?.as_str()).filter(|t| !t.is_empty()).map(str::to_owned)
+        metadata.and_then(|m| m.get(key)?.as_str()).filter(|t| !t.is_empty()).map(plain)
     };
     let namespace =
         is_namespaced(&kind).then(|| text("namespace").unwrap_or_else(|| "default".to_owned()));
     let name = text("name").or_else(|| text("generateName")).unwrap_or_default();
-    Some(ObjectRef { kind, namespace, name })
+    Some(ObjectRef { kind: plain(&kind), namespace, name })
 }
 
 /// Puts an object of a namespaced kind that names no namespace into `namespace`, as `kubectl -n`
@@ -197,7 +197,8 @@ fn finding(
     let position = node.get(field).map_or(node.position, |field| field.position);
     let location = Report::new(None, file).location(position);
     let object = object_ref(node);
-    Diagnostic { location, object, field: field.to_owned(), severity, message, help: None }
+    let (field, message) = (field.to_owned(), plain(&message));
+    Diagnostic { location, object, field, severity, message, help: None }
 }
 
 /// The kind of a document, or in which field it lacks one and how.

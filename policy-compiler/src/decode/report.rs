@@ -17,6 +17,22 @@ use crate::document::{Entry, Location, Node, Position, Value};
 /// quote the word as it stands there.
 pub const QUOTE_IT: &str = "put it in quotes";
 
+/// How much of a text that somebody wrote is told.
+const TOLD: usize = 600;
+
+/// A text to be told on one line, whatever was written into the object that it quotes: a terminal and a
+/// log are not to be written to by it, nor to be filled.
+pub(super) fn plain(text: &str) -> String {
+    // What turns the direction of writing hides what is read.
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| if c.is_control() || turns(c) { char::REPLACEMENT_CHARACTER } else { c };
+    let mut plain: String = text.chars().take(TOLD).map(shown).collect();
+    if text.chars().nth(TOLD).is_some() {
+        plain.push_str("...");
+    }
+    plain
+}
+
 /// A node and the path that leads to it, such as `spec.ingress[0].from`.
 #[derive(Clone, Debug)]
 pub(super) struct Field<'a> {
@@ -175,10 +191,10 @@ impl<'a> Report<'a> {
         self.diagnostics.push(Diagnostic {
             location: self.location(position),
             object: self.object.clone(),
-            field,
+            field: plain(&field),
             severity,
-            message: message.to_string(),
-            help,
+            message: plain(&message.to_string()),
+            help: help.as_deref().map(plain),
         });
     }
 

@@ -74,6 +74,59 @@ fn whatever_stands_in_a_policy_nothing_of_it_is_written_but_what_was_understood(
     }
 }
 
+/// A diagnostic is one line of a terminal or a log.
+#[test]
+fn whatever_is_wrong_is_told_in_plain_text_of_a_bounded_length() {
+    let long = "x".repeat(1 << 20);
+    for text in TEXTS.into_iter().chain([&*long]) {
+        let metadata = json!({"namespace": "x", "name": "p", "labels": {text: text}});
+        let selector = json!({"matchLabels": {text: text}, text: text});
+        let rules = json!([
+            {"from": [{"podSelector": selector}, {"ipBlock": {"cidr": text, "except": [text]}}], text: 1},
+            {"ports": [{"port": text, "protocol": text, text: text}]},
+            text,
+        ]);
+        let spec =
+            json!({"podSelector": selector, "ingress": rules, "policyTypes": [text], text: 1});
+        let mut objects = vec![
+            json!({"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1", "metadata": metadata, "spec": spec}),
+            json!({"kind": "NetworkPolicy", "apiVersion": text, "metadata": metadata}),
+            json!({"kind": text, "apiVersion": "v1", "metadata": metadata}),
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": text}),
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"namespace": "x", "name": "p"},
+                "spec": {"nodeName": text}, "status": {"podIP": text, "phase": text}}),
+            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata}),
+        ];
+        for name in [text, ""] {
+            for kind in ["Pod", "NetworkPolicy", "Namespace", "Node", "Service"] {
+                let metadata = json!({"namespace": text, "name": name});
+                let version = if kind == "NetworkPolicy" { "networking.k8s.io/v1" } else { "v1" };
+                objects.push(json!({"kind": kind, "apiVersion": version, "metadata": metadata}));
+            }
+        }
+        for object in objects {
+            for told in told(&Node::from(object)) {
+                let lines = told.to_string();
+                assert!(lines.chars().count() < 3_000, "{} characters", lines.len());
+                assert!(!lines.chars().any(|c| c.is_control() || c == '\u{202e}'), "{lines:?}");
+            }
+        }
+    }
+}
+
+fn told(node: &Node) -> Vec<policy_compiler::diagnostic::Diagnostic> {
+    use decode::Object;
+    match decode::object(node, None) {
+        Object::Policy(decoded) => decoded.map_or_else(|errors| errors, |one| one.diagnostics),
+        Object::Pod(decoded) => decoded.map_or_else(|errors| errors, |one| one.diagnostics),
+        Object::Namespace(decoded) => decoded.map_or_else(|errors| errors, |one| one.diagnostics),
+        Object::Node(decoded) => decoded.map_or_else(|errors| errors, |one| one.diagnostics),
+        Object::Service(decoded) => decoded.map_or_else(|errors| errors, |one| one.diagnostics),
+        Object::Unrecognised(diagnostic) => vec![diagnostic],
+        _ => Vec::new(),
+    }
+}
+
 #[test]
 fn a_megabyte_of_annotations_is_forgotten() {
     let manifest = |annotation: String| {
