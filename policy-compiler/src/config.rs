@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -31,6 +33,8 @@ pub struct NodeConfig {
     pub pod_networks: BTreeSet<IpNet>,
     /// Whether the kernel tells of packets that it denies, so many a second.
     pub log_denied: bool,
+    /// Whose interfaces may send from which addresses only; `None` where that is not checked.
+    pub antispoof: Option<Antispoof>,
 }
 
 /// The nodes that deny unknown addresses in the networks of their pods, with these networks: what
@@ -51,8 +55,20 @@ impl NodeConfig {
             deny: DenyAction::Drop,
             pod_networks: BTreeSet::new(),
             log_denied: false,
+            antispoof: None,
         }
     }
+}
+
+/// What is known of the pods' interfaces, for the check that none sends from another's address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Antispoof {
+    /// The interfaces by which this node routes to its pods, each with the addresses behind it. What
+    /// else comes in there is dropped. Ports of bridges are not among them: their frames are checked
+    /// before iptables sees them.
+    pub interfaces: BTreeMap<InterfaceName, BTreeSet<IpAddr>>,
+    /// The UDP ports on which this node takes packets out of tunnels, and so believes what is within.
+    pub tunnel_ports: BTreeSet<NonZeroU16>,
 }
 
 /// What a pod's traffic to itself through a Service meets.

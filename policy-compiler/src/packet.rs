@@ -80,6 +80,20 @@ pub enum Path {
         /// Whether its source address is one of the node's.
         from_local: bool,
     },
-    /// INPUT: it is for the node itself, which no rule of ours sees.
-    ForNode,
+    /// INPUT: it is for the node itself, which is always allowed as far as policies go.
+    ForNode {
+        /// The interface it came in by.
+        from: Option<InterfaceName>,
+    },
+}
+
+impl Path {
+    /// The interface by which a packet came in, as far as it did.
+    #[must_use]
+    pub fn came_in_by(&self) -> Option<&InterfaceName> {
+        match self {
+            Path::Forwarded { from, .. } | Path::ForNode { from } => from.as_ref(),
+            Path::SentByNode { .. } => None,
+        }
+    }
 }

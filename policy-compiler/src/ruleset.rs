@@ -219,6 +219,8 @@ pub enum Side {
 pub enum Match {
     /// `-i`: the packet came in by this interface.
     InInterface(InterfaceName),
+    /// `-i PREFIX+`: by one whose name begins so; 1 to 15 characters that a name can have.
+    InInterfaces(String),
     /// `-m physdev --physdev-is-bridged`: it goes from one port of the bridge to another.
     Bridged,
     /// `-s`.
@@ -252,12 +254,16 @@ pub enum Match {
     },
     /// `-m conntrack ! --ctstate RELATED,ESTABLISHED`.
     NotEstablished,
+    /// `-m conntrack --ctstate RELATED,ESTABLISHED`.
+    Established,
     /// `-m conntrack --ctstate NEW`.
     New,
     /// `-m conntrack ! --ctorigdst ADDRESS`: the connection was first made to another address.
     NotOriginalDestination(IpAddr),
     /// `-m addrtype --dst-type BROADCAST`.
     ToBroadcast,
+    /// `-m addrtype --dst-type LOCAL`: for an address of this node.
+    ToLocal,
     /// `-m addrtype --src-type LOCAL`: sent from an address of this node.
     FromLocal,
 }
@@ -337,6 +343,8 @@ pub enum Hook {
     Forward,
     /// OUTPUT, where IPVS is in use.
     Output,
+    /// INPUT, where sources are checked.
+    Input,
 }
 
 impl Hook {
@@ -346,6 +354,7 @@ impl Hook {
         match self {
             Hook::Forward => "FORWARD",
             Hook::Output => "OUTPUT",
+            Hook::Input => "INPUT",
         }
     }
 }

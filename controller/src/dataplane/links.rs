@@ -136,17 +136,29 @@ impl Routes {
     /// The networks of the addresses that interfaces have, with the interfaces' numbers.
     fn spans(&self) -> Result<Vec<(IpNet, u32)>, LinkError> {
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        self.send(question, NLM_F_REQUEST | NLM_F_DUMP)?;
         let mut spans = Vec::new();
+        self.dump(question, |answer| {
+            if let RouteNetlinkMessage::NewAddress(address) = answer {
+                spans.extend(span(&address));
+            }
+        })?;
+        Ok(spans)
+    }
+
+    /// All that the kernel answers to a question about everything of a kind.
+    pub(crate) fn dump(
+        &self,
+        question: RouteNetlinkMessage,
+        mut take: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<(), LinkError> {
+        self.send(question, NLM_F_REQUEST | NLM_F_DUMP)?;
         loop {
             let (answer, _) = self.socket.recv_from_full()?;
             for message in messages::<RouteNetlinkMessage>(&answer) {
                 let message = message.map_err(|error| LinkError::Answer(error.to_string()))?;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                        spans.extend(span(&address));
-                    }
-                    NetlinkPayload::Done(_) => return Ok(spans),
+                    NetlinkPayload::InnerMessage(answer) => take(answer),
+                    NetlinkPayload::Done(_) => return Ok(()),
                     NetlinkPayload::Error(error) => {
                         return Err(LinkError::Answer(error.to_io().to_string()));
                     }
@@ -154,6 +166,11 @@ impl Routes {
                 }
             }
         }
+    }
+
+    /// Has the kernel take questions at their word, which those about other namespaces take.
+    pub(crate) fn be_strict(&self) -> Result<(), LinkError> {
+        Ok(self.socket.set_netlink_get_strict_chk(true)?)
     }
 
     /// The name of an interface that is a bridge. One whose name no rule could carry is passed over:
@@ -184,7 +201,7 @@ impl Routes {
     }
 
     /// One question, one answer; the kernel's refusal (no such route, no such link) is none.
-    fn ask(&self, question: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, LinkError> {
+    pub(crate) fn ask(&self, question: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, LinkError> {
         self.send(question, NLM_F_REQUEST)?;
         let (answer, _) = self.socket.recv_from_full()?;
         Ok(match parse(&answer)?.payload {

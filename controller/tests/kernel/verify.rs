@@ -111,6 +111,7 @@ fn config() -> NodeConfig {
 fn shape(condition: &Match) -> &'static str {
     match condition {
         Match::InInterface(_) => "in-interface",
+        Match::InInterfaces(_) => "in-interfaces",
         Match::Bridged => "bridged",
         Match::Source(_) => "source",
         Match::Destination(_) => "destination",
@@ -122,9 +123,11 @@ fn shape(condition: &Match) -> &'static str {
         Match::Set { .. } => "set",
         Match::NotInSet { .. } => "not-in-set",
         Match::NotEstablished => "not-established",
+        Match::Established => "established",
         Match::New => "new",
         Match::NotOriginalDestination(_) => "not-original-destination",
         Match::ToBroadcast => "to-broadcast",
+        Match::ToLocal => "to-local",
         Match::FromLocal => "from-local",
     }
 }

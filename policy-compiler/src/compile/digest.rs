@@ -65,6 +65,7 @@ impl Digest {
     fn condition(&mut self, condition: &Match) {
         match condition {
             Match::InInterface(name) => self.text("in").text(name.as_str()),
+            Match::InInterfaces(prefix) => self.text("in any of").text(prefix),
             Match::Bridged => self.text("bridged"),
             Match::Source(net) => self.text("source").text(&net.to_string()),
             Match::Destination(net) => self.text("destination").text(&net.to_string()),
@@ -82,10 +83,12 @@ impl Digest {
             Match::Set { set, side } => self.lookup("set", set, *side),
             Match::NotInSet { set, side } => self.lookup("not in set", set, *side),
             Match::NotEstablished => self.text("not established"),
+            Match::Established => self.text("established"),
             Match::New => self.text("new"),
             Match::NotOriginalDestination(address) => {
                 self.text("not originally to").text(&address.to_string())
             }
+            Match::ToLocal => self.text("to local"),
             Match::ToBroadcast => self.text("to broadcast"),
             Match::FromLocal => self.text("from local"),
         };

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::digest::Registry;
+use super::spoof::lay_sources;
 use super::tree::tree;
 use super::unknown::Unknown;
 use crate::cidr::Family;
@@ -96,7 +97,8 @@ pub(super) fn goto(matches: Vec<Match>, chain: ChainName) -> Rule {
     Rule { matches, comment: None, target: Target::Goto(chain) }
 }
 
-fn jump(matches: Vec<Match>, chain: ChainName) -> Rule {
+/// The rule that sends what meets these conditions to `chain`, and goes on behind it.
+pub(super) fn jump(matches: Vec<Match>, chain: ChainName) -> Rule {
     Rule { matches, comment: None, target: Target::Jump(chain) }
 }
 
@@ -110,7 +112,15 @@ pub(super) fn lay_out(
     registry: &mut Registry,
     rules: &mut FamilyRules,
 ) {
-    rules.hooks.insert(Hook::Forward, jump(vec![Match::NotEstablished], forward()));
+    let mut entry = Vec::new();
+    let entered_by = match &config.antispoof {
+        None => vec![Match::NotEstablished],
+        Some(antispoof) => {
+            entry.push(lay_sources(family, antispoof, registry, rules));
+            Vec::new()
+        }
+    };
+    rules.hooks.insert(Hook::Forward, jump(entered_by, forward()));
     if config.ipvs {
         rules.hooks.insert(Hook::Output, jump(vec![Match::NotEstablished], output()));
         let own = returning(vec![Match::FromLocal]);
@@ -118,13 +128,15 @@ pub(super) fn lay_out(
         rules.chains.insert(output(), Chain { rules: vec![own, through] });
     }
     if dispatch.is_empty() && unknown.is_off() {
-        rules.chains.insert(forward(), Chain::default());
+        rules.chains.insert(forward(), Chain { rules: entry });
         return;
+    }
+    if config.antispoof.is_some() {
+        entry.push(returning(vec![Match::Established]));
     }
     let mut common = unknown.rules(family);
     common.extend(common_rules(config, dispatch));
     rules.sets.extend(unknown.set(family));
-    let mut entry = Vec::new();
     for bridge in &config.bridges {
         let conditions = vec![Match::InInterface(bridge.clone()), Match::Bridged];
         entry.push(goto(conditions, bridged()));

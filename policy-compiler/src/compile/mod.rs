@@ -7,7 +7,8 @@
 //!                  ├─> body        rules and the sets they look up (networks: exact union)
 //!                  ├─> pod_chain   a chain for each pod, long bodies shared by content
 //!                  └─> layout      hooks, entry chains, prefix trees (tree), mid-stream check,
-//!                                  denial of unknown addresses (unknown)
+//!                                  denial of unknown addresses (unknown), of forged
+//!                                  ones (spoof)
 //! ```
 //!
 //! Total: whatever the snapshot, there is a ruleset, and what cannot be written denies and is
@@ -26,6 +27,7 @@ mod networks;
 mod peers;
 mod pod_chain;
 mod ports;
+mod spoof;
 mod tree;
 mod unknown;
 mod unresolved;

@@ -23,6 +23,10 @@ use crate::ruleset::{
 /// The chains that dispatch by address: the tops of the trees, and what their inner nodes begin with.
 const TOPS: [&str; 2] = ["NPC-EGRESS", "NPC-INGRESS"];
 const INNER: [&str; 2] = ["NPC-ET-", "NPC-IT-"];
+/// The check of sources, which stands before everything else: the chain that is entered, and what its
+/// inner nodes begin with. It says nothing of policies, and which interfaces it knows is no matter for
+/// any set.
+const SOURCES: [&str; 2] = ["NPC-SOURCES", "NPC-ST-"];
 
 /// `name` in generation 0, by which the set is the same however often it was made anew.
 pub(super) fn without_generation(name: &SetName) -> SetName {
@@ -142,7 +146,11 @@ impl<'a> Layout<'a> {
             }
         }
         inside.extend(programs.values().flat_map(|program| program.chains.keys().copied()));
-        let frame = rules.chains.iter().filter(|(name, _)| !inside.contains(name)).collect();
+        let frame = rules
+            .chains
+            .iter()
+            .filter(|(name, _)| !inside.contains(name) && !checks_sources(name))
+            .collect();
         Self { programs, frame: (&rules.hooks, frame) }
     }
 
@@ -156,4 +164,9 @@ impl<'a> Layout<'a> {
 
 fn is_inner(chain: &ChainName) -> bool {
     INNER.iter().any(|prefix| chain.as_str().starts_with(prefix))
+}
+
+fn checks_sources(chain: &ChainName) -> bool {
+    let [top, inner] = SOURCES;
+    chain.as_str() == top || chain.as_str().starts_with(inner)
 }

@@ -85,6 +85,7 @@ fn conditions(rule: &Rule) -> Vec<String> {
 fn condition_words(condition: &Match, protocol: Option<&'static str>) -> Vec<String> {
     match condition {
         Match::InInterface(name) => own(&["-i", name.as_str()]),
+        Match::InInterfaces(prefix) => own(&["-i", &format!("{prefix}+")]),
         Match::Bridged => own(&["-m", "physdev", "--physdev-is-bridged"]),
         Match::Source(net) => own(&["-s", &net.to_string()]),
         Match::Destination(net) => own(&["-d", &net.to_string()]),
@@ -112,11 +113,13 @@ fn condition_words(condition: &Match, protocol: Option<&'static str>) -> Vec<Str
             own(&["-m", "set", "!", "--match-set", &set.to_string(), side_word(*side)])
         }
         Match::NotEstablished => own(&["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED"]),
+        Match::Established => own(&["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]),
         Match::New => own(&["-m", "conntrack", "--ctstate", "NEW"]),
         Match::NotOriginalDestination(address) => {
             own(&["-m", "conntrack", "!", "--ctorigdst", &address.to_string()])
         }
         Match::ToBroadcast => own(&["-m", "addrtype", "--dst-type", "BROADCAST"]),
+        Match::ToLocal => own(&["-m", "addrtype", "--dst-type", "LOCAL"]),
         Match::FromLocal => own(&["-m", "addrtype", "--src-type", "LOCAL"]),
     }
 }

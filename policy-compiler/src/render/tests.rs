@@ -137,6 +137,9 @@ fn every_condition_has_the_words_of_iptables() {
             "-m conntrack ! --ctorigdst 10.0.0.1",
         ),
         (vec![Match::ToBroadcast], "-m addrtype --dst-type BROADCAST"),
+        (vec![Match::Established], "-m conntrack --ctstate RELATED,ESTABLISHED"),
+        (vec![Match::InInterfaces("veth".to_owned())], "-i veth+"),
+        (vec![Match::ToLocal], "-m addrtype --dst-type LOCAL"),
         (vec![Match::FromLocal], "-m addrtype --src-type LOCAL"),
     ];
     for (matches, words) in table {

@@ -193,7 +193,7 @@ fn hops(places: &Places<'_>, flow: &Flow, ways: &Ways) -> Option<Vec<Hop>> {
     let from = locate(places, &flow.from, flow.family, ways)?;
     let to = locate(places, &flow.to, flow.family, ways)?;
     let path = match (&from.place, &to.place) {
-        (pod, Place::Node(nodes)) if pod.is_behind_any(nodes) => Path::ForNode,
+        (pod, Place::Node(nodes)) if pod.is_behind_any(nodes) => Path::ForNode { from: None },
         (Place::Node(nodes), pod) if pod.is_behind_any(nodes) => {
             Path::SentByNode { from_local: true }
         }

@@ -61,7 +61,7 @@ impl<'a> Machine<'a> {
         let hook = match self.packet.path {
             Path::Forwarded { .. } => Hook::Forward,
             Path::SentByNode { .. } => Hook::Output,
-            Path::ForNode => return Outcome::Passes,
+            Path::ForNode { .. } => Hook::Input,
         };
         if let Some(rule) = self.rules.hooks.get(&hook)
             && let Err(fault) = self.enter_by(rule)

@@ -26,8 +26,9 @@ pub(super) fn applies(rules: &FamilyRules, rule: &Rule, packet: &Packet) -> bool
 fn holds(rules: &FamilyRules, condition: &Match, packet: &Packet) -> bool {
     let protocol = packet.traffic.ip_protocol(packet.family());
     match condition {
-        Match::InInterface(name) => {
-            matches!(&packet.path, Path::Forwarded { from: Some(from), .. } if from == name)
+        Match::InInterface(name) => packet.path.came_in_by().is_some_and(|from| from == name),
+        Match::InInterfaces(prefix) => {
+            packet.path.came_in_by().is_some_and(|from| from.as_str().starts_with(prefix))
         }
         Match::Bridged => matches!(packet.path, Path::Forwarded { bridged: true, .. }),
         Match::Source(net) => net.contains(&packet.source),
@@ -46,11 +47,20 @@ fn holds(rules: &FamilyRules, condition: &Match, packet: &Packet) -> bool {
         Match::NotEstablished => {
             !matches!(packet.state, ConnState::Established | ConnState::Related)
         }
+        Match::Established => {
+            matches!(packet.state, ConnState::Established | ConnState::Related)
+        }
         Match::New => packet.state == ConnState::New,
         Match::NotOriginalDestination(address) => {
             tracked(packet) && packet.original_destination.is_some_and(|known| known != *address)
         }
         Match::ToBroadcast => packet.to_broadcast,
+        // What INPUT sees is for the node; broadcast and multicast are not said to be for an address.
+        Match::ToLocal => {
+            matches!(packet.path, Path::ForNode { .. })
+                && !packet.to_broadcast
+                && !packet.destination.is_multicast()
+        }
         Match::FromLocal => matches!(packet.path, Path::SentByNode { from_local: true }),
     }
 }
@@ -127,7 +137,7 @@ struct Given {
 impl Given {
     fn take(&mut self, condition: &Match) -> Option<Fault> {
         let option = match condition {
-            Match::InInterface(_) => "-i",
+            Match::InInterface(_) | Match::InInterfaces(_) => "-i",
             Match::Source(_) => "-s",
             Match::Destination(_) => "-d",
             Match::Protocol(_) | Match::Icmpv6Type(_) | Match::NotSyn => {

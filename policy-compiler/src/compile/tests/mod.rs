@@ -6,6 +6,7 @@ mod names;
 mod ports;
 mod reading;
 mod size;
+mod spoof;
 mod subjects;
 mod union;
 mod unknown;

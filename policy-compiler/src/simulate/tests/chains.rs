@@ -129,7 +129,7 @@ fn each_path_meets_its_own_hook() {
     let mut rules = two_pods();
     let denied_when_forwarded = syn("10.0.0.3", "10.0.0.2", 80);
     let by = |path: Path| Packet { path, ..denied_when_forwarded.clone() };
-    assert_eq!(simulate(&rules, &by(Path::ForNode)), fate(Outcome::Passes, 0));
+    assert_eq!(simulate(&rules, &by(Path::ForNode { from: None })), fate(Outcome::Passes, 0));
     let sent = |from_local| by(Path::SentByNode { from_local });
     assert_eq!(simulate(&rules, &sent(false)), fate(Outcome::Passes, 0));
 
@@ -139,7 +139,7 @@ fn each_path_meets_its_own_hook() {
     rules.v4.hooks.insert(Hook::Output, hook);
     assert_eq!(simulate(&rules, &sent(true)), fate(Outcome::Passes, 2));
     assert_eq!(simulate(&rules, &sent(false)).outcome, denied("NPC-DENY-I"));
-    assert_eq!(simulate(&rules, &by(Path::ForNode)), fate(Outcome::Passes, 0));
+    assert_eq!(simulate(&rules, &by(Path::ForNode { from: None })), fate(Outcome::Passes, 0));
 }
 
 #[test]

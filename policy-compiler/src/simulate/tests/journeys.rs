@@ -108,7 +108,11 @@ fn a_node_reaches_its_own_pods_unforwarded_and_others_as_an_address() {
     for (from, to, hops) in [
         ("node/n1", "a", vec![along(hop("n1", "192.0.2.11", "10.1.0.1"), sent.clone())]),
         ("192.0.2.11", "a", vec![along(hop("n1", "192.0.2.11", "10.1.0.1"), sent.clone())]),
-        ("a", "node/n1", vec![along(hop("n1", "10.1.0.1", "192.0.2.11"), Path::ForNode)]),
+        (
+            "a",
+            "node/n1",
+            vec![along(hop("n1", "10.1.0.1", "192.0.2.11"), Path::ForNode { from: None })],
+        ),
         ("node/n1", "c", vec![hop("n2", "192.0.2.11", "10.2.0.1")]),
         ("c", "node/n1", vec![hop("n2", "10.2.0.1", "192.0.2.11")]),
         ("h", "c", vec![along(hop("n2", "192.0.2.12", "10.2.0.1"), sent)]),
@@ -264,7 +268,11 @@ fn what_lies_in_a_pod_network_and_is_nobodys_is_behind_the_nodes_that_deny_such(
             vec![hop("n1", "10.1.0.200", "10.2.0.1"), hop("n2", "10.1.0.200", "10.2.0.1")],
         ),
         ("node/n1", "10.1.0.9", vec![along(hop("n1", "192.0.2.11", "10.1.0.9"), sent)]),
-        ("10.1.0.9", "node/n1", vec![along(hop("n1", "10.1.0.9", "192.0.2.11"), Path::ForNode)]),
+        (
+            "10.1.0.9",
+            "node/n1",
+            vec![along(hop("n1", "10.1.0.9", "192.0.2.11"), Path::ForNode { from: None })],
+        ),
         ("h", "10.1.0.9", vec![hop("n1", "192.0.2.12", "10.1.0.9")]),
         ("10.1.0.9", "10.1.0.9", vec![]),
         ("10.1.1.9", "203.0.113.7", vec![]),
