@@ -237,6 +237,10 @@ pub struct RunArgs {
     /// The kernel tells of no more than 100 packets a second in each direction.
     #[arg(long, env = "POLICYD_LOG_DENIED", value_parser = BoolishValueParser::new())]
     pub log_denied: bool,
+    /// Drop what comes from the interface of a pod of this node and bears another source than the pod's
+    /// address; on bridges tagged frames too, and VXLAN from pods to the node. Takes `nft` for bridges.
+    #[arg(long, env = "POLICYD_ANTISPOOF", value_parser = BoolishValueParser::new())]
+    pub antispoof: bool,
     /// How often the names of all chains and sets are read back and put right, in seconds; 0 for
     /// never. The hooks are looked at every 10 seconds whatever this says.
     #[arg(long, env = "POLICYD_VERIFY_INTERVAL", value_name = "SECONDS", default_value_t = 60)]
@@ -316,6 +320,7 @@ impl RunArgs {
             keep_established: self.keep_established,
             unknown: self.unknown()?,
             log_denied: self.log_denied,
+            antispoof: self.antispoof,
             verify_interval: Duration::from_secs(self.verify_interval.into()),
             set_bridge_sysctls: self.set_bridge_sysctls,
         })

@@ -11,6 +11,7 @@
 pub mod again;
 pub mod agent;
 pub mod announce;
+mod antispoof;
 pub mod args;
 pub mod cut;
 pub mod dataplane;

@@ -15,10 +15,10 @@ use policy_compiler::name::ObjectKey;
 use super::kernel::Links;
 
 /// A pod, and not its namesake that comes after it.
-pub(super) type Owner = (ObjectKey, Age);
+pub(crate) type Owner = (ObjectKey, Age);
 
 /// The pods of this node that are to be bound, with their addresses.
-pub(super) type Pods = BTreeMap<Owner, Addresses>;
+pub(crate) type Pods = BTreeMap<Owner, Addresses>;
 
 /// How packets of a pod come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -56,14 +56,36 @@ pub(super) struct HostRoute {
     pub(super) exact: bool,
 }
 
+/// What bridges have learned from what was sent, which need not be true.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    /// The hardware addresses of neighbours, by bridge.
+    neighbours: BTreeMap<(u32, IpAddr), Vec<u8>>,
+    /// The ports of hardware addresses, by bridge.
+    ports: BTreeMap<(u32, Vec<u8>), u32>,
+}
+
+impl Learned {
+    /// By which port of a bridge frames go to an address.
+    pub(super) fn port(&self, bridge: u32, address: IpAddr) -> Option<u32> {
+        let hardware = self.neighbours.get(&(bridge, address))?;
+        self.ports.get(&(bridge, hardware.clone())).copied()
+    }
+}
+
 /// Questions to the kernel, about the network namespace of the caller.
 pub(super) struct Kernel {
     routes: Routes,
+    /// For questions about other namespaces; absent where the kernel knows none.
+    beyond: Option<Routes>,
 }
 
 impl Kernel {
     pub(super) fn open() -> Result<Self, LinkError> {
-        Ok(Self { routes: Routes::open()? })
+        let routes = Routes::open()?;
+        let beyond = Routes::open()?;
+        let beyond = beyond.be_strict().is_ok().then_some(beyond);
+        Ok(Self { routes, beyond })
     }
 
     /// All interfaces.
@@ -124,12 +146,13 @@ impl Kernel {
     /// tell.
     pub(super) fn addresses_behind(&self, peer: (i32, u32)) -> BTreeSet<IpAddr> {
         let mut found = BTreeSet::new();
+        let Some(beyond) = &self.beyond else { return found };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut question = AddressMessage::default();
             question.header.family = family;
             question.attributes.push(AddressAttribute::TargetNetNsId(peer.0));
             // A refusal is the answer of a kernel, or of a namespace, that does not tell.
-            let _ = self.routes.dump(RouteNetlinkMessage::GetAddress(question), |answer| {
+            let _ = beyond.dump(RouteNetlinkMessage::GetAddress(question), |answer| {
                 if let RouteNetlinkMessage::NewAddress(message) = answer
                     && message.header.index == peer.1
                 {
@@ -140,37 +163,32 @@ impl Kernel {
         found
     }
 
-    /// By which port of a bridge frames go to an address, as far as the kernel has learned that.
-    pub(super) fn learned_port(
-        &self,
-        bridge: u32,
-        address: IpAddr,
-    ) -> Result<Option<u32>, LinkError> {
-        let family = match address {
-            IpAddr::V4(_) => AddressFamily::Inet,
-            IpAddr::V6(_) => AddressFamily::Inet6,
-        };
-        let mut hardware = None;
-        self.neighbours(family, |message| {
-            let known = !matches!(
-                message.header.state,
-                NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None
-            );
-            if known && message.header.ifindex == bridge && destination(message) == Some(address) {
-                hardware = link_layer(message).map(<[u8]>::to_vec);
-            }
-        })?;
-        let Some(hardware) = hardware else { return Ok(None) };
-        let mut port = None;
+    /// What bridges have learned.
+    pub(super) fn learned(&self) -> Result<Learned, LinkError> {
+        let mut learned = Learned::default();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            self.neighbours(family, |message| {
+                let unknown = matches!(
+                    message.header.state,
+                    NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None
+                );
+                let entry = destination(message).zip(link_layer(message)).filter(|_| !unknown);
+                let bridge = message.header.ifindex;
+                learned.neighbours.extend(entry.map(|(a, hw)| ((bridge, a), hw.to_vec())));
+            })?;
+        }
         self.neighbours(AddressFamily::Bridge, |message| {
-            let of_bridge = message.attributes.contains(&NeighbourAttribute::Controller(bridge));
+            let bridge = message.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::Controller(bridge) => Some(*bridge),
+                _ => None,
+            });
             // The bridge's own entries lead to nobody behind a port.
             let own = message.header.state == NeighbourState::Permanent;
-            if of_bridge && !own && link_layer(message) == Some(&hardware[..]) {
-                port = Some(message.header.ifindex);
-            }
+            let entry = bridge.zip(link_layer(message)).filter(|_| !own);
+            let port = message.header.ifindex;
+            learned.ports.extend(entry.map(|(bridge, hw)| ((bridge, hw.to_vec()), port)));
         })?;
-        Ok(port)
+        Ok(learned)
     }
 
     fn neighbours(
@@ -185,13 +203,6 @@ impl Kernel {
                 take(&message);
             }
         })
-    }
-
-    /// As [`Kernel::open`], for questions about other namespaces.
-    pub(super) fn open_strict() -> Result<Self, LinkError> {
-        let routes = Routes::open()?;
-        routes.be_strict()?;
-        Ok(Self { routes })
     }
 }
 

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use ipnet::IpNet;
@@ -198,11 +198,10 @@ pub(super) fn remembered(runner: &Runner) -> Result<BTreeMap<IpAddr, String>, Co
 fn parse(text: &str) -> BTreeMap<IpAddr, String> {
     let document: Value = serde_json::from_str(text).unwrap_or_default();
     let objects = document.get("nftables").and_then(Value::as_array).into_iter().flatten();
-    let sets = objects.filter_map(|object| object.get("set")).filter(|set| {
-        matches!(set.get("name").and_then(Value::as_str), Some("own4" | "own6"))
-    });
-    let elements =
-        sets.filter_map(|set| set.get("elem").and_then(Value::as_array)).flatten();
+    let sets = objects
+        .filter_map(|object| object.get("set"))
+        .filter(|set| matches!(set.get("name").and_then(Value::as_str), Some("own4" | "own6")));
+    let elements = sets.filter_map(|set| set.get("elem").and_then(Value::as_array)).flatten();
     let pair = |element: &Value| {
         let [port, address] = element.get("concat")?.as_array()?.as_slice() else { return None };
         Some((address.as_str()?.parse::<IpAddr>().ok()?, port.as_str()?.to_owned()))

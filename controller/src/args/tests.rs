@@ -8,7 +8,7 @@ fn the_command_line_is_consistent() {
 #[test]
 fn options_become_settings() {
     let line = "policyd run --source d --node n1 --ipvs on --hairpin police --deny reject \
-                --keep-established --log-denied --verify-interval 5 --set-bridge-sysctls \
+                --keep-established --log-denied --antispoof --verify-interval 5 --set-bridge-sysctls \
                 --iptables-backend legacy";
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
     let Command::Run(run) = cli.command else { panic!("run") };
@@ -19,6 +19,7 @@ fn options_become_settings() {
         deny: DenyAction::Reject,
         keep_established: true,
         log_denied: true,
+        antispoof: true,
         unknown: Unknown::Allowed,
         verify_interval: Duration::from_secs(5),
         set_bridge_sysctls: true,

@@ -19,6 +19,7 @@ use super::{
     NET_ADMIN, OpenError, PROGRAM_LIMIT, error_chain, hooks, ipset, iptables, removal,
     require_capability,
 };
+use crate::antispoof::remove_table;
 
 /// How long a set may stay in use after the rules that used it are gone.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -32,6 +33,8 @@ pub struct Report {
     pub chains: usize,
     /// Sets destroyed.
     pub sets: usize,
+    /// Whether the table of bridges was removed.
+    pub table: bool,
     /// What is still there, or could not be looked for, a line each.
     pub remaining: Vec<String>,
 }
@@ -43,11 +46,12 @@ impl fmt::Display for Report {
             1 => format!("1 {what}"),
             n => format!("{n} {what}s"),
         };
-        if self.hooks + self.chains + self.sets == 0 {
+        let table = if self.table { ", the bridges' table" } else { "" };
+        if self.hooks + self.chains + self.sets == 0 && !self.table {
             return f.write_str("nothing to remove");
         }
         let (hooks, chains) = (count(self.hooks, "hook"), count(self.chains, "chain"));
-        write!(f, "removed {hooks}, {chains}, {}", count(self.sets, "set"))
+        write!(f, "removed {hooks}, {chains}, {}{table}", count(self.sets, "set"))
     }
 }
 
@@ -69,6 +73,13 @@ pub fn cleanup() -> Result<Report, OpenError> {
                     error_chain(&error)
                 )),
             }
+        }
+    }
+    match remove_table(&runner) {
+        Ok(removed) => report.table = removed,
+        Err(CommandError::Missing { .. }) => {}
+        Err(error) => {
+            report.remaining.push(format!("the bridges' table: {}", error_chain(&error)));
         }
     }
     let sessions = Sessions::open().map_err(OpenError::Sets)?;
@@ -150,8 +161,10 @@ mod tests {
 
     #[test]
     fn the_report_counts_what_went() {
-        let report = |hooks, chains, sets| Report { hooks, chains, sets, remaining: Vec::new() };
+        let report = |hooks, chains, sets| Report { hooks, chains, sets, ..Report::default() };
         assert_eq!(report(0, 0, 0).to_string(), "nothing to remove");
         assert_eq!(report(1, 4, 0).to_string(), "removed 1 hook, 4 chains, 0 sets");
+        let table = Report { table: true, ..report(0, 0, 0) };
+        assert_eq!(table.to_string(), "removed 0 hooks, 0 chains, 0 sets, the bridges' table");
     }
 }

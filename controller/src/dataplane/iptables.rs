@@ -22,7 +22,7 @@ use super::engines::PolicyEngine;
 pub(super) const LOCK_WAIT: &str = "5";
 
 /// The built-in chains that may carry a rule of ours.
-const HOOKS: [Hook; 2] = [Hook::Forward, Hook::Output];
+const HOOKS: [Hook; 3] = [Hook::Forward, Hook::Output, Hook::Input];
 
 /// What table `filter` of one family holds of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -201,7 +201,10 @@ impl Routes {
     }
 
     /// One question, one answer; the kernel's refusal (no such route, no such link) is none.
-    pub(crate) fn ask(&self, question: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, LinkError> {
+    pub(crate) fn ask(
+        &self,
+        question: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, LinkError> {
         self.send(question, NLM_F_REQUEST)?;
         let (answer, _) = self.socket.recv_from_full()?;
         Ok(match parse(&answer)?.payload {

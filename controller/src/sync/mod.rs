@@ -557,6 +557,7 @@ impl Sync {
         reasons.extend(self.dataplane.leftovers());
         reasons.extend(self.dataplane.kept_waiting());
         reasons.extend(self.wiring.reason().map(str::to_owned));
+        reasons.extend(self.wiring.spoofing());
         self.outlets.metrics.refused(self.refusals.len());
         reasons.extend(self.refusals.iter().map(ToString::to_string));
         if self.intake.has_begun() {

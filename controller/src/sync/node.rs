@@ -17,6 +17,7 @@ use policy_compiler::name::{NodeName, ObjectKey};
 use tracing::{info, warn};
 
 use super::settings::{Ipvs, Settings, Unknown};
+use crate::antispoof::{Pods, Spoofing};
 use crate::dataplane::error_chain;
 use crate::dataplane::links::Bridges;
 use crate::health::{Note, Notes};
@@ -27,6 +28,8 @@ pub(super) struct Wiring {
     config: NodeConfig,
     ipvs: Ipvs,
     bridges: Bridges,
+    /// Who is behind which interface.
+    spoofing: Spoofing,
     /// The pods that the bridges were last sought for.
     sought_for: BTreeSet<IpAddr>,
     /// Whether the bridges were ever found, and why they cannot be now.
@@ -57,6 +60,7 @@ impl Wiring {
             config,
             ipvs: settings.ipvs,
             bridges: Bridges::default(),
+            spoofing: Spoofing::new(settings.antispoof),
             sought_for: BTreeSet::new(),
             known: false,
             unknown: None,
@@ -80,7 +84,7 @@ impl Wiring {
         self.unheard_of = unheard_of;
     }
 
-    /// What may be wrong with what was given.
+    /// What may be wrong with what was given, and what is not checked.
     pub(super) fn notes(&self) -> Notes {
         let note = || Note {
             text: format!(
@@ -89,7 +93,8 @@ impl Wiring {
             ),
             since: None,
         };
-        self.unheard_of.then(|| ("node".to_owned(), note())).into_iter().collect()
+        let unheard_of = self.unheard_of.then(|| ("node".to_owned(), note()));
+        unheard_of.into_iter().chain(self.spoofing.notes()).collect()
     }
 
     /// Whether rules may be written.
@@ -102,19 +107,24 @@ impl Wiring {
         self.no_networks.as_deref().or(self.unknown.as_deref())
     }
 
+    /// Why sources may not be checked as they should.
+    pub(super) fn spoofing(&self) -> impl Iterator<Item = String> {
+        self.spoofing.reasons()
+    }
+
     /// Looks where the pods of this node are others than it was last looked for.
     pub(super) fn follow(&mut self, snapshot: &Snapshot) {
         self.learn_networks(snapshot);
         let pods = self.local_addresses(snapshot);
         if !self.known || pods != self.sought_for {
-            self.look_for(pods);
+            self.look_for(pods, snapshot);
         }
     }
 
     /// Looks which bridges carry pods and whether IPVS is in use.
     pub(super) fn look(&mut self, snapshot: &Snapshot) {
         self.learn_networks(snapshot);
-        self.look_for(self.local_addresses(snapshot));
+        self.look_for(self.local_addresses(snapshot), snapshot);
     }
 
     /// Takes the networks of pods from the node's object, where that is asked for and it has some.
@@ -154,8 +164,10 @@ impl Wiring {
         addresses
     }
 
-    fn look_for(&mut self, pods: BTreeSet<IpAddr>) {
+    fn look_for(&mut self, pods: BTreeSet<IpAddr>, snapshot: &Snapshot) {
         let mut config = self.config.clone();
+        self.spoofing.look(&owners(snapshot, &self.config.node));
+        config.antispoof = self.spoofing.rules();
         match self.bridges.look(pods.iter().copied()) {
             Ok(bridges) => {
                 config.bridges = bridges;
@@ -175,11 +187,11 @@ impl Wiring {
             let services = fs::read_to_string("/proc/thread-self/net/ip_vs");
             config.ipvs = has_ipvs(config.ipvs, &services);
         }
-        if config != self.config {
+        if (&config.bridges, config.ipvs) != (&self.config.bridges, self.config.ipvs) {
             let bridges: Vec<&str> = config.bridges.iter().map(InterfaceName::as_str).collect();
             info!(bridges = bridges.join(","), ipvs = config.ipvs, "wiring of the node");
-            self.config = config;
         }
+        self.config = config;
     }
 }
 
@@ -203,6 +215,15 @@ fn samples(network: &IpNet) -> [IpAddr; 2] {
 
 fn local_addresses(snapshot: &Snapshot, node: &NodeName) -> BTreeSet<IpAddr> {
     local(snapshot, node).map(|(_, address)| address).collect()
+}
+
+/// The same, each with what tells it from its namesakes.
+fn owners(snapshot: &Snapshot, node: &NodeName) -> Pods {
+    let pods = snapshot.pods.values();
+    pods.filter(|pod| pod.is_live() && pod.node.as_ref() == Some(node))
+        .filter(|pod| !pod.addresses.is_empty())
+        .map(|pod| ((pod.key.clone(), pod.age.clone()), pod.addresses))
+        .collect()
 }
 
 /// The pods of this node with a network of their own, an entry for each address.
@@ -253,6 +274,7 @@ mod tests {
             keep_established: false,
             unknown,
             log_denied: false,
+            antispoof: false,
             verify_interval: Duration::ZERO,
             set_bridge_sysctls: false,
         })

@@ -24,6 +24,8 @@ pub struct Settings {
     pub unknown: Unknown,
     /// Whether the kernel tells of packets that it denies.
     pub log_denied: bool,
+    /// Whether pods may send from their own addresses alone.
+    pub antispoof: bool,
     /// How often the names of chains and sets are read back and put right; never where zero.
     pub verify_interval: Duration,
     /// Whether the kernel's switches for bridges are put on wherever they are found off.

@@ -27,6 +27,7 @@ pub(crate) fn settings() -> Settings {
         keep_established: false,
         unknown: Unknown::Allowed,
         log_denied: false,
+        antispoof: false,
         verify_interval: Duration::ZERO,
         set_bridge_sysctls: false,
     }
