@@ -135,10 +135,16 @@ impl Spoofing {
             self.keep_table(None, false);
             return;
         }
+        if pods.is_empty() {
+            self.remembered.get_or_insert_default();
+        }
         match self.find(pods, check, now) {
             Ok(table) => {
                 self.blind = None;
-                self.keep_table(Some(table).filter(|table| !table.ports.is_empty()), check);
+                // A table that could not be read is not replaced by one that knows less.
+                if self.remembered.is_some() {
+                    self.keep_table(Some(table).filter(|table| !table.ports.is_empty()), check);
+                }
             }
             Err(error) => {
                 if self.blind.is_none() {
@@ -160,6 +166,7 @@ impl Spoofing {
         let kernel = Kernel::open()?;
         let links = kernel.links()?;
         self.bindings.keep(pods, &links);
+        self.remember();
         let mut search =
             Search { kernel: &kernel, links: &links, behind: BTreeMap::new(), learned: None };
         let mut unbound = BTreeMap::new();
@@ -184,9 +191,15 @@ impl Spoofing {
             }
         }
         self.unbound = unbound;
-        if self.remembered.is_some() {
-            // What stood before was asked once, of all pods; whoever comes later was not there.
-            self.remembered = Some(BTreeMap::new());
+        if let Some(remembered) = &mut self.remembered {
+            // Whoever comes later was not there; who has not been found yet was, perhaps.
+            let sought: BTreeSet<IpAddr> = self
+                .unbound
+                .keys()
+                .filter_map(|owner| pods.get(owner))
+                .flat_map(|addresses| addresses.iter())
+                .collect();
+            remembered.retain(|address, _| sought.contains(address));
         }
         if check {
             self.compare(&mut search, pods)?;
@@ -203,7 +216,7 @@ impl Spoofing {
 
     /// Where a pod with these addresses is, or why nobody knows.
     fn place(
-        &mut self,
+        &self,
         search: &mut Search<'_>,
         addresses: Addresses,
     ) -> Result<Result<Binding, String>, LinkError> {
@@ -236,12 +249,12 @@ impl Spoofing {
 
     /// By which port of a bridge a pod with these addresses is, or why nobody knows.
     fn port(
-        &mut self,
+        &self,
         search: &mut Search<'_>,
         bridge: u32,
         addresses: Addresses,
     ) -> Result<Result<Binding, String>, LinkError> {
-        let Some(remembered) = self.remembered() else {
+        let Some(remembered) = &self.remembered else {
             return Ok(Err("the table that stands cannot be read".to_owned()));
         };
         let names: BTreeSet<&str> =
@@ -280,8 +293,8 @@ impl Spoofing {
         })
     }
 
-    /// What was bound when policyd ended. Until that can be read no port is bound anew.
-    fn remembered(&mut self) -> Option<&BTreeMap<IpAddr, String>> {
+    /// Reads what was bound when policyd ended. Until that can be read no port is bound anew.
+    fn remember(&mut self) {
         if self.remembered.is_none() {
             match table::remembered(&self.runner) {
                 Ok(remembered) => self.remembered = Some(remembered),
@@ -290,7 +303,6 @@ impl Spoofing {
                 Err(error) => self.fail("cannot read the bridges' table", &error),
             }
         }
-        self.remembered.as_ref()
     }
 
     /// Warns where the kernel has come to see a pod elsewhere than it is bound. Nothing follows that.

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::cluster::{Age, Pod, Snapshot};
 use policy_compiler::config::{InterfaceName, NodeConfig};
 use policy_compiler::name::{NodeName, ObjectKey};
 use tracing::{info, warn};
@@ -222,7 +222,8 @@ fn owners(snapshot: &Snapshot, node: &NodeName) -> Pods {
     let pods = snapshot.pods.values();
     pods.filter(|pod| pod.is_live() && pod.node.as_ref() == Some(node))
         .filter(|pod| !pod.addresses.is_empty())
-        .map(|pod| ((pod.key.clone(), pod.age.clone()), pod.addresses))
+        // When it was started may be told later than the pod itself.
+        .map(|pod| ((pod.key.clone(), Age { started: None, ..pod.age.clone() }), pod.addresses))
         .collect()
 }
 

@@ -91,6 +91,7 @@ fn settings(node: &str) -> Result<Settings, Box<dyn std::error::Error>> {
         keep_established: false,
         unknown: Unknown::Allowed,
         log_denied: false,
+        antispoof: false,
         verify_interval: Duration::from_secs(1),
         set_bridge_sysctls: false,
     })

@@ -38,7 +38,7 @@ fn image_and_rootfs_are_of_one_debian_with_one_list_of_packages() {
     }
     let list = text(".ci/runtime-packages");
     let packages: Vec<&str> = list.lines().collect();
-    assert_eq!(packages, ["ipset", "iptables", "libipset13"]);
+    assert_eq!(packages, ["ipset", "iptables", "libipset13", "nftables"]);
     // What both take beside packages.
     assert!(
         instructions()

@@ -129,6 +129,7 @@ fn the_role_is_what_policyd_needs_and_no_more() {
     );
     assert_eq!(rights("manifests/overlays/startup-taint"), with(&[EVENTS, ("nodes", "get patch")]));
     assert_eq!(rights("manifests/overlays/bridge-sysctls"), with(&[EVENTS]));
+    assert_eq!(rights("manifests/overlays/antispoof"), with(&[EVENTS]));
 }
 
 #[test]

@@ -29,6 +29,7 @@ macro_rules! under_both_backends {
     };
 }
 
+mod antispoof;
 mod backends;
 mod bridge;
 mod cases;
