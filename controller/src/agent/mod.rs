@@ -36,12 +36,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::kill;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, getsockopt,
     listen, shutdown, socket,
 };
-use nix::sys::signal::kill;
 use nix::unistd::{Pid, geteuid};
 use tracing::error;
 

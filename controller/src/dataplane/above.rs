@@ -44,6 +44,17 @@ impl Position {
     }
 }
 
+impl Position {
+    /// Where a rule with that number (from 1) stands, of whose neighbours nothing is known.
+    #[must_use]
+    pub fn numbered(number: usize) -> Self {
+        match number.saturating_sub(1) {
+            0 => Self::First,
+            above => Self::Below { above, accepting: None },
+        }
+    }
+}
+
 /// The rules of a table by their chains.
 struct Chains<'a> {
     rules: BTreeMap<&'a str, Vec<&'a str>>,

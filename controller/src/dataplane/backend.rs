@@ -38,6 +38,9 @@ impl fmt::Display for Backend {
     }
 }
 
+/// What iptables says of a table, or of a chain, with rules that only `nft` can show.
+pub(super) const HIDDEN: &str = "is incompatible, use 'nft' tool.";
+
 /// What an operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
@@ -127,14 +130,15 @@ impl Backend {
     ) -> Result<String, CommandError> {
         let program = self.save(family);
         let text = runner.run(program, &["-t", table], "")?;
-        // Of a table with rules that only `nft` can show it says just that.
-        let has_ended =
-            |line: &str| line == "COMMIT" || line.ends_with("is incompatible, use 'nft' tool.");
-        if text.lines().any(has_ended) {
-            Ok(text)
-        } else {
-            Err(CommandError::CutOff { program: program.name })
+        if text.lines().any(|line| line == "COMMIT") {
+            return Ok(text);
         }
+        let program = program.name;
+        Err(if text.contains(HIDDEN) {
+            CommandError::Hidden { program }
+        } else {
+            CommandError::CutOff { program }
+        })
     }
 }
 
@@ -176,7 +180,7 @@ impl Traces {
                         traces.installed &= family == Family::V6;
                     }
                     // A table that cannot be shown, such as nat of a kernel without it, has no say.
-                    Err(CommandError::Failed { .. }) => {}
+                    Err(CommandError::Failed { .. } | CommandError::Hidden { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }

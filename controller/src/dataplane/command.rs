@@ -59,6 +59,12 @@ pub enum CommandError {
         /// The program.
         program: &'static str,
     },
+    /// Others have rules in a table that only `nft` can show.
+    #[error("`{program}` cannot show the table, in which others have rules of `nft`'s own")]
+    Hidden {
+        /// The program.
+        program: &'static str,
+    },
     /// It reported failure.
     #[error("`{program}` failed ({status}): {message}{}", quoted(line.as_ref()))]
     Failed {
@@ -112,7 +118,8 @@ impl CommandError {
             CommandError::Failed { status, .. } => status.code().is_none(),
             CommandError::Missing { .. }
             | CommandError::Start { .. }
-            | CommandError::CutOff { .. } => false,
+            | CommandError::CutOff { .. }
+            | CommandError::Hidden { .. } => false,
         }
     }
 
@@ -131,6 +138,7 @@ impl CommandError {
             CommandError::Pipe { program, .. } => ("pipe", program),
             CommandError::TimedOut { program, .. } => ("late", program),
             CommandError::CutOff { program } => ("cut off", program),
+            CommandError::Hidden { program } => ("hidden", program),
             CommandError::Failed { program, .. } => ("failed", program),
         }
     }

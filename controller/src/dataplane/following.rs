@@ -168,13 +168,19 @@ impl Dataplane {
         }
         let Some(from) = self.following.turning_from.take() else { return written };
         let backend = self.kernel.backend;
-        let Some((family, error)) = written.iter().find_map(|(family, outcome)| match outcome {
-            Outcome::Failed(error) => Some((family, error_chain(error))),
+        let failed = written.iter().find_map(|(family, outcome)| match outcome {
+            Outcome::Failed(error) => Some((family, error)),
             _ => None,
-        }) else {
-            info!(%backend, "rules are in the iptables that the node uses, and no longer in the other");
+        });
+        let Some((family, error)) = failed else {
+            info!(%backend, "rules are in the iptables that the node uses");
             return written;
         };
+        if error.is_kept_waiting() {
+            self.following.turning_from = Some(from);
+            return written;
+        }
+        let error = error_chain(error);
         warn!(%family, error, %backend, back_to = %from, "cannot write to the iptables that the node uses");
         self.following.next = Instant::now() + REFRAIN;
         self.turn_to(from);

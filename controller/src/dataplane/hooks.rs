@@ -17,9 +17,9 @@ use iptables::IPTables;
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::{Hook, Rule};
 
-use super::backend::Backend;
+use super::backend::{Backend, HIDDEN};
 use super::command::{CommandError, Runner};
-use super::iptables::{FoundTable, LOCK_WAIT, parse_save, words_of};
+use super::iptables::{FoundTable, LOCK_WAIT, shown, words_of};
 use super::probe::own;
 
 /// Why a hook could not be changed.
@@ -152,7 +152,14 @@ pub fn read(
 ) -> Result<FoundTable, CommandError> {
     let words = ["-w", LOCK_WAIT, "-S", hook.builtin()];
     own::lists(backend);
-    Ok(parse_save(&runner.run(backend.iptables(family), &words, "")?))
+    let program = backend.iptables(family);
+    let printed = runner.run(program, &words, "").map_err(|error| match error {
+        CommandError::Failed { message, .. } if message.contains(HIDDEN) => {
+            CommandError::Hidden { program: program.name }
+        }
+        other => other,
+    });
+    shown(printed, family)
 }
 
 #[cfg(test)]

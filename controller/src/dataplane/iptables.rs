@@ -12,11 +12,13 @@ use policy_compiler::cidr::Family;
 use policy_compiler::render;
 use policy_compiler::ruleset::{Chain, ChainName, Hook, Rule};
 use policy_compiler::update::ChainsUpdate;
+use tracing::debug;
 
 use super::above::Position;
 use super::backend::Backend;
 use super::command::{CommandError, Runner};
 use super::engines::PolicyEngine;
+use super::native;
 
 /// How long `iptables` and `iptables-restore` wait for the lock that legacy writers share, in seconds.
 pub(super) const LOCK_WAIT: &str = "5";
@@ -35,6 +37,8 @@ pub struct FoundTable {
     pub positions: BTreeMap<Hook, Position>,
     /// Other engines whose policies are in it.
     pub engines: BTreeSet<PolicyEngine>,
+    /// Whether rules of `nft`'s own keep iptables from showing it; a rule's words are its number then.
+    pub hidden: bool,
 }
 
 /// A rule in a built-in chain that leads into a chain of ours.
@@ -113,7 +117,7 @@ fn target_of(words: &str) -> Option<&str> {
 /// # Errors
 /// Where `iptables-save` is missing or fails.
 pub fn read(runner: &Runner, backend: Backend, family: Family) -> Result<FoundTable, CommandError> {
-    Ok(parse_save(&backend.save_whole(runner, family, "filter")?))
+    shown(backend.save_whole(runner, family, "filter"), family)
 }
 
 /// Reads table `filter` of a backend that may not be in use, without bringing it into use.
@@ -125,7 +129,21 @@ pub fn read_if_used(
     backend: Backend,
     family: Family,
 ) -> Result<FoundTable, CommandError> {
-    Ok(parse_save(&backend.save_table(runner, family, "filter")?))
+    shown(backend.save_table(runner, family, "filter"), family)
+}
+
+/// What was printed, or what the kernel itself says of a table that iptables cannot show.
+pub(super) fn shown(
+    printed: Result<String, CommandError>,
+    family: Family,
+) -> Result<FoundTable, CommandError> {
+    match printed {
+        Err(hidden @ CommandError::Hidden { .. }) => native::read(family).map_err(|error| {
+            debug!(%family, %error, "the kernel does not show table filter either");
+            hidden
+        }),
+        printed => Ok(parse_save(&printed?)),
+    }
 }
 
 /// One transaction on table `filter` of one family.
@@ -269,6 +287,7 @@ COMMIT
                     }
                 )]),
                 engines: BTreeSet::from([PolicyEngine::Weave]),
+                hidden: false,
             }
         );
         assert!(!table.is_hooked(Hook::Forward, "NPC-FORWARD"));

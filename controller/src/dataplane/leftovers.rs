@@ -98,8 +98,11 @@ fn remove(kernel: &Kernel, family: Family) -> Result<bool, CommandError> {
 /// Whether the other backend's table can never be read: by a process without the capability that only
 /// legacy needs, or where the native tools of others have made it one that iptables cannot show.
 pub(crate) fn is_closed_to_us(error: &CommandError) -> bool {
-    let marks = ["Permission denied", "is incompatible"];
-    matches!(error, CommandError::Failed { message, .. } if marks.iter().any(|m| message.contains(m)))
+    match error {
+        CommandError::Hidden { .. } => true,
+        CommandError::Failed { message, .. } => message.contains("Permission denied"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +121,6 @@ mod tests {
         };
         for (message, closed) in [
             ("Cannot initialize: Permission denied (you must be root)", true),
-            ("table `filter' is incompatible, use 'nft' tool.", true),
             ("Cannot initialize: Resource temporarily unavailable", false),
         ] {
             assert_eq!(is_closed_to_us(&failed(message)), closed, "{message}");

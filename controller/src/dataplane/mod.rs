@@ -28,6 +28,7 @@ pub mod iptables;
 mod leftovers;
 pub mod links;
 pub mod lock;
+mod native;
 pub(crate) mod netlink;
 #[cfg(test)]
 mod parsers;
@@ -54,6 +55,8 @@ use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Hook, Rule, Ruleset};
 use policy_compiler::update::Update;
 use serde::{Deserialize, Serialize};
+
+use crate::health::Notes;
 
 use self::above::Position;
 use self::backend::{Backend, BackendChoice};
@@ -202,6 +205,8 @@ pub struct Seen {
     pub hooks: BTreeMap<Hook, Option<Position>>,
     /// Other engines whose policies are in table `filter`.
     pub engines: BTreeSet<PolicyEngine>,
+    /// Whether rules of `nft`'s own keep iptables from showing table `filter`.
+    pub hidden: bool,
 }
 
 /// How one family fared.
@@ -348,6 +353,13 @@ impl Dataplane {
     #[must_use]
     pub fn seen(&self) -> [(Family, &Seen); 2] {
         [(Family::V4, self.v4.seen()), (Family::V6, self.v6.seen())]
+    }
+
+    /// What cannot be watched over, by family.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        let hidden = self.seen().into_iter().filter(|(_, seen)| seen.hidden);
+        hidden.map(|(family, _)| native::note(family)).collect()
     }
 
     /// Which iptables is written to.

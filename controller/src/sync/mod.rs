@@ -566,6 +566,7 @@ impl Sync {
         reasons.extend(self.inspector.reasons());
         let mut notes = self.intake.notes();
         notes.extend(self.inspector.notes());
+        notes.extend(self.dataplane.notes());
         notes.extend(self.outlets.notes());
         notes.extend(self.wiring.notes());
         self.health.note(notes);

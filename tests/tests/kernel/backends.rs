@@ -1,7 +1,7 @@
 //! The node turns from one iptables to the other while policyd runs, and policyd with it: no packet
 //! finds a window, nothing stays behind, and what a forced backend is told stays forced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -224,4 +224,110 @@ fn told(town: &Town) -> Option<String> {
     let output = town.node().output(&mut command, "").unwrap();
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     Some(status.get("backend")?.as_str()?.to_owned())
+}
+
+/// Rules that `nft` alone can write and show: one in `FORWARD` itself, which passes what is established
+/// and so harms nobody, and a table of its own.
+const NATIVE: &str = "\
+table ip filter {
+  chain FORWARD { type filter hook forward priority 0; policy accept;
+    ct state vmap { established : accept, related : accept }; }
+}
+table ip6 filter {
+  chain FORWARD { type filter hook forward priority 0; policy accept;
+    ct state vmap { established : accept, related : accept }; }
+}
+table inet theirs {
+  set known { type ipv4_addr; }
+  chain forward { type filter hook forward priority 10; policy accept; ip saddr @known drop; }
+}
+";
+
+impl Town {
+    fn nft(&self, script: &str) -> String {
+        self.node().run(Command::new("nft").args(["-f", "-"]), script).unwrap()
+    }
+
+    /// What `nft` shows of table filter, less what counts.
+    fn native(&self, family: &str) -> String {
+        let mut command = Command::new("nft");
+        command.args(["-s", "list", "table", family, "filter"]);
+        self.node().run(&mut command, "").unwrap()
+    }
+}
+
+#[test]
+fn native_rules_that_iptables_cannot_show_stop_nothing() {
+    let name = "backends::native_rules_that_iptables_cannot_show_stop_nothing";
+    kernel_test(name, native_rules_stop_nothing);
+}
+
+fn native_rules_stop_nothing() {
+    let mut dice = Dice::new(seed());
+    let town = Town::new(Backend::Nft);
+    let mut state = State::random(&mut dice);
+    town.put(&state);
+    town.nft(NATIVE);
+    let hidden = town.backend.save(town.node(), Family::V4, "filter").unwrap();
+    assert!(hidden.contains("is incompatible"), "iptables shows it: {hidden}");
+
+    let daemon = town.start();
+    let vigil = town.watch(&state);
+    vigil.await_rounds(20).unwrap();
+    // Updates go on, and one who starts over finds what there is.
+    for _ in 0..3 {
+        state = State::random(&mut dice);
+        let number = vigil.may_become(town.verdicts(&state));
+        town.put(&state);
+        expect_native(&town, &state);
+        vigil.is_in_force(number);
+        vigil.await_rounds(10).unwrap();
+    }
+    daemon.stop(Signal::SIGKILL).unwrap();
+    state = State::random(&mut dice);
+    let number = vigil.may_become(town.verdicts(&state));
+    town.put(&state);
+    let daemon = town.start();
+    expect_native(&town, &state);
+    vigil.is_in_force(number);
+    vigil.await_rounds(20).unwrap();
+    let status = town.node().output(&mut Town::policyd(&["status"]), "").unwrap();
+    let status = String::from_utf8_lossy(&status.stdout);
+    assert!(status.contains("what they say is not compared"), "{status}");
+    expect_nothing_wrong(vigil);
+    drop(daemon);
+
+    town.node().run(&mut Town::policyd(&["cleanup"]), "").unwrap();
+    for family in ["ip", "ip6"] {
+        let table = town.native(family);
+        assert!(table.contains("vmap") && !table.contains("NPC-"), "{table}");
+    }
+}
+
+/// Waits until the chains are just those of `state`, and one hook leads to them, before the rule of
+/// others.
+fn expect_native(town: &Town, state: &State) {
+    let ruleset = Town::ruleset(state);
+    let begun = Instant::now();
+    for (family, table) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+        let expected: BTreeSet<String> =
+            ruleset.family(family).chains.keys().map(ToString::to_string).collect();
+        loop {
+            let text = town.native(table);
+            let chains = text.lines().filter_map(|line| {
+                line.trim().strip_prefix("chain ")?.strip_suffix(" {").map(str::to_owned)
+            });
+            let chains: BTreeSet<String> = chains.filter(|name| name.starts_with("NPC-")).collect();
+            let forward = text.split("chain FORWARD {").nth(1).unwrap_or_default();
+            let rules: Vec<&str> =
+                forward.lines().skip(2).map(str::trim).take_while(|line| *line != "}").collect();
+            let hooked = matches!(rules[..], [first, second]
+                if first.ends_with("jump NPC-FORWARD") && second.contains("vmap"));
+            if chains == expected && hooked {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{expected:?}\n{text}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }

@@ -203,6 +203,7 @@ under_both_backends!(
     they_live_on_where_the_operator_wants_it,
     what_was_denied_while_policyd_was_away_is_cut_at_its_start,
     an_address_that_leaves_takes_its_connections_with_it,
+    what_stood_before_anything_was_tracked_is_judged_by_its_next_packet,
 );
 
 fn what_a_change_denies_is_cut_and_nothing_else_notices(backend: Backend) {
@@ -274,4 +275,22 @@ fn an_address_that_leaves_takes_its_connections_with_it(backend: Backend) {
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(held);
+}
+
+/// The kernel tracks nothing before there are rules that ask it to. Of a connection from that time it
+/// sees a segment in the middle, of which nobody knows who opened it.
+fn what_stood_before_anything_was_tracked_is_judged_by_its_next_packet(backend: Backend) {
+    let scene = Scene::new(backend);
+    let (mut good, mut other) = (scene.connect(0), scene.connect(1));
+    scene.write("policy.yaml", &policy("other"));
+    let _daemon = scene.start(&[]);
+    for connection in &mut good {
+        assert_eq!(connection.stands(), [false; 3]);
+    }
+    // A datagram is as good as the first, where policy allows it.
+    for connection in &mut other {
+        assert_eq!(connection.stands(), [false, false, true]);
+    }
+    // Those that begin now stand.
+    drop(scene.connect(1));
 }

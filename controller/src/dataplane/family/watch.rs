@@ -32,6 +32,7 @@ impl FamilyPlane {
         self.doubtful = false;
         self.see_hooks(desired, &table);
         self.seen.engines.clone_from(&table.engines);
+        self.seen.hidden = table.hidden;
         self.held.retain(|chain| table.chains.contains(chain));
         let shifted = self.shift.rules(desired);
         if plan::is_as_desired(&shifted, &table, &sets, &self.held) {

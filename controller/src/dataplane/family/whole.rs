@@ -40,6 +40,7 @@ impl FamilyPlane {
         self.writes += 1;
         let found = self.read(kernel)?;
         self.seen.engines.clone_from(&found.0.engines);
+        self.seen.hidden = found.0.hidden;
         self.shift = Shift::beyond(ipset::newest(&found.1), START);
         let shifted = self.shift.rules(desired);
         let (table, mut sets) = found;
