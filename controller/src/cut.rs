@@ -334,9 +334,11 @@ fn own_addresses() -> Result<BTreeSet<IpAddr>, ConntrackError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::conntrack::Wire;
     use policy_compiler::decode;
     use policy_compiler::document::Node;
     use serde_json::json;
+    use std::io;
 
     fn node() -> NodeName {
         NodeName::new("n1").unwrap()
@@ -400,6 +402,31 @@ mod tests {
         let judged = judged.into_inner();
         assert_eq!(denied.contains(&question(4)), judged.contains(&4));
         (judged, round.next.is_none())
+    }
+
+    /// A kernel that has no room for its answers.
+    struct Full;
+
+    impl Wire for Full {
+        fn send(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn receive(&mut self) -> io::Result<Vec<u8>> {
+            Err(io::Error::from_raw_os_error(nix::libc::ENOBUFS))
+        }
+    }
+
+    #[test]
+    fn where_connections_cannot_be_read_it_is_remembered_whose_are_to_go() {
+        let mut objects = cluster("db", "Ingress");
+        let mut cutter = Cutter::new(node(), Hairpin::default());
+        cutter.notice(&objects);
+        objects.pods.retain(|key, _| key.name.as_str() != "web");
+        cutter.table = Some(Table::over(Box::new(Full)));
+        assert!(matches!(cutter.cut(&objects), Err(ConntrackError::Socket(_))));
+        assert_eq!(cutter.lost, ["10.0.0.1".parse().unwrap()].into());
+        assert!(cutter.table.is_none(), "the next reading is over another socket");
     }
 
     #[test]

@@ -389,9 +389,15 @@ impl Dataplane {
     }
 
     fn write_families(&mut self, update: &Update, desired: &Ruleset) -> Written {
+        let Self { kernel, v4, v6, .. } = self;
+        // What has failed before may keep us waiting again, and is not to hold up the other.
+        if v4.state() == FamilyState::OutOfStep && v6.state() == FamilyState::InStep {
+            let v6 = v6.write(kernel, update, &desired.v6);
+            return Written { v4: v4.write(kernel, update, &desired.v4), v6 };
+        }
         Written {
-            v4: self.v4.write(&self.kernel, update, &desired.v4),
-            v6: self.v6.write(&self.kernel, update, &desired.v6),
+            v4: v4.write(kernel, update, &desired.v4),
+            v6: v6.write(kernel, update, &desired.v6),
         }
     }
 

@@ -196,13 +196,19 @@ pub(crate) fn hangs(backend: Backend, extent: Extent) {
 }
 
 pub(crate) fn one_family(backend: Backend, extent: Extent) {
-    let families = vec![(Family::V6, Family::V4), (Family::V4, Family::V6)];
-    for (failing, other) in extent.of(families, 1) {
+    let (v4, v6) = (Family::V4, Family::V6);
+    let rows = vec![
+        (v6, v4, Fault::Fail, AMPLE),
+        (v4, v6, Fault::Fail, AMPLE),
+        (v6, v4, Fault::Hang, SHORT),
+        (v4, v6, Fault::Hang, SHORT),
+    ];
+    for (failing, other, fault, limit) in extent.of(rows, 1) {
         let scene = Scene::new(backend);
         let mut state = State::numbered(0);
-        let _daemon = scene.start(&state, AMPLE);
+        let _daemon = scene.start(&state, limit);
         let vigil = scene.town.watch(&state);
-        let order = Order::of(&scene.one(failing, "-restore*"), Fault::Fail);
+        let order = Order::of(&scene.one(failing, "-restore*"), fault);
         scene.faults.order(&[order]).unwrap();
         for number in 1..4 {
             state = State::numbered(number);
