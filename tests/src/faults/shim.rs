@@ -166,8 +166,7 @@ impl Blocks {
         while let Some(mut line) = lines.next().transpose()? {
             count += 1;
             if self.cut.is_some_and(|cut| count > cut) {
-                // What comes after is read all the same: whoever sends it is not to notice.
-                continue;
+                break;
             }
             line.push(b'\n');
             let begins = line.starts_with(b"*");
