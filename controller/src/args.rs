@@ -241,8 +241,8 @@ pub struct RunArgs {
     /// address; on bridges tagged frames too, and VXLAN from pods to the node. Takes `nft` for bridges.
     #[arg(long, env = "POLICYD_ANTISPOOF", value_parser = BoolishValueParser::new())]
     pub antispoof: bool,
-    /// How often the names of all chains and sets are read back and put right, in seconds; 0 for
-    /// never. The hooks are looked at every 10 seconds whatever this says.
+    /// How often all chains and sets are read back and put right without a sign that somebody changed
+    /// them, in seconds; 0 for never. Most changes leave a sign, and are put right within two seconds.
     #[arg(long, env = "POLICYD_VERIFY_INTERVAL", value_name = "SECONDS", default_value_t = 60)]
     pub verify_interval: u32,
     /// Tell of policies that fail closed, of repairs, and of a node that cannot enforce, with Kubernetes

@@ -19,7 +19,9 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::bindings::Sources;
+use crate::dataplane::backend::Backend;
 use crate::dataplane::command::{CommandError, Program, Runner};
+use crate::dataplane::own;
 
 const NFT: Program = Program { name: "nft", package: "nftables" };
 
@@ -151,7 +153,17 @@ fn hexadecimal(address: IpAddr) -> String {
 /// # Errors
 /// Where `nft` is missing, fails, or the kernel refuses: whatever was there is as before.
 pub(super) fn write(runner: &Runner, table: &Table) -> Result<(), CommandError> {
-    runner.run(NFT, &["-f", "-"], &table.text()).map(drop)
+    change(runner, &["-f", "-"], &table.text())
+}
+
+/// One transaction, told to whoever looks out for transactions of others.
+fn change(runner: &Runner, arguments: &[&str], input: &str) -> Result<(), CommandError> {
+    own::writes(Backend::Nft);
+    let done = runner.run(NFT, arguments, input);
+    if matches!(&done, Err(error) if !error.leaves_doubt()) {
+        own::has_not_written(Backend::Nft);
+    }
+    done.map(drop)
 }
 
 /// The table as `nft` shows it, which is compared and not understood; `None` where there is none.
@@ -173,7 +185,7 @@ pub(crate) fn remove(runner: &Runner) -> Result<bool, CommandError> {
     if !is_there(runner)? {
         return Ok(false);
     }
-    runner.run(NFT, &["delete", "table", "bridge", "policyd"], "")?;
+    change(runner, &["delete", "table", "bridge", "policyd"], "")?;
     Ok(true)
 }
 

@@ -159,7 +159,7 @@ fn unquoted_words(rule: &str) -> Vec<&str> {
 }
 
 /// A rule of others as part of a line: they may put anything into a comment.
-fn brief(rule: &str) -> String {
+pub(super) fn brief(rule: &str) -> String {
     let plain = |letter: char| if letter.is_control() { '?' } else { letter };
     let mut text: String = rule.chars().take(BRIEF).map(plain).collect();
     if rule.chars().nth(BRIEF).is_some() {

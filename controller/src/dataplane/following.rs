@@ -160,9 +160,7 @@ impl Dataplane {
     /// Takes note of how a write fared: whether the backend that was turned to can be kept, and whether
     /// somebody had changed our rules.
     pub(super) fn after_write(&mut self, written: Written, desired: &Ruleset) -> Written {
-        let repaired = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Written(Changes { repaired: Some(_), .. }))
-        };
+        let repaired = |outcome: &Outcome| matches!(outcome, Outcome::Written(Changes { repaired, .. }) if !repaired.is_empty());
         if written.iter().any(|(_, outcome)| repaired(outcome)) {
             self.following.doubt();
         }

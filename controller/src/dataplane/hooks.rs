@@ -17,9 +17,9 @@ use iptables::IPTables;
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::{Hook, Rule};
 
-use super::backend::{Backend, HIDDEN};
-use super::command::{CommandError, Runner};
-use super::iptables::{FoundTable, LOCK_WAIT, shown, words_of};
+use super::backend::Backend;
+use super::command::Runner;
+use super::iptables::{LOCK_WAIT, words_of};
 use super::probe::own;
 
 /// Why a hook could not be changed.
@@ -138,28 +138,6 @@ pub fn delete(
             HookError::Delete { hook, message: error.to_string().trim().to_owned() }
         })
     })
-}
-
-/// Reads the rules of a built-in chain alone, which costs little however many chains there are.
-///
-/// # Errors
-/// Where iptables fails or does not end.
-pub fn read(
-    runner: &Runner,
-    backend: Backend,
-    family: Family,
-    hook: Hook,
-) -> Result<FoundTable, CommandError> {
-    let words = ["-w", LOCK_WAIT, "-S", hook.builtin()];
-    own::lists(backend);
-    let program = backend.iptables(family);
-    let printed = runner.run(program, &words, "").map_err(|error| match error {
-        CommandError::Failed { message, .. } if message.contains(HIDDEN) => {
-            CommandError::Hidden { program: program.name }
-        }
-        other => other,
-    });
-    shown(printed, family)
 }
 
 #[cfg(test)]

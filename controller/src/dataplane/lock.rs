@@ -28,7 +28,6 @@ use nix::sys::stat::{major, minor};
 use tracing::{debug, info};
 
 use super::backend::Backend;
-use super::probe::own;
 
 /// Where it is, unless [`VARIABLE`] says otherwise.
 const PATH: &str = "/run/xtables.lock";
@@ -147,7 +146,6 @@ impl Lock {
         if let Some(file) = self.file.take().filter(|file| self.is_current(file)) {
             return Some(file);
         }
-        own::lists(Backend::Legacy);
         let mut create = OpenOptions::new();
         create.append(true).create(true).mode(0o600);
         // As iptables itself does, which may come later.

@@ -19,6 +19,7 @@ pub mod backend;
 pub mod cleanup;
 pub mod command;
 pub mod conntrack;
+mod drift;
 pub mod engines;
 mod family;
 pub mod following;
@@ -61,12 +62,15 @@ use crate::health::Notes;
 use self::above::Position;
 use self::backend::{Backend, BackendChoice};
 use self::command::{CommandError, HELD, Program, Runner};
+pub use self::drift::Drift;
 use self::engines::PolicyEngine;
 use self::family::FamilyPlane;
 use self::following::Following;
 use self::hooks::HookError;
 pub(crate) use self::leftovers::is_closed_to_us;
 use self::lock::Lock;
+use self::probe::Probes;
+pub(crate) use self::probe::own;
 use self::restore::Restore;
 use self::sessions::{Sessions, SetError};
 
@@ -152,7 +156,7 @@ impl WriteError {
 }
 
 /// What a write changed in one family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Whether everything of ours was written anew.
     pub whole: bool,
@@ -169,25 +173,7 @@ pub struct Changes {
     /// Sets given up; the kernel may keep one for a moment.
     pub sets_destroyed: usize,
     /// What others had changed and this put right.
-    pub repaired: Option<Drift>,
-}
-
-/// What somebody else changed about our rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drift {
-    /// The rules that lead to ours.
-    Hooks,
-    /// Which chains and sets there are.
-    Names,
-}
-
-impl fmt::Display for Drift {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Drift::Hooks => "a rule that leads to ours was moved, copied or removed",
-            Drift::Names => "chains or sets of ours were removed, or others added",
-        })
-    }
+    pub repaired: BTreeSet<Drift>,
 }
 
 impl Changes {
@@ -235,6 +221,12 @@ impl Written {
     /// By family, IPv4 first.
     pub fn iter(&self) -> impl Iterator<Item = (Family, &Outcome)> {
         [(Family::V4, &self.v4), (Family::V6, &self.v6)].into_iter()
+    }
+
+    /// Whether nothing was written, nor failed to be.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        self.iter().all(|(_, outcome)| matches!(outcome, Outcome::Unchanged | Outcome::Absent))
     }
 
     /// Whether the kernel holds what was wanted.
@@ -303,6 +295,9 @@ struct Kernel {
 pub struct Dataplane {
     kernel: Kernel,
     following: Following,
+    probes: Probes,
+    /// Whether others seem to have changed tables since that was last asked.
+    disturbed: bool,
     v4: FamilyPlane,
     v6: FamilyPlane,
 }
@@ -344,6 +339,8 @@ impl Dataplane {
         Ok(Self {
             kernel: Kernel { runner, backend, sessions, restore, lock },
             following: Following::new(choice),
+            probes: Probes::new(backend),
+            disturbed: false,
             v4: FamilyPlane::new(Family::V4),
             v6: FamilyPlane::new(Family::V6),
         })
@@ -355,11 +352,13 @@ impl Dataplane {
         [(Family::V4, self.v4.seen()), (Family::V6, self.v6.seen())]
     }
 
-    /// What cannot be watched over, by family.
+    /// What cannot be watched over, and where somebody undoes again and again what is put right, by
+    /// family.
     #[must_use]
     pub fn notes(&self) -> Notes {
         let hidden = self.seen().into_iter().filter(|(_, seen)| seen.hidden);
-        hidden.map(|(family, _)| native::note(family)).collect()
+        let contested = [&self.v4, &self.v6].into_iter().filter_map(FamilyPlane::contested);
+        hidden.map(|(family, _)| native::note(family)).chain(contested).collect()
     }
 
     /// Which iptables is written to.
@@ -474,18 +473,48 @@ impl Dataplane {
         left_out
     }
 
-    /// Looks at what may have changed behind our back, each thing when its time has come: the hooks, the
-    /// rules that were refused, chains that were held, what is left in the other backend, and whether
-    /// the node has turned to that one. Says whether a write is
-    /// needed to put something right. The rules are only read as far as the hooks go.
-    pub fn look_again(&mut self, desired: &Ruleset) -> bool {
+    /// Looks at what changes by itself, each thing when its time has come: the rules that were refused,
+    /// chains that were held, what is left in the other backend, and whether the node has turned to that
+    /// one. Says whether a write is needed to put something right.
+    pub fn look_again(&mut self) -> bool {
         self.kernel.restore.rest();
         if self.follow_the_node() {
             return true;
         }
-        let v4 = self.v4.look_again(&self.kernel, &desired.v4);
-        let v6 = self.v6.look_again(&self.kernel, &desired.v6);
+        let v4 = self.v4.look_again(&self.kernel);
+        let v6 = self.v6.look_again(&self.kernel);
         v4 || v6
+    }
+
+    /// Looks whether somebody else may have changed what was written, of which `desired` is the whole.
+    /// Starts no process; [`Dataplane::follow_up`] then finds out what.
+    pub fn look_out(&mut self, desired: &Ruleset) {
+        let look = self.probes.look(self.kernel.backend);
+        self.disturbed |= look.tables;
+        self.v4.suspect(&desired.v4, &look);
+        self.v6.suspect(&desired.v6, &look);
+    }
+
+    /// Reads the kernel where others may have changed something, and puts right what is not as `desired`,
+    /// which was written before. Reading takes its time on a thread of its own: while
+    /// [`Dataplane::is_reading`] it is to be called again soon.
+    pub fn follow_up(&mut self, desired: &Ruleset) -> Written {
+        let written = Written {
+            v4: self.v4.follow_up(&self.kernel, &desired.v4),
+            v6: self.v6.follow_up(&self.kernel, &desired.v6),
+        };
+        if written.is_unchanged() { written } else { self.after_write(written, desired) }
+    }
+
+    /// Whether the kernel is being read.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        self.v4.is_reading() || self.v6.is_reading()
+    }
+
+    /// Whether others seem to have changed tables of our backend since this was last asked.
+    pub fn disturbed(&mut self) -> bool {
+        std::mem::take(&mut self.disturbed)
     }
 
     /// What is left of ours in the other backend and cannot be removed, a line each.
@@ -521,7 +550,7 @@ pub fn denied_packets(
         Direction::Ingress => "NPC-DENY-I",
     };
     let words = ["-w", iptables::LOCK_WAIT, "-v", "-S", chain];
-    probe::own::lists(backend);
+    own::lists(backend);
     match runner.run(backend.iptables(family), &words, "") {
         Ok(text) => Ok(iptables::denied_by(&text)),
         Err(error) if error.is_refusal() => Ok(0),

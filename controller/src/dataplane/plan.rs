@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy_compiler::ruleset::{
-    AddressSet, ChainName, FamilyRules, Hook, Member, Rule, SetName, SetRole, Target,
-};
+use policy_compiler::ruleset::{AddressSet, FamilyRules, Hook, Member, Rule, SetName, SetRole};
 
 use super::ipset::{FoundSets, header_of};
 use super::iptables::{FoundTable, Transaction};
@@ -79,26 +77,4 @@ pub(super) fn replacement(
         desired.hooks.clone().into_iter().partition(|(hook, _)| found.hooks.contains_key(hook));
     transaction.hook = standing;
     (transaction, first)
-}
-
-/// Whether chains, hooks and sets bear the names that they should. What they hold is not compared,
-/// nor the chains that others hold.
-pub(super) fn is_as_desired(
-    desired: &FamilyRules,
-    table: &FoundTable,
-    sets: &FoundSets,
-    held: &BTreeSet<ChainName>,
-) -> bool {
-    is_hooked(desired, table)
-        && table.chains.iter().filter(|name| !held.contains(*name)).eq(desired.chains.keys())
-        && desired.sets.keys().all(|name| sets.contains_key(&name.to_string()))
-}
-
-/// Whether each hook stands first and alone, and no other does.
-pub(super) fn is_hooked(desired: &FamilyRules, table: &FoundTable) -> bool {
-    let hooked = desired.hooks.iter().all(|(hook, rule)| match &rule.target {
-        Target::Jump(chain) | Target::Goto(chain) => table.is_hooked(*hook, chain.as_str()),
-        Target::Return | Target::Log(_) | Target::Deny(_) => true,
-    });
-    hooked && table.hooks.keys().all(|hook| desired.hooks.contains_key(hook))
 }

@@ -11,7 +11,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::Told;
 use super::series::Series;
-use crate::dataplane::WriteError;
+use crate::dataplane::{Drift, WriteError};
 use crate::inspect::ConcernKind;
 use crate::source::Kind;
 
@@ -85,7 +85,7 @@ pub(super) struct WriteSeries {
     pub(super) apply_failures: Series<Counter, 2>,
     pub(super) last_success: Series<Seconds, 1>,
     pub(super) enforced: Series<Histogram, 1>,
-    pub(super) drift_repairs: Series<Counter, 1>,
+    pub(super) drift_repairs: Series<Counter, 2>,
     pub(super) refused: Gauge,
     pub(super) denied: Series<Counter, 2>,
 }
@@ -94,6 +94,7 @@ impl WriteSeries {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let histogram = || Histogram::new(BUCKETS);
         let resources = [Kind::Pod, Kind::Namespace, Kind::Policy, Kind::Node];
+        let drifts = Drift::ALL.map(Drift::label);
         Self {
             apply_duration: add(
                 registry,
@@ -123,7 +124,7 @@ impl WriteSeries {
                 registry,
                 "policyd_drift_repairs",
                 "Times that rules or sets were found changed by others, and put right",
-                Series::with(["family"], Counter::default, FAMILIES),
+                Series::with(["family", "kind"], Counter::default, by_family(&drifts)),
             ),
             refused: add(
                 registry,

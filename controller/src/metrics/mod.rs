@@ -25,8 +25,8 @@ use self::groups::{
     AgentSeries, SizeSeries, SourceSeries, WriteSeries, direction_label, family_label, stage_label,
 };
 use self::process::Process;
-use crate::dataplane::Outcome;
 use crate::dataplane::backend::Backend;
+use crate::dataplane::{Drift, Outcome};
 use crate::inspect::ConcernKind;
 use crate::source::{Kind, Standing};
 
@@ -123,8 +123,8 @@ impl Metrics {
     }
 
     /// Something that others changed was put right.
-    pub fn drift_repaired(&self, family: Family) {
-        self.writes.drift_repairs.of([family_label(family)]).inc();
+    pub fn drift_repaired(&self, family: Family, drift: Drift) {
+        self.writes.drift_repairs.of([family_label(family), drift.label()]).inc();
     }
 
     /// So many more packets were denied.

@@ -63,7 +63,7 @@ fn filled(now: Instant) -> Metrics {
     let took = Duration::from_millis(500);
     metrics.written(Family::V4, &Outcome::Written(Changes::default()), took);
     metrics.written(Family::V6, &Outcome::Failed(refused_type()), took);
-    metrics.drift_repaired(Family::V4);
+    metrics.drift_repaired(Family::V4, Drift::Rules);
     metrics.problems(4);
     metrics.refused(5);
     metrics.denied(Family::V6, Direction::Egress, 8);

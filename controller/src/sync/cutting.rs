@@ -48,6 +48,7 @@ impl Cutting {
         let denies = |outcome: &Outcome| match outcome {
             Outcome::Written(changes) => {
                 changes.whole
+                    || !changes.repaired.is_empty()
                     || changes.chains_replaced + changes.chains_deleted + changes.members_removed
                         > 0
             }

@@ -49,8 +49,10 @@ use crate::source::{Input, Listing, Question};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
-/// How often the node's wiring is looked at, and what else changes by itself.
+/// How often the node's wiring is looked at, what else changes by itself, and what others may change.
 const RECHECK: Duration = Duration::from_secs(1);
+/// How often it is asked whether the kernel has been read, while that is going on.
+const READING: Duration = Duration::from_millis(10);
 /// The first and the longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The first and the longest pause before a set in use is tried again.
@@ -298,6 +300,7 @@ impl Sync {
             Some(self.recheck_at),
             self.intake.silent_at(),
             self.cutting.at(),
+            self.dataplane.is_reading().then(|| now + READING),
             write_at,
         ];
         let next = times.into_iter().flatten().min().unwrap_or(self.recheck_at);
@@ -410,6 +413,8 @@ impl Sync {
             if self.intake.has_begun() {
                 self.recheck();
             }
+        } else if self.dataplane.is_reading() {
+            self.follow_up();
         }
     }
 
@@ -418,7 +423,9 @@ impl Sync {
         let was_known = self.wiring.is_known();
         self.wiring.look(self.engine.snapshot());
         self.engine.set_config(self.wiring.config().clone());
-        let out_of_step = self.dataplane.look_again(self.engine.ruleset());
+        let out_of_step = self.dataplane.look_again();
+        self.dataplane.look_out(self.engine.ruleset());
+        self.follow_up();
         if out_of_step || !was_known {
             self.flush();
         } else {
@@ -436,6 +443,31 @@ impl Sync {
             self.refusals = refusals;
             self.report();
         }
+    }
+
+    /// Puts right what others have changed, as far as it is known by now.
+    fn follow_up(&mut self) {
+        let begun = Instant::now();
+        let written = self.dataplane.follow_up(self.engine.ruleset());
+        if written.is_unchanged() {
+            return;
+        }
+        self.failures.add(&written);
+        self.outlets.written(&written, begun.elapsed());
+        self.cutting.after(&written);
+        self.cutting.do_due(self.engine.snapshot());
+        if report::is_whole(&written) {
+            self.verify_at = Some(Instant::now() + VERIFY_AFTER);
+        }
+        if report::log_applied(&written, begun.elapsed()) {
+            self.updated = Some(Instant::now());
+        }
+        if !written.is_in_step() {
+            self.retry.put_off();
+        }
+        self.tidy.forget();
+        self.tidy_up();
+        self.update_health();
     }
 
     /// Tells of the state in which things are, which need not be done at every turn.

@@ -47,10 +47,9 @@ impl Outlets {
     pub(super) fn written(&self, written: &Written, took: Duration) {
         for (family, outcome) in written.iter() {
             self.metrics.written(family, outcome, took);
-            if let Outcome::Written(changes) = outcome
-                && let Some(drift) = changes.repaired
-            {
-                self.metrics.drift_repaired(family);
+            let Outcome::Written(changes) = outcome else { continue };
+            for drift in &changes.repaired {
+                self.metrics.drift_repaired(family, *drift);
                 let what = drift.to_string();
                 self.announcer.announce(Announcement::DriftRepaired { family, what });
             }

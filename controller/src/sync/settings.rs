@@ -26,7 +26,8 @@ pub struct Settings {
     pub log_denied: bool,
     /// Whether pods may send from their own addresses alone.
     pub antispoof: bool,
-    /// How often the names of chains and sets are read back and put right; never where zero.
+    /// How often chains and sets are read back and put right without a sign that others changed them;
+    /// never where zero.
     pub verify_interval: Duration,
     /// Whether the kernel's switches for bridges are put on wherever they are found off.
     pub set_bridge_sysctls: bool,

@@ -9,7 +9,7 @@ use policy_tests::privilege::kernel_test;
 use crate::node::{Node, PODS, allow};
 
 const ADDRESS: &str = "127.0.0.1:9476";
-/// Hooks are looked at every 10 seconds.
+/// How long anything may take before a test gives it up.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn node() -> Node {
@@ -20,7 +20,7 @@ fn node() -> Node {
 }
 
 /// Status and body; nothing where nobody listens.
-fn get(node: &Node, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(node: &Node, path: &str) -> Option<(u16, String)> {
     let mut stream = node.namespace.enter(|| TcpStream::connect(ADDRESS)).unwrap().ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();
@@ -93,7 +93,7 @@ fn what_is_in_force_is_shown_and_would_make_the_same_elsewhere() {
             format!("policyd_set_members{{family=\"ipv4\"}} {v4_members}"),
             "policyd_apply_duration_seconds_count{family=\"ipv4\",outcome=\"written\"} 1"
                 .to_owned(),
-            "policyd_drift_repairs_total{family=\"ipv4\"} 0".to_owned(),
+            "policyd_drift_repairs_total{family=\"ipv4\",kind=\"hooks\"} 0".to_owned(),
         ];
         await_metrics(&node, &expected.each_ref().map(String::as_str));
 
@@ -128,8 +128,8 @@ fn what_is_wrong_is_shown_until_it_is_mended() {
         await_metrics(&node, &["policyd_ready 1", "policyd_source_problems 0"]);
 
         node.tool(&["iptables-nft", "-D", "FORWARD", "1"], "");
-        await_metrics(&node, &["policyd_drift_repairs_total{family=\"ipv4\"} 1"]);
-        await_metrics(&node, &["policyd_drift_repairs_total{family=\"ipv6\"} 0"]);
+        await_metrics(&node, &["policyd_drift_repairs_total{family=\"ipv4\",kind=\"hooks\"} 1"]);
+        await_metrics(&node, &["policyd_drift_repairs_total{family=\"ipv6\",kind=\"hooks\"} 0"]);
         assert_eq!(node.forward().first().map(String::as_str), Some("NPC-FORWARD"));
     });
 }

@@ -6,6 +6,7 @@ mod agent;
 mod contention;
 mod dataplane;
 mod denied;
+mod drift;
 mod hostile;
 mod http;
 mod inspect;

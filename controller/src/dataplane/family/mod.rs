@@ -3,15 +3,18 @@
 //! ```text
 //!  write ── in step ──> steps      an update's steps, in order
 //!    │  └── not so ───> whole      what stands there of ours is replaced
-//!  verify, look_again ─> watch     is it still there?
+//!  verify, follow_up ──> watch     is it still there?
+//!                          └─────> repair     what others changed is put right
 //! ```
 
+mod contest;
+mod repair;
 mod steps;
 mod watch;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::{ChainName, FamilyRules, Hook, Rule, SetName};
@@ -19,6 +22,7 @@ use policy_compiler::update::{Reach, Step, Update};
 use tracing::{debug, warn};
 
 use self::steps::{add, remove};
+use self::watch::Watch;
 use super::backend::has_ipv6;
 use super::ipset::{self, FoundSets};
 use super::iptables::{self, FoundTable};
@@ -33,8 +37,6 @@ use crate::again::Again;
 
 /// The first and the longest pause before a chain that others hold is removed again.
 const HELD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// How often the hooks are looked at.
-const HOOKS: Duration = Duration::from_secs(10);
 /// The first and the longest pause before the rules that the kernel refuses are tried again: a module
 /// may have come since.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
@@ -65,9 +67,8 @@ pub(super) struct FamilyPlane {
     /// Whether the kernel did not have this family when it was last to be written.
     absent: bool,
     /// What others have changed and was not put right yet.
-    drift: Option<Drift>,
-    /// When the hooks are looked at next.
-    look_at: Instant,
+    drift: BTreeSet<Drift>,
+    watch: Watch,
     /// When the refused rules are tried again.
     retest: Again,
     /// What others have beside our rules, as far as was read.
@@ -89,8 +90,8 @@ impl FamilyPlane {
             leftovers: Leftovers::new(),
             doubtful: false,
             absent: false,
-            drift: None,
-            look_at: Instant::now() + HOOKS,
+            drift: BTreeSet::new(),
+            watch: Watch::default(),
             retest: Again::new(REFUSED),
             seen: Seen::default(),
         }
@@ -103,7 +104,8 @@ impl FamilyPlane {
         self.held.clear();
         self.remove_held.forget();
         self.leftovers = Leftovers::new();
-        self.drift = None;
+        self.drift.clear();
+        self.watch = Watch::default();
     }
 
     /// See [`crate::dataplane::Dataplane::write`].
@@ -150,7 +152,7 @@ impl FamilyPlane {
             Ok(changes) => {
                 self.in_step = true;
                 self.doubtful = false;
-                Outcome::Written(Changes { repaired: self.drift.take(), ..changes })
+                Outcome::Written(Changes { repaired: std::mem::take(&mut self.drift), ..changes })
             }
             Err(error) => Outcome::Failed(error),
         }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use policy_compiler::ruleset::{ChainName, Hook, Member, Rule, SetName};
 use policy_compiler::update::ChainsUpdate;
@@ -109,7 +108,6 @@ impl FamilyPlane {
             self.held.extend(held);
             self.remove_held.put_off();
         }
-        self.look_at = Instant::now();
         for (hook, rule) in first {
             hooks::insert(&kernel.runner, kernel.backend, self.family, *hook, rule)
                 .map_err(WriteError::Hook)?;

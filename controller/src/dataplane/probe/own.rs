@@ -17,19 +17,19 @@ static COMMITS: AtomicU32 = AtomicU32::new(0);
 static OPENINGS: AtomicU32 = AtomicU32::new(0);
 
 /// A transaction that changes something is about to be handed to iptables.
-pub(in crate::dataplane) fn writes(backend: Backend) {
+pub(crate) fn writes(backend: Backend) {
     traces(backend).fetch_add(1, Ordering::SeqCst);
 }
 
 /// The transaction just counted is known not to have been carried out.
-pub(in crate::dataplane) fn has_not_written(backend: Backend) {
+pub(crate) fn has_not_written(backend: Backend) {
     if backend == Backend::Nft {
         COMMITS.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// `iptables` is about to list a chain.
-pub(in crate::dataplane) fn lists(backend: Backend) {
+pub(crate) fn lists(backend: Backend) {
     if backend == Backend::Legacy {
         OPENINGS.fetch_add(1, Ordering::SeqCst);
     }

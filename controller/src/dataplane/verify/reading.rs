@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::super::ipset::prefix;
 
 /// How many members every set of ours may come to hold.
-const CAPACITY: u64 = 1_048_576;
+pub(in crate::dataplane) const CAPACITY: u64 = 1_048_576;
 /// The built-in chains that may carry a rule of ours.
 const BUILTIN: [&str; 2] = ["FORWARD", "OUTPUT"];
 
