@@ -18,7 +18,7 @@ use crate::announce::Announcer;
 use crate::args::{ArgsError, Cli, Command, Listen, RunArgs};
 use crate::dataplane::cleanup::cleanup;
 use crate::dataplane::{Dataplane, OpenError, error_chain};
-use crate::denied;
+use crate::denied::{self, Listening};
 use crate::inspect::sysctl::Sysctls;
 use crate::logging::{self, LogError};
 use crate::serve;
@@ -163,15 +163,13 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let objects = Objects::open(args)?;
     let mut agent = Agent::hold()?;
     let mut outlets = outlets(args, &objects, &settings.node)?;
+    outlets.listening = Arc::new(Listening::to(args.log_denied));
     outlets.unanswered = agent.unheld().map(str::to_owned);
     let sync = Sync::new(settings, open(args)?).with_outlets(outlets.clone());
     let (sender, inbox) = mpsc::channel();
-    let denied = if args.log_denied {
-        Some(denied::start(sender.clone(), Arc::clone(&outlets.metrics))?)
-    } else {
-        None
-    };
-    agent.serve(sender.clone(), denied)?;
+    let (metrics, listening) = (Arc::clone(&outlets.metrics), Arc::clone(&outlets.listening));
+    let denied = denied::start(sender.clone(), metrics, listening)?;
+    agent.serve(sender.clone(), Some(denied))?;
     // From here on a signal is waited for, whatever starts after it.
     let signals = Signals::new()?;
     let _serving = match args.listen {

@@ -20,6 +20,8 @@ use crate::port::{PortName, Protocol};
 pub struct Namespace {
     name: NamespaceName,
     labels: Labels,
+    /// Whether its annotation says that its policies are only audited.
+    pub audit: bool,
     /// Where it stands; empty for one that no object declares.
     pub location: Location,
 }
@@ -28,12 +30,12 @@ pub struct Namespace {
 pub const METADATA_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 impl Namespace {
-    /// A namespace with these labels. `kubernetes.io/metadata.name` is set to the name, whatever it
+    /// A namespace with these labels, whose policies are enforced. `kubernetes.io/metadata.name` is set to the name, whatever it
     /// was, as the API server does.
     #[must_use]
     pub fn new(name: NamespaceName, mut labels: Labels, location: Location) -> Self {
         labels.insert(METADATA_NAME_LABEL, name.as_str());
-        Self { name, labels, location }
+        Self { name, labels, audit: false, location }
     }
 
     /// The namespace as it exists where only its name is known.
@@ -257,5 +259,13 @@ impl Snapshot {
             Some(namespace) => namespace.labels.clone(),
             None => Namespace::undeclared(name.clone()).labels,
         }
+    }
+
+    /// Whether `policy` is only audited: it neither isolates nor grants anything. A namespace that is
+    /// not known has nothing audited.
+    #[must_use]
+    pub fn audits(&self, policy: &Policy) -> bool {
+        let namespace = self.namespaces.get(&policy.key.namespace);
+        policy.audit || namespace.is_some_and(|namespace| namespace.audit)
     }
 }

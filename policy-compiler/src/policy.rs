@@ -15,6 +15,10 @@ use crate::name::ObjectKey;
 use crate::port::{PortName, PortRange, Protocol};
 use crate::selector::Selector;
 
+/// The annotation on a NetworkPolicy, or on a Namespace for all of its policies, that has it audited
+/// and not enforced. Nothing but `"true"` does.
+pub const AUDIT_ANNOTATION: &str = "policyd.dev/audit";
+
 /// The direction of a connection as the selected pod sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
@@ -54,6 +58,9 @@ pub struct Policy {
     pub ingress: Vec<Rule>,
     /// The egress rules as listed, whether or not the type makes them count.
     pub egress: Vec<Rule>,
+    /// Whether its annotation says that it is only audited. Its namespace may say so too: see
+    /// [`Snapshot::audits`](crate::cluster::Snapshot::audits).
+    pub audit: bool,
     /// Whether something in it was invalid (its diagnostics say what).
     pub flawed: bool,
     /// Where the object stands.
@@ -61,7 +68,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether it isolates the pods that it selects in `direction`.
+    /// Whether it is of the type of `direction`, and so isolates the pods that it selects there, or
+    /// is audited there.
     #[must_use]
     pub fn isolates(&self, direction: Direction) -> bool {
         match direction {

@@ -298,23 +298,45 @@ pub enum Target {
     Jump(ChainName),
     /// `-g`: comes back to where the chain of this rule would have.
     Goto(ChainName),
-    /// Whoever listens on [`LOG_GROUP`] is told of the packet, though not of more than so many a
-    /// second; it goes on to the next rule. The chain that denies in this direction begins with it.
-    Log(Direction),
+    /// Whoever listens on [`LOG_GROUP`] is told this of the packet, though not of more than so many a
+    /// second; it goes on to the next rule.
+    Log(Notice),
     /// Dropped or, as configured, refused. (`Reject` stands for the two rules that refuse TCP by
     /// reset and the rest by port-unreachable.)
     Deny(DenyAction),
 }
 
-/// The NFLOG group that denied packets are told to.
+/// The NFLOG group that packets are told to.
 pub const LOG_GROUP: u16 = 6917;
 
-/// What a packet that is told to [`LOG_GROUP`] is marked with, by the direction in which it is denied.
-#[must_use]
-pub fn log_prefix(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "NPC-I",
-        Direction::Egress => "NPC-E",
+/// What [`LOG_GROUP`] is told of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Notice {
+    /// It is denied in this direction. The chain that denies begins with this.
+    Denied(Direction),
+    /// It passes, and in this direction a policy that is audited only would deny it. The chain in which
+    /// audits end begins with this.
+    Audited(Direction),
+}
+
+impl Notice {
+    /// All of them.
+    pub const ALL: [Notice; 4] = [
+        Notice::Denied(Direction::Ingress),
+        Notice::Denied(Direction::Egress),
+        Notice::Audited(Direction::Ingress),
+        Notice::Audited(Direction::Egress),
+    ];
+
+    /// What the packet is marked with.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Notice::Denied(Direction::Ingress) => "NPC-I",
+            Notice::Denied(Direction::Egress) => "NPC-E",
+            Notice::Audited(Direction::Ingress) => "NPC-AI",
+            Notice::Audited(Direction::Egress) => "NPC-AE",
+        }
     }
 }
 
@@ -394,6 +416,13 @@ impl FamilyRules {
             members: self.sets.values().map(|set| set.members.len()).sum(),
         }
     }
+
+    /// Whether some chain begins with telling this.
+    #[must_use]
+    pub fn tells(&self, notice: Notice) -> bool {
+        let mut first = self.chains.values().filter_map(|chain| chain.rules.first());
+        first.any(|rule| rule.target == Target::Log(notice))
+    }
 }
 
 /// Everything that we have in the kernel.
@@ -413,6 +442,16 @@ impl Ruleset {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
         }
+    }
+
+    /// Whether any chain tells of what policies that are audited only would deny.
+    #[must_use]
+    pub fn audits(&self) -> bool {
+        Family::ALL.into_iter().any(|family| {
+            Direction::ALL
+                .into_iter()
+                .any(|direction| self.family(family).tells(Notice::Audited(direction)))
+        })
     }
 
     /// The rules of `family`, to change.

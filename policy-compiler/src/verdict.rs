@@ -136,6 +136,28 @@ pub struct Half {
     pub because: Because,
     /// Every policy that isolates the subject in this direction, in key order, with each rule.
     pub policies: Vec<PolicyTrace>,
+    /// Every policy that would isolate it and is audited only, in key order. None of them has a part in
+    /// the decision.
+    pub audits: Vec<AuditTrace>,
+}
+
+impl Half {
+    /// The audited policies that would deny what passes.
+    pub fn audit_denials(&self) -> impl Iterator<Item = &PolicyTrace> {
+        let passes = self.decision == Decision::Allowed;
+        let denying =
+            self.audits.iter().filter(move |audit| passes && audit.decision == Decision::Denied);
+        denying.map(|audit| &audit.trace)
+    }
+}
+
+/// What one policy that is audited only says to a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditTrace {
+    /// What the half would decide were this one policy enforced as well.
+    pub decision: Decision,
+    /// What its rules say.
+    pub trace: PolicyTrace,
 }
 
 /// Why a [`Half`] decides as it does.

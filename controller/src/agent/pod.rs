@@ -17,9 +17,9 @@ use crate::dataplane::ipset::kind_of;
 use crate::sync::View;
 
 /// What the chains of one pod begin with; the rest is shared by all pods.
-const LEAVES: [&str; 2] = ["NPC-I-", "NPC-E-"];
+const LEAVES: [&str; 4] = ["NPC-I-", "NPC-AI-", "NPC-E-", "NPC-AE-"];
 /// What a body that several pods share begins with.
-const BODIES: [&str; 2] = ["NPC-IB-", "NPC-EB-"];
+const BODIES: [&str; 4] = ["NPC-IB-", "NPC-AIB-", "NPC-EB-", "NPC-AEB-"];
 
 /// What is in force for a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct PodDetail {
     /// The pod.
     #[serde(flatten)]
     pub pod: PodStatus,
-    /// Its chains, IPv4 first; one that is not isolated has none.
+    /// Its chains, IPv4 first; one that is neither isolated nor audited has none.
     pub chains: Vec<ChainText>,
     /// The sets that they look up.
     pub sets: Vec<SetText>,
@@ -133,7 +133,7 @@ fn take(rules: &FamilyRules, name: &ChainName, part: &mut FamilyRules) {
         }
     }
     for rule in &chain.rules {
-        if let Target::Goto(body) = &rule.target
+        if let Target::Goto(body) | Target::Jump(body) = &rule.target
             && BODIES.iter().any(|prefix| body.as_str().starts_with(prefix))
         {
             take(rules, body, part);
@@ -162,8 +162,8 @@ fn chains(family: Family, part: &FamilyRules) -> Vec<ChainText> {
     for (chain, words) in appended {
         rules.entry(chain).or_default().push(words.to_owned());
     }
-    let order = [LEAVES[0], BODIES[0], LEAVES[1], BODIES[1]];
-    let rank = |name: &str| order.iter().position(|prefix| name.starts_with(prefix));
+    let order = || LEAVES.iter().zip(&BODIES).flat_map(|(leaf, body)| [leaf, body]);
+    let rank = |name: &str| order().position(|prefix| name.starts_with(prefix));
     let mut chains: Vec<ChainText> = part
         .chains
         .keys()

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use super::look::{Unanswered, look};
 use super::wire::{Answer, Line, QUESTION_LIMIT, Question};
 use super::{desired, is_trusted, pod, status};
-use crate::denied::{Follower, Followers};
+use crate::denied::{Follower, Followers, Unfollowed};
 use crate::source::Input;
 use crate::sync::View;
 
@@ -145,10 +145,8 @@ fn converse(mut line: Line, context: &Context) {
     let answer = match line.hear(QUESTION_LIMIT, PATIENCE) {
         Ok(Question::Trace) => match context.denied.as_ref().map(|denied| denied.follow()) {
             Some(Ok(follower)) => return trace(&mut line, &follower),
-            Some(Err(crowded)) => Answer::Refused(crowded.to_string()),
-            None => Answer::Refused(
-                "policyd does not tell of denied packets: start it with --log-denied".to_owned(),
-            ),
+            Some(Err(unfollowed)) => Answer::Refused(unfollowed.to_string()),
+            None => Answer::Refused(Unfollowed::Silent.to_string()),
         },
         Ok(question) => context.answer(&question),
         Err(error) => Answer::Refused(format!("policyd did not understand: {error}")),

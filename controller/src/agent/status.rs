@@ -52,6 +52,9 @@ pub struct Status {
     pub families: Vec<FamilyStatus>,
     /// The live pods of this node, in the order of their names.
     pub pods: Vec<PodStatus>,
+    /// The policies of the cluster that are audited only, as `NAMESPACE/NAME`.
+    #[serde(default)]
+    pub audit_only: Vec<String>,
     /// The policies that have mistakes, and so allow less than they seem to.
     pub failing_closed: Vec<FailingPolicy>,
 }
@@ -114,6 +117,12 @@ pub struct PodStatus {
     pub ingress: Vec<String>,
     /// The policies that isolate it for egress.
     pub egress: Vec<String>,
+    /// The policies that would isolate it for ingress and are audited only.
+    #[serde(default)]
+    pub audited_ingress: Vec<String>,
+    /// The policies that would isolate it for egress and are audited only.
+    #[serde(default)]
+    pub audited_egress: Vec<String>,
 }
 
 /// A policy that allows less than it seems to.
@@ -158,6 +167,7 @@ fn facts(view: &View<'_>, since: Instant) -> Facts {
         failing_seconds: part.failing.as_ref().map(|(since, _)| since.elapsed().as_secs()),
         failure: part.failing.as_ref().map(|(_, why)| why.clone()),
     });
+    let audited = objects.policies.values().filter(|policy| objects.audits(policy));
     let status = Status {
         node: view.settings.node.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -177,6 +187,7 @@ fn facts(view: &View<'_>, since: Instant) -> Facts {
         },
         families: families.into(),
         pods: Vec::new(),
+        audit_only: audited.map(|policy| policy.key.to_string()).collect(),
         failing_closed: Vec::new(),
     };
     let mistakes = view.listed.iter().chain(view.engine.diagnostics());
@@ -205,7 +216,7 @@ impl Local {
             .policies
             .iter()
             .filter(|(key, _)| namespaces.contains(&key.namespace))
-            .map(|(key, policy)| (key.clone(), without_rules(policy)))
+            .map(|(key, policy)| (key.clone(), without_rules(policy, objects.audits(policy))))
             .collect();
         Self(Snapshot { pods, policies, ..Snapshot::default() })
     }
@@ -213,22 +224,23 @@ impl Local {
     /// Each pod with the policies that isolate it.
     pub(super) fn statuses(&self) -> Vec<PodStatus> {
         let evaluator = Evaluator::new(&self.0);
-        let policies = |pod: &Pod, direction| -> Vec<String> {
-            let isolating = evaluator.isolating(pod, direction).into_iter();
-            isolating.map(|policy| policy.key.name.to_string()).collect()
+        let names = |policies: Vec<&Policy>| -> Vec<String> {
+            policies.into_iter().map(|policy| policy.key.name.to_string()).collect()
         };
         let status = |pod: &Pod| PodStatus {
             pod: pod.key.to_string(),
             addresses: pod.addresses.iter().collect(),
-            ingress: policies(pod, Direction::Ingress),
-            egress: policies(pod, Direction::Egress),
+            ingress: names(evaluator.isolating(pod, Direction::Ingress)),
+            egress: names(evaluator.isolating(pod, Direction::Egress)),
+            audited_ingress: names(evaluator.auditing(pod, Direction::Ingress)),
+            audited_egress: names(evaluator.auditing(pod, Direction::Egress)),
         };
         self.0.pods.values().map(status).collect()
     }
 }
 
-/// A policy as far as isolation goes; its rules may be many.
-fn without_rules(policy: &Policy) -> Policy {
+/// A policy as far as isolation goes, with what its namespace says of audits; its rules may be many.
+fn without_rules(policy: &Policy, audit: bool) -> Policy {
     Policy {
         key: policy.key.clone(),
         pod_selector: policy.pod_selector.clone(),
@@ -236,6 +248,7 @@ fn without_rules(policy: &Policy) -> Policy {
         isolates_egress: policy.isolates_egress,
         ingress: Vec::new(),
         egress: Vec::new(),
+        audit,
         flawed: policy.flawed,
         location: policy.location.clone(),
     }

@@ -218,10 +218,11 @@ pub(super) fn words_of(rule: &Rule) -> String {
     render::rule_spec(rule).join(" ")
 }
 
-/// How many packets the rules that deny have counted, of a chain listed with its counters.
-pub(super) fn denied_by(listed: &str) -> u64 {
-    let rules =
-        listed.lines().filter(|rule| rule.contains("-j DROP") || rule.contains("-j REJECT"));
+/// How many packets the rules that deny, or end an audit, have counted, of a chain listed with its
+/// counters.
+pub(super) fn counted_by(listed: &str) -> u64 {
+    let ends = ["-j DROP", "-j REJECT", "-j RETURN"];
+    let rules = listed.lines().filter(|rule| ends.iter().any(|end| rule.contains(end)));
     let packets = |rule: &str| {
         let mut words = rule.split(' ').skip_while(|word| *word != "-c");
         words.nth(1)?.parse::<u64>().ok()
@@ -299,9 +300,12 @@ COMMIT
                       -A NPC-DENY-I -m limit --limit 100/sec -c 9 540 -j NFLOG --nflog-prefix NPC-I\n\
                       -A NPC-DENY-I -p tcp -c 7 420 -j REJECT --reject-with tcp-reset\n\
                       -A NPC-DENY-I -c 5 300 -j REJECT --reject-with icmp-port-unreachable\n";
-        assert_eq!(denied_by(listed), 12);
-        assert_eq!(denied_by("-N NPC-DENY-I\n-A NPC-DENY-I -c 8 1 -j DROP\n"), 8);
-        assert_eq!(denied_by("-N NPC-DENY-I\n"), 0);
+        assert_eq!(counted_by(listed), 12);
+        assert_eq!(counted_by("-N NPC-DENY-I\n-A NPC-DENY-I -c 8 1 -j DROP\n"), 8);
+        assert_eq!(counted_by("-N NPC-DENY-I\n"), 0);
+        let audit = "-A NPC-AUDIT-I -m limit --limit 100/sec -c 9 540 -j NFLOG --nflog-prefix NPC-AI\n\
+                     -A NPC-AUDIT-I -c 12 700 -j RETURN\n";
+        assert_eq!(counted_by(audit), 12);
     }
 
     #[test]

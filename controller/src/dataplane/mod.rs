@@ -52,7 +52,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Hook, Rule, Ruleset};
 use policy_compiler::update::Update;
 use serde::{Deserialize, Serialize};
@@ -534,25 +533,20 @@ impl Dataplane {
     }
 }
 
-/// How many packets the kernel has denied in a direction since the chain that denies was written; 0
-/// where there is none.
+/// How many packets have reached the rules that end a chain since it was written; 0 where there is none.
 ///
 /// # Errors
 /// Where iptables is missing, or does not end.
-pub fn denied_packets(
+pub fn counted_packets(
     runner: &Runner,
     backend: Backend,
     family: Family,
-    direction: Direction,
+    chain: &str,
 ) -> Result<u64, CommandError> {
-    let chain = match direction {
-        Direction::Egress => "NPC-DENY-E",
-        Direction::Ingress => "NPC-DENY-I",
-    };
     let words = ["-w", iptables::LOCK_WAIT, "-v", "-S", chain];
     own::lists(backend);
     match runner.run(backend.iptables(family), &words, "") {
-        Ok(text) => Ok(iptables::denied_by(&text)),
+        Ok(text) => Ok(iptables::counted_by(&text)),
         Err(error) if error.is_refusal() => Ok(0),
         Err(error) => Err(error),
     }

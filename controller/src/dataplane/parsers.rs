@@ -126,7 +126,7 @@ proptest! {
                 prop_assert!(rule.chars().count() < 250 && !rule.chars().any(char::is_control));
             }
         }
-        let _ = iptables::denied_by(&text);
+        let _ = iptables::counted_by(&text);
     }
 
     #[test]

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use policy_compiler::policy::Direction;
     use policy_compiler::port::Protocol;
-    use policy_compiler::ruleset::Match;
+    use policy_compiler::ruleset::{Match, Notice};
 
     fn allowing(matches: Vec<Match>) -> Rule {
         Rule { matches, comment: None, target: Target::Return }
@@ -260,7 +260,10 @@ mod tests {
     #[test]
     fn only_a_rule_that_allows_or_tells_is_left_out() {
         let sctp = vec![Match::Protocol(Protocol::Sctp)];
-        let tells = Rule { target: Target::Log(Direction::Ingress), ..allowing(Vec::new()) };
+        let tells = Rule {
+            target: Target::Log(Notice::Denied(Direction::Ingress)),
+            ..allowing(Vec::new())
+        };
         let refused = Refused(BTreeSet::from([allowing(sctp.clone()), tells.clone()]));
         let deny = ChainName::new("NPC-DENY-I").unwrap();
         let denying =

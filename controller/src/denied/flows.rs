@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use policy_compiler::policy::Direction;
+use policy_compiler::ruleset::Notice;
 
 use super::Denial;
 use super::packet::Packet;
@@ -17,8 +17,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// How many flows are kept.
 const KEPT: usize = 4096;
 
-/// What makes packets one flow: the direction in which they are denied, and what they say.
-pub(super) type Flow = (Direction, Packet);
+/// What makes packets one flow: what the rules tell of them, and what they say.
+pub(super) type Flow = (Notice, Packet);
 
 #[derive(Debug)]
 struct Standing {
@@ -73,6 +73,11 @@ impl Flows {
         due
     }
 
+    /// Whether nothing is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.standing.is_empty()
+    }
+
     /// How many packets were of flows for which there was no room, since this was last asked.
     pub(super) fn beyond(&mut self) -> u64 {
         std::mem::take(&mut self.beyond)
@@ -82,6 +87,7 @@ impl Flows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy_compiler::policy::Direction;
 
     fn flow(port: u16) -> Flow {
         let packet = Packet {
@@ -91,12 +97,12 @@ mod tests {
             port: Some(port),
             midstream: false,
         };
-        (Direction::Ingress, packet)
+        (Notice::Denied(Direction::Ingress), packet)
     }
 
     fn denial(port: u16) -> Denial {
-        let (direction, packet) = flow(port);
-        Denial::unnamed(direction, &packet)
+        let (notice, packet) = flow(port);
+        Denial::unnamed(notice, &packet)
     }
 
     #[test]

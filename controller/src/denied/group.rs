@@ -1,4 +1,4 @@
-//! The NFLOG group to which the rules tell denied packets.
+//! The NFLOG group to which the rules tell packets that are denied, or would be.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,8 +12,7 @@ use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, Netfilte
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use policy_compiler::policy::Direction;
-use policy_compiler::ruleset::{LOG_GROUP, log_prefix};
+use policy_compiler::ruleset::{LOG_GROUP, Notice};
 
 use super::flows::Flow;
 use super::packet::Packet;
@@ -76,7 +75,7 @@ impl Group {
         }
     }
 
-    /// The packets that were denied since, for which it waits so long.
+    /// The packets that were told of since, for which it waits so long.
     pub(super) fn receive(&self, wait: Duration) -> Result<Vec<Flow>, GroupError> {
         Ok(self.receive_all(wait)?.0)
     }
@@ -124,10 +123,10 @@ fn read(bytes: &[u8], flows: &mut Vec<Flow>, answer: &mut Option<io::Result<()>>
 }
 
 fn flow(parts: &[PacketNla]) -> Option<Flow> {
-    let direction = parts.iter().find_map(|part| match part {
+    let notice = parts.iter().find_map(|part| match part {
         PacketNla::Prefix(prefix) => {
-            let is = |direction: &Direction| prefix.as_bytes() == log_prefix(*direction).as_bytes();
-            Direction::ALL.into_iter().find(is)
+            let is = |notice: &Notice| prefix.as_bytes() == notice.prefix().as_bytes();
+            Notice::ALL.into_iter().find(is)
         }
         _ => None,
     })?;
@@ -135,13 +134,14 @@ fn flow(parts: &[PacketNla]) -> Option<Flow> {
         PacketNla::Payload(bytes) => Packet::read(bytes),
         _ => None,
     })?;
-    Some((direction, packet))
+    Some((notice, packet))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::laws::{config, damaged};
+    use policy_compiler::policy::Direction;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn a_packet_that_the_kernel_tells_of_is_read() {
-        let [(direction, packet)] = flows(&told())[..] else { panic!("{:?}", flows(&told())) };
-        assert_eq!((direction, packet.port), (Direction::Ingress, Some(80)));
+        let [(notice, packet)] = flows(&told())[..] else { panic!("{:?}", flows(&told())) };
+        assert_eq!((notice, packet.port), (Notice::Denied(Direction::Ingress), Some(80)));
         assert_eq!(flows(&[told(), told()].concat()).len(), 2);
     }
 

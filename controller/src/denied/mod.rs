@@ -1,19 +1,20 @@
-//! Which traffic is denied: whose, to whom, and by which policies.
+//! Which traffic is denied, or would be were it not for an audit: whose, to whom, and by which policies.
 //!
 //! ```text
-//!  NPC-DENY-E, -I ──NFLOG──> group ── flows ──> log, a line for each flow and minute
-//!        │                              └─────> followers (policyd trace), each packet
+//!  NPC-DENY-E, -I  ──NFLOG──> group ── flows ──> log, a line for each flow and minute
+//!  NPC-AUDIT-E, -I                      └─────> followers (policyd trace), each packet
 //!        └── the kernel's counters ───────────> metrics
 //! ```
 //!
-//! A thread of its own listens, which is all that `--log-denied` adds: nothing here can hold up the loop
-//! or change what is denied. The rules tell of so many packets a second and no more, and here too
+//! A thread of its own listens, for as long as the rules tell of anything (`--log-denied`, or a policy that
+//! is audited): nothing here can hold up the loop or change what is denied. The rules tell of so many packets a second and no more, and here too
 //! everything is bounded: flows are named in batches, a follower that does not keep up misses packets.
 //! Where the kernel has no NFLOG, or somebody else listens to our group, that is said and tried again.
 
 mod counters;
 mod flows;
 mod group;
+mod listening;
 mod name;
 pub mod packet;
 
@@ -25,13 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use policy_compiler::policy::Direction;
+use policy_compiler::ruleset::Notice;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use self::counters::Counters;
 use self::flows::{Flow, Flows};
 use self::group::Group;
+pub use self::listening::Listening;
 use self::packet::Packet;
 use crate::again::Again;
 use crate::agent::look::{Unanswered, look};
@@ -40,6 +42,8 @@ use crate::dataplane::error_chain;
 use crate::metrics::Metrics;
 use crate::source::Input;
 
+/// How long the listener sleeps at a time while the rules tell of nothing.
+const ASLEEP: Duration = Duration::from_mins(10);
 /// How long packets are waited for; also how often at most the loop is asked for names.
 const WAIT: Duration = Duration::from_millis(100);
 /// How often the kernel's counters are looked at.
@@ -62,9 +66,11 @@ pub struct End {
     pub pod: Option<String>,
 }
 
-/// Denied traffic.
+/// Denied traffic, or traffic that passes and that policies which are audited only would deny.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
+    /// Whether it passes, and is only audited.
+    pub audit: bool,
     /// `ingress` where the destination's policies deny, `egress` where the source's do.
     pub direction: String,
     /// Where it comes from.
@@ -77,17 +83,23 @@ pub struct Denial {
     pub port: Option<u16>,
     /// Whether it is a TCP segment that opens no connection and belongs to none.
     pub midstream: bool,
-    /// The policies that isolate the pod whose side denies; none where that is no pod of this node.
+    /// The policies that isolate the pod whose side denies; none where that is no pod of this node. Of an
+    /// audit those that would deny it; none where they have changed since.
     pub policies: Vec<String>,
-    /// How many packets.
+    /// How many packets; of an audit, each once for every policy that would deny it.
     pub packets: u64,
 }
 
 impl Denial {
     /// What a packet says by itself.
-    fn unnamed(direction: Direction, packet: &Packet) -> Self {
+    fn unnamed(notice: Notice, packet: &Packet) -> Self {
         let end = |address| End { address, pod: None };
+        let (audit, direction) = match notice {
+            Notice::Denied(direction) => (false, direction),
+            Notice::Audited(direction) => (true, direction),
+        };
         Self {
+            audit,
             direction: direction.to_string(),
             source: end(packet.source),
             destination: end(packet.destination),
@@ -107,6 +119,7 @@ impl Denial {
 
     fn log(&self) {
         info!(
+            audit = self.audit.then_some(true),
             direction = self.direction,
             source = self.source.pod.as_deref(),
             source_address = %self.source.address,
@@ -117,19 +130,31 @@ impl Denial {
             midstream = self.midstream,
             policies = self.policies.join(","),
             packets = self.packets,
-            "denied"
+            "{}",
+            if self.audit { "would be denied" } else { "denied" }
         );
     }
 }
 
-/// Too many follow already.
+/// Why nobody more can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{FOLLOWERS} follow denied traffic already")]
-pub struct Crowded;
+pub enum Unfollowed {
+    /// The rules tell of nothing.
+    #[error(
+        "policyd does not tell of denied packets: start it with --log-denied; nor is any policy audited here"
+    )]
+    Silent,
+    /// Too many follow already.
+    #[error("{FOLLOWERS} follow denied traffic already")]
+    Crowded,
+}
 
 /// Those who follow denied traffic.
 #[derive(Debug, Default)]
-pub struct Followers(Mutex<Vec<(SyncSender<Denial>, Weak<()>)>>);
+pub struct Followers {
+    listening: Arc<Listening>,
+    following: Mutex<Vec<(SyncSender<Denial>, Weak<()>)>>,
+}
 
 /// One who follows, for as long as it is kept.
 #[derive(Debug)]
@@ -143,12 +168,15 @@ impl Followers {
     /// Follows from now on. One who does not keep up misses what comes meanwhile.
     ///
     /// # Errors
-    /// Where too many do.
-    pub fn follow(&self) -> Result<Follower, Crowded> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Where there is nothing to follow, or too many do.
+    pub fn follow(&self) -> Result<Follower, Unfollowed> {
+        if !self.listening.is_on() {
+            return Err(Unfollowed::Silent);
+        }
+        let mut all = self.following.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|(_, there)| there.strong_count() > 0);
         if all.len() >= FOLLOWERS {
-            return Err(Crowded);
+            return Err(Unfollowed::Crowded);
         }
         let (sender, denials) = mpsc::sync_channel(WAITING);
         let there = Arc::new(());
@@ -157,19 +185,23 @@ impl Followers {
     }
 
     fn tell(&self, denial: &Denial) {
-        for (follower, _) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (follower, _) in self.following.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             // One that is full or has gone misses it.
             let _ = follower.try_send(denial.clone());
         }
     }
 }
 
-/// Listens on a thread of its own from now on.
+/// Listens on a thread of its own from now on, whenever there is anything to listen to.
 ///
 /// # Errors
 /// Where the system has no thread to give.
-pub fn start(inbox: Sender<Input>, metrics: Arc<Metrics>) -> io::Result<Arc<Followers>> {
-    let followers = Arc::new(Followers::default());
+pub fn start(
+    inbox: Sender<Input>,
+    metrics: Arc<Metrics>,
+    listening: Arc<Listening>,
+) -> io::Result<Arc<Followers>> {
+    let followers = Arc::new(Followers { listening, following: Mutex::default() });
     let mut listener = Listener {
         inbox,
         metrics,
@@ -204,6 +236,13 @@ struct Listener {
 impl Listener {
     /// Hears what came; whether to go on.
     fn turn(&mut self) -> bool {
+        if !self.followers.listening.is_on() {
+            self.group = None;
+            if self.flows.is_empty() {
+                self.followers.listening.wait(ASLEEP);
+                return true;
+            }
+        }
         let packets = self.receive();
         let heard = self.hear(packets);
         let now = Instant::now();
@@ -224,7 +263,8 @@ impl Listener {
     /// What was denied since, for which it waits a little.
     fn receive(&mut self) -> Vec<Flow> {
         let Some(group) = &self.group else {
-            if self.again.at().is_none() || self.again.is_due() {
+            let is_on = self.followers.listening.is_on();
+            if is_on && (self.again.at().is_none() || self.again.is_due()) {
                 self.listen();
             }
             thread::sleep(WAIT);
@@ -290,14 +330,25 @@ impl Listener {
 
     /// Takes over what the kernel has counted; whether to go on.
     fn count(&mut self) -> bool {
-        let backend = match look(&self.inbox, |view| view.dataplane.backend()) {
-            Ok(backend) => backend,
+        let denials = self.followers.listening.hears_denials();
+        let counted = look(&self.inbox, move |view| {
+            (view.dataplane.backend(), counters::told(view.engine.ruleset(), denials))
+        });
+        let (backend, told) = match counted {
+            Ok(counted) => counted,
             Err(unanswered) => return unanswered != Unanswered::Ended,
         };
-        match self.counters.look(&self.runner, backend) {
+        match self.counters.look(&self.runner, backend, &told) {
             Ok(more) => {
-                for (family, direction, packets) in more {
-                    self.metrics.denied(family, direction, packets);
+                for ((family, notice), packets) in more {
+                    match notice {
+                        Notice::Denied(direction) => {
+                            self.metrics.denied(family, direction, packets)
+                        }
+                        Notice::Audited(direction) => {
+                            self.metrics.audited(family, direction, packets);
+                        }
+                    }
                 }
             }
             Err(error) => warn!(error = %error_chain(&error), "denied packets cannot be counted"),
@@ -309,6 +360,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy_compiler::policy::Direction;
 
     fn denial() -> Denial {
         let packet = Packet {
@@ -318,15 +370,24 @@ mod tests {
             port: Some(80),
             midstream: false,
         };
-        Denial::unnamed(Direction::Ingress, &packet)
+        Denial::unnamed(Notice::Denied(Direction::Ingress), &packet)
+    }
+
+    #[test]
+    fn nobody_follows_where_there_is_nothing_to_hear() {
+        let followers = Followers::default();
+        assert_eq!(followers.follow().unwrap_err(), Unfollowed::Silent);
+        followers.listening.set_audits(true);
+        assert!(followers.follow().is_ok());
     }
 
     #[test]
     fn one_who_does_not_keep_up_holds_up_nobody_and_one_who_goes_makes_room() {
-        let followers = Followers::default();
+        let listening = Arc::new(Listening::to(true));
+        let followers = Followers { listening, ..Followers::default() };
         let mut there: Vec<Follower> =
             (0..FOLLOWERS).map(|_| followers.follow().unwrap()).collect();
-        assert_eq!(followers.follow().unwrap_err(), Crowded);
+        assert_eq!(followers.follow().unwrap_err(), Unfollowed::Crowded);
         for _ in 0..WAITING + 100 {
             followers.tell(&denial());
         }

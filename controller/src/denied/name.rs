@@ -1,12 +1,16 @@
-//! Whose addresses those are, and which policies isolate.
+//! Whose addresses those are, and which policies isolate or would deny.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use policy_compiler::cluster::Pod;
+use policy_compiler::evaluate::Evaluator;
+use policy_compiler::flow;
 use policy_compiler::policy::Direction;
+use policy_compiler::ruleset::Notice;
 
 use super::flows::Flow;
+use super::packet::Packet;
 use super::{Denial, End};
 use crate::sync::View;
 
@@ -24,23 +28,42 @@ pub(super) fn name(view: &View<'_>, flows: &[Flow]) -> Vec<Denial> {
             }
         }
     }
-    let denial = |(direction, packet): &Flow| {
+    let audits = flows.iter().any(|(notice, _)| matches!(notice, Notice::Audited(_)));
+    let evaluator = audits
+        .then(|| Evaluator::new(view.engine.snapshot()).with_hairpin(view.engine.config().hairpin));
+    let denial = |(notice, packet): &Flow| {
         let end =
             |address| End { address, pod: owners.get(&address).map(|pod| pod.key.to_string()) };
-        let subject = match direction {
-            Direction::Ingress => packet.destination,
-            Direction::Egress => packet.source,
+        let policies = match (notice, &evaluator) {
+            (Notice::Audited(direction), Some(evaluator)) => {
+                auditing(evaluator, *direction, packet)
+            }
+            (Notice::Denied(direction) | Notice::Audited(direction), _) => {
+                let subject = match direction {
+                    Direction::Ingress => packet.destination,
+                    Direction::Egress => packet.source,
+                };
+                owners.get(&subject).map_or_else(Vec::new, |pod| isolating(view, pod, *direction))
+            }
         };
-        Denial {
-            source: end(packet.source),
-            destination: end(packet.destination),
-            policies: owners
-                .get(&subject)
-                .map_or_else(Vec::new, |pod| isolating(view, pod, *direction)),
-            ..Denial::unnamed(*direction, packet)
-        }
+        let (source, destination) = (end(packet.source), end(packet.destination));
+        Denial { source, destination, policies, ..Denial::unnamed(*notice, packet) }
     };
     flows.iter().map(denial).collect()
+}
+
+/// The policies that are audited only and would deny the packet.
+fn auditing(evaluator: &Evaluator<'_>, direction: Direction, packet: &Packet) -> Vec<String> {
+    let spoofed = packet.source == packet.destination;
+    let verdict = evaluator.verdict(&flow::Flow {
+        from: flow::End::Address(packet.source),
+        to: flow::End::Address(packet.destination),
+        family: packet.family(),
+        traffic: packet.traffic(),
+        wire: if spoofed { flow::Wire::Spoofed } else { flow::Wire::Routed },
+    });
+    let denying = verdict.half(direction).audit_denials();
+    denying.map(|trace| trace.policy.to_string()).collect()
 }
 
 /// The policies that isolate a pod of this node.
@@ -48,12 +71,14 @@ fn isolating(view: &View<'_>, pod: &Pod, direction: Direction) -> Vec<String> {
     if pod.node.as_ref() != Some(&view.settings.node) {
         return Vec::new();
     }
-    let policies = view.engine.snapshot().policies.values();
+    let objects = view.engine.snapshot();
+    let policies = objects.policies.values();
     policies
         .filter(|policy| {
             policy.key.namespace == pod.key.namespace
                 && policy.isolates(direction)
                 && policy.pod_selector.matches(&pod.labels)
+                && !objects.audits(policy)
         })
         .map(|policy| policy.key.to_string())
         .collect()

@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use policy_compiler::cidr::Family;
+use policy_compiler::flow::Traffic;
+use policy_compiler::port::Protocol;
 
 /// How many headers of IPv6 are read to find what is in a packet.
 const HEADERS: usize = 8;
@@ -58,6 +60,22 @@ impl Packet {
             ICMP => "ICMP".to_owned(),
             ICMPV6 => "ICMPv6".to_owned(),
             other => format!("protocol {other}"),
+        }
+    }
+
+    /// As policies see it. Where the port is not known, none is meant.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        let port = |protocol| Traffic::Port { protocol, port: self.port.unwrap_or(0) };
+        match self.protocol {
+            TCP => port(Protocol::Tcp),
+            UDP => port(Protocol::Udp),
+            SCTP => port(Protocol::Sctp),
+            ICMP | ICMPV6 => {
+                let kind = self.port.and_then(|kind| u8::try_from(kind).ok());
+                Traffic::Icmp { kind: kind.unwrap_or(u8::MAX) }
+            }
+            protocol => Traffic::Other { protocol },
         }
     }
 
@@ -166,6 +184,8 @@ mod tests {
         ] {
             let packet = Packet::read(&bytes).unwrap();
             assert_eq!((packet.protocol, packet.port, packet.midstream), expected, "{name}");
+            let asked = packet.traffic();
+            assert_eq!(asked.ip_protocol(packet.family()), packet.protocol, "{name}: {asked}");
         }
         let packet = Packet::read(&v4(6, 0, &tcp(2))).unwrap();
         assert_eq!(packet.source, "10.0.0.1".parse::<IpAddr>().unwrap());

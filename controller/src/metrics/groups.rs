@@ -88,6 +88,7 @@ pub(super) struct WriteSeries {
     pub(super) drift_repairs: Series<Counter, 2>,
     pub(super) refused: Gauge,
     pub(super) denied: Series<Counter, 2>,
+    pub(super) audited: Series<Counter, 2>,
 }
 
 impl WriteSeries {
@@ -136,6 +137,12 @@ impl WriteSeries {
                 registry,
                 "policyd_denied_packets",
                 "Packets that were denied, as the kernel counts them; with --log-denied",
+                Series::with(["family", "direction"], Counter::default, by_family(&DIRECTIONS)),
+            ),
+            audited: add(
+                registry,
+                "policyd_audited_packets",
+                "Packets that passed and that audited policies would deny, once for each such policy",
                 Series::with(["family", "direction"], Counter::default, by_family(&DIRECTIONS)),
             ),
         }

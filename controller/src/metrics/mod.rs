@@ -133,6 +133,12 @@ impl Metrics {
         self.writes.denied.of(labels).inc_by(packets);
     }
 
+    /// So many more packets passed that audited policies would deny, each once for every such policy.
+    pub fn audited(&self, family: Family, direction: Direction, packets: u64) {
+        let labels = [family_label(family), direction_label(direction)];
+        self.writes.audited.of(labels).inc_by(packets);
+    }
+
     /// What is in force: policies of the cluster, pods of this node, and the rules. Walks all chains and
     /// sets; now and then is enough.
     pub fn in_force(&self, policies: usize, local_pods: usize, ruleset: &Ruleset) {

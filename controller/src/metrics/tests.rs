@@ -67,6 +67,7 @@ fn filled(now: Instant) -> Metrics {
     metrics.problems(4);
     metrics.refused(5);
     metrics.denied(Family::V6, Direction::Egress, 8);
+    metrics.audited(Family::V4, Direction::Ingress, 6);
     let standing = |kind, listed, failing| Standing { kind, listed, failing };
     metrics.standing(&standing(Kind::Pod, true, None));
     let away = (now.checked_sub(Duration::from_secs(90)).unwrap(), "away".to_owned());

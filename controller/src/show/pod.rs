@@ -18,13 +18,19 @@ pub fn text(detail: &PodDetail, width: usize) -> String {
     let addresses =
         if addresses.is_empty() { "no address yet".to_owned() } else { addresses.join(", ") };
     put(&mut out, Style::new(), &format!(": {addresses}\n"));
-    for (direction, policies) in [("ingress", &detail.pod.ingress), ("egress", &detail.pod.egress)]
-    {
-        let text = if policies.is_empty() {
+    let pod = &detail.pod;
+    for (direction, policies, audited) in [
+        ("ingress", &pod.ingress, &pod.audited_ingress),
+        ("egress", &pod.egress, &pod.audited_egress),
+    ] {
+        let mut text = if policies.is_empty() {
             "not isolated".to_owned()
         } else {
             format!("isolated by {}", visible(&policies.join(", ")))
         };
+        if !audited.is_empty() {
+            text = format!("{text}; audit only: {}", visible(&audited.join(", ")));
+        }
         paragraph(&mut out, &format!("  {direction:<9}"), Style::new(), &text, width);
     }
     for chain in &detail.chains {
@@ -77,6 +83,8 @@ mod tests {
                 addresses: vec!["10.244.1.10".parse().unwrap()],
                 ingress: vec!["web".to_owned()],
                 egress: Vec::new(),
+                audited_ingress: Vec::new(),
+                audited_egress: vec!["dns-only".to_owned(), "deny".to_owned()],
             },
             chains: vec![ChainText {
                 family: "IPv4".to_owned(),
@@ -95,7 +103,7 @@ mod tests {
             "\
 shop/a: 10.244.1.10
   ingress  isolated by web
-  egress   not isolated
+  egress   not isolated; audit only: dns-only, deny
 
 NPC-I-abc IPv4
   -m set --match-set npc4-p-x-0 src -j RETURN

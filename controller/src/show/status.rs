@@ -31,6 +31,7 @@ pub fn text(status: &Status, width: usize) -> String {
         out.push('\n');
         pods(&status.pods).write(&mut out, width);
     }
+    audited(&mut out, &status.audit_only, width);
     failing(&mut out, &status.failing_closed, width);
     out
 }
@@ -122,20 +123,38 @@ fn pods(pods: &[PodStatus]) -> Table {
         table.row(vec![
             Cell::line(STRONG, visible(&pod.pod)),
             Cell::lines(addresses),
-            isolation(&pod.ingress),
-            isolation(&pod.egress),
+            isolation(&pod.ingress, &pod.audited_ingress),
+            isolation(&pod.egress, &pod.audited_egress),
         ]);
     }
     table
 }
 
-/// The policies that isolate for a direction.
-pub(super) fn isolation(policies: &[String]) -> Cell {
-    if policies.is_empty() {
-        Cell::line(DIM, "not isolated")
-    } else {
-        Cell::line(Style::new(), visible(&policies.join(", ")))
+/// The policies that isolate for a direction, and those that are audited only.
+fn isolation(policies: &[String], audited: &[String]) -> Cell {
+    let audited: Vec<String> = audited.iter().map(|name| format!("{name} (audit only)")).collect();
+    if policies.is_empty() && audited.is_empty() {
+        return Cell::line(DIM, "not isolated");
     }
+    let mut lines = vec![policies.join(", "), audited.join(", ")];
+    lines.retain(|line| !line.is_empty());
+    Cell::lines(lines.iter().map(|line| visible(line)).collect())
+}
+
+/// How many policies that are audited only are named.
+const AUDITED: usize = 10;
+
+fn audited(out: &mut String, policies: &[String], width: usize) {
+    if policies.is_empty() {
+        return;
+    }
+    let mut named =
+        policies.iter().take(AUDITED).map(|p| visible(p)).collect::<Vec<_>>().join(", ");
+    if policies.len() > AUDITED {
+        named = format!("{named} and {} more", policies.len() - AUDITED);
+    }
+    out.push('\n');
+    paragraph(out, "audit only, not enforced: ", Style::new(), &named, width);
 }
 
 fn failing(out: &mut String, policies: &[FailingPolicy], width: usize) {
@@ -216,14 +235,19 @@ mod tests {
                     addresses: vec!["10.244.1.10".parse().unwrap(), "fd00::a".parse().unwrap()],
                     ingress: vec!["default-deny".to_owned(), "web".to_owned()],
                     egress: Vec::new(),
+                    audited_ingress: Vec::new(),
+                    audited_egress: vec!["dns-only".to_owned()],
                 },
                 PodStatus {
                     pod: "shop/new".to_owned(),
                     addresses: Vec::new(),
                     ingress: Vec::new(),
                     egress: Vec::new(),
+                    audited_ingress: Vec::new(),
+                    audited_egress: Vec::new(),
                 },
             ],
+            audit_only: vec!["shop/dns-only".to_owned()],
             failing_closed: vec![FailingPolicy {
                 policy: "shop/bad".to_owned(),
                 mistakes: vec!["error: spec.ingress[0].form: unknown field".to_owned()],
@@ -256,9 +280,11 @@ IPv6     this kernel has none
 isolated for ingress and 0 for egress
 
 POD          ADDRESS       INGRESS BY          EGRESS BY
-shop/web-0   10.244.1.10   default-deny, web   not isolated
+shop/web-0   10.244.1.10   default-deny, web   dns-only (audit only)
              fd00::a
 shop/new     none yet      not isolated        not isolated
+
+audit only, not enforced: shop/dns-only
 
 policies with mistakes, which allow less than they seem to
   shop/bad

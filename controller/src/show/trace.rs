@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anstyle::Style;
 
 use super::layout::{put, visible};
-use super::{BAD, DIM, STRONG};
+use super::{BAD, DIM, DOUBT, STRONG};
 use crate::denied::{Denial, End};
 
 /// A line for a packet that was told of at a time, which is shown in UTC.
@@ -14,7 +14,11 @@ pub fn line(denial: &Denial, at: SystemTime) -> String {
     let mut out = String::new();
     put(&mut out, DIM, &time_of_day(at));
     put(&mut out, Style::new(), " ");
-    put(&mut out, BAD, &format!("{:<7}", visible(&denial.direction)));
+    let direction = format!("{:<7}", visible(&denial.direction));
+    put(&mut out, if denial.audit { DOUBT } else { BAD }, &direction);
+    if denial.audit {
+        put(&mut out, DOUBT, " audit");
+    }
     put(&mut out, Style::new(), " ");
     end(&mut out, &denial.source);
     put(&mut out, Style::new(), " -> ");
@@ -31,7 +35,12 @@ pub fn line(denial: &Denial, at: SystemTime) -> String {
     }
     if !denial.policies.is_empty() {
         let policies = visible(&denial.policies.join(", "));
-        put(&mut out, Style::new(), &format!(", isolated by {policies}"));
+        let so = if denial.audit {
+            "passed; denied were it not for the audit of"
+        } else {
+            "isolated by"
+        };
+        put(&mut out, Style::new(), &format!(", {so} {policies}"));
     }
     put(&mut out, Style::new(), "\n");
     out
@@ -58,6 +67,7 @@ mod tests {
     #[test]
     fn a_packet_is_one_line() {
         let mut denial = Denial {
+            audit: false,
             direction: "ingress".to_owned(),
             source: End { address: "10.244.2.10".parse().unwrap(), pod: None },
             destination: End {
@@ -77,6 +87,13 @@ mod tests {
             "01:02:03 ingress 10.244.2.10 -> shop/a 10.244.1.10 80/TCP, isolated by shop/web, \
              shop/deny\n"
         );
+        denial.audit = true;
+        assert_eq!(
+            plain(&denial),
+            "01:02:03 ingress audit 10.244.2.10 -> shop/a 10.244.1.10 80/TCP, passed; denied were it not \
+             for the audit of shop/web, shop/deny\n"
+        );
+        denial.audit = false;
         denial.midstream = true;
         denial.policies.clear();
         assert_eq!(

@@ -525,6 +525,7 @@ impl Sync {
         self.owed = false;
         let begun = Instant::now();
         let update = self.engine.flush();
+        self.outlets.listening.set_audits(self.engine.ruleset().audits());
         let written = self.dataplane.write(&update, self.engine.ruleset());
         // Enforcement comes first: there may be many lines, and a log that is slow.
         self.report();

@@ -11,6 +11,7 @@ use policy_compiler::ruleset::Ruleset;
 
 use crate::announce::{Announcement, Announcer};
 use crate::dataplane::{Outcome, Written};
+use crate::denied::Listening;
 use crate::health::{Health, InForce, Note, Notes};
 use crate::inspect::Concern;
 use crate::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct Outlets {
     pub announcer: Announcer,
     /// What keeps pods off this node until the policies are in force.
     pub taint: Option<StartupTaint>,
+    /// Who hears what the rules tell of packets.
+    pub listening: Arc<Listening>,
     /// Why nobody who asks policyd is answered.
     pub unanswered: Option<String>,
 }
@@ -38,7 +41,14 @@ impl Default for Outlets {
     fn default() -> Self {
         let metrics = Metrics::new();
         let announcer = Announcer::silent(Arc::clone(&metrics));
-        Self { metrics, board: Board::new(), announcer, taint: None, unanswered: None }
+        Self {
+            metrics,
+            board: Board::new(),
+            announcer,
+            taint: None,
+            listening: Arc::default(),
+            unanswered: None,
+        }
     }
 }
 

@@ -122,6 +122,7 @@ fn isolating<'a>(
         policy.key.namespace == pod.key.namespace
             && policy.isolates(direction)
             && policy.pod_selector.matches(&pod.labels)
+            && !snapshot.audits(policy)
     })
 }
 

@@ -33,6 +33,8 @@ under_both_backends!(
     denied_traffic_is_named_once_a_flow_and_followed_packet_by_packet,
     a_flood_is_counted_to_the_last_packet_and_told_of_in_part,
     a_kernel_that_cannot_tell_still_denies,
+    audited_traffic_passes_and_is_told_of_until_another_policy_isolates,
+    a_kernel_that_cannot_tell_of_audits_lets_their_traffic_pass,
 );
 
 /// How long anything may take.
@@ -127,6 +129,7 @@ fn denied_traffic_is_named_once_a_flow_and_followed_packet_by_packet(backend: &'
     assert_eq!(lines.len(), 12);
     let udp = lines.iter().find(|line| line["port"] == 81).unwrap();
     let expected = serde_json::json!({
+        "audit": false,
         "direction": "ingress",
         "source": {"address": "10.244.2.10", "pod": "shop/b"},
         "destination": {"address": "10.244.1.10", "pod": "shop/a"},
@@ -210,10 +213,126 @@ fn without_the_option_nothing_is_told_and_trace_says_so() {
         assert_eq!(status.code(), Some(2), "{log}");
         assert_eq!(
             log,
-            "policyd: policyd does not tell of denied packets: start it with --log-denied\n"
+            "policyd: policyd does not tell of denied packets: start it with --log-denied; nor is any \
+             policy audited here\n"
         );
         send(&b, "10.244.1.10:81", 3);
         assert!(!node.tables().contains("NFLOG"), "{}", node.tables());
         assert_eq!(denials(&policyd), [""; 0]);
     });
+}
+
+/// The lab without `--log-denied`, where the one policy is audited only.
+fn audited_lab(backend: &'static str) -> (Node, Namespace, Namespace) {
+    let (mut node, a, b) = lab(backend);
+    node.options.clear();
+    let named = "metadata: {name: web, ";
+    let annotated = format!("{named}annotations: {{policyd.dev/audit: \"true\"}}, ");
+    node.write("policy.yaml", &allow("web", "a", "b", 80).replace(named, &annotated));
+    (node, a, b)
+}
+
+/// A socket of `pod` that takes what comes to a port of 10.244.1.10.
+fn ear(pod: &Namespace, port: u16) -> UdpSocket {
+    let socket = pod.enter(|| UdpSocket::bind(("10.244.1.10", port)).unwrap()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    socket
+}
+
+/// Sends to an ear until it hears.
+fn sends_until_heard(from: &Namespace, ear: &UdpSocket) {
+    let to = ear.local_addr().unwrap().to_string();
+    let begun = Instant::now();
+    while ear.recv(&mut [0; 8]).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "nothing comes to {to}");
+        send(from, &to, 1);
+    }
+}
+
+/// The lines that tell of audits.
+fn audits(policyd: &Running) -> Vec<String> {
+    let log = policyd.log();
+    log.lines().filter(|line| line.contains("audit=true")).map(str::to_owned).collect()
+}
+
+/// Sends to a port of 10.244.1.10 until it is told that this would be denied.
+fn sends_until_told(policyd: &Running, from: &Namespace, port: u16) {
+    let begun = Instant::now();
+    let wanted = format!(" port={port} ");
+    while !audits(policyd).iter().any(|line| line.contains(&wanted)) {
+        assert!(begun.elapsed() < PATIENCE, "{}", policyd.log());
+        send(from, &format!("10.244.1.10:{port}"), 1);
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn audited_traffic_passes_and_is_told_of_until_another_policy_isolates(backend: &'static str) {
+    let (node, a, b) = audited_lab(backend);
+    let mut policyd = node.start();
+    policyd.await_lines("INFO ready ", 1);
+    let listening = ear(&a, 81);
+    sends_until_heard(&b, &listening);
+    sends_until_told(&policyd, &b, 81);
+    // What the policy allows is not told of, and what came before the next line would have been.
+    let connect = SocketAddr::from(([10, 244, 1, 10], 80));
+    let _ = b.enter(|| TcpStream::connect_timeout(&connect, Duration::from_millis(300)));
+    sends_until_told(&policyd, &b, 82);
+    let told = audits(&policyd);
+    assert!(!told.iter().any(|line| line.contains("port=80 ")), "{told:#?}");
+    let line = "would be denied audit=true direction=\"ingress\" source=\"shop/b\" \
+                source_address=10.244.2.10 destination=\"shop/a\" destination_address=10.244.1.10 \
+                protocol=\"UDP\" port=81 midstream=false policies=\"shop/web\" packets=";
+    assert!(told.iter().any(|found| found.contains(line)), "{told:#?}");
+
+    let (status, log) = node.end(&["status"]);
+    assert!(status.success() && log.contains("audit only, not enforced: shop/web"), "{log}");
+    let (status, log) = node.end(&["verify"]);
+    assert!(status.success(), "{log}");
+    let trace = thread::scope(|scope| {
+        let trace = scope.spawn(|| node.end(&["trace", "--count", "1", "-o", "json"]));
+        let begun = Instant::now();
+        while !trace.is_finished() && begun.elapsed() < PATIENCE {
+            send(&b, "10.244.1.10:81", 1);
+            thread::sleep(Duration::from_millis(50));
+        }
+        trace.join().unwrap()
+    });
+    assert!(trace.0.success() && trace.1.contains("\"audit\":true"), "{}", trace.1);
+    let begun = Instant::now();
+    let count = "policyd_audited_packets_total{family=\"ipv4\",direction=\"ingress\"} ";
+    loop {
+        let metrics = node.namespace.enter(metrics).unwrap();
+        let counted = metrics.lines().find_map(|line| line.strip_prefix(count)).unwrap();
+        if counted != "0" {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{metrics}");
+        thread::sleep(Duration::from_millis(200));
+    }
+
+    // Another policy that isolates: now there is nothing more to deny, and that is not told of.
+    let changes = policyd.log().matches("INFO applied ").count();
+    node.write("other.yaml", &allow("other", "a", "b", 81));
+    policyd.await_lines("INFO applied ", changes + 1);
+    assert!(!node.tables().contains("NPC-AUDIT"), "{}", node.tables());
+    sends_until_heard(&b, &listening);
+    let closed = ear(&a, 83);
+    for _ in 0..5 {
+        send(&b, "10.244.1.10:83", 1);
+        assert!(closed.recv(&mut [0; 8]).is_err());
+    }
+    assert!(!audits(&policyd).iter().any(|line| line.contains("port=83 ")), "{}", policyd.log());
+}
+
+fn a_kernel_that_cannot_tell_of_audits_lets_their_traffic_pass(backend: &'static str) {
+    let (mut node, a, b) = audited_lab(backend);
+    // What the kernel says where it lacks the target: that the rule is none.
+    let program = format!("iptables-{backend}-restore");
+    let script = format!("sed 's/-j NFLOG.*/-j NOSUCHTARGET/' | /usr/sbin/{program} \"$@\"");
+    node.impersonate(&program, &script);
+    let mut policyd = node.start();
+    policyd.await_lines("INFO applied ", 1).await_lines("the kernel refuses a rule", 1);
+    let v4 = node.table("iptables", backend);
+    assert!(v4.contains("-A NPC-AUDIT-I -j RETURN") && !v4.contains("NFLOG"), "{v4}");
+    sends_until_heard(&b, &ear(&a, 81));
 }

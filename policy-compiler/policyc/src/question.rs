@@ -71,13 +71,22 @@ impl<'a> Questions<'a> {
         self.evaluator.isolating(pod, direction).iter().map(|policy| policy.key.clone()).collect()
     }
 
-    /// The policies that select one of `pods` for any direction.
+    /// The policies that would isolate `pod` in `direction` and are audited only, in the order of their
+    /// names.
+    #[must_use]
+    pub fn auditing(&self, pod: &Pod, direction: Direction) -> Vec<ObjectKey> {
+        self.evaluator.auditing(pod, direction).iter().map(|policy| policy.key.clone()).collect()
+    }
+
+    /// The policies that select one of `pods` for any direction, audited or not.
     #[must_use]
     pub fn selecting(&self, pods: &[ObjectKey]) -> Vec<ObjectKey> {
         let pods = pods.iter().filter_map(|key| self.snapshot.pods.get(key));
-        pods.flat_map(|pod| Direction::ALL.map(|direction| self.isolating(pod, direction)))
-            .flatten()
-            .collect()
+        let both = |pod| {
+            let of = |direction| [self.isolating(pod, direction), self.auditing(pod, direction)];
+            Direction::ALL.map(of)
+        };
+        pods.flat_map(both).flatten().flatten().collect()
     }
 
     /// The verdict on one flow.

@@ -43,12 +43,15 @@ pub(super) struct ClusterView<'a> {
     node_addresses: BTreeSet<IpAddr>,
 }
 
-/// A local pod that some policy isolates.
+/// A local pod that some policy isolates, or would isolate and is audited only.
 pub(super) struct Subject<'a> {
     /// The pod.
     pub(super) pod: &'a Pod,
     /// The policies that isolate it, by direction; never without any.
     pub(super) policies: BTreeMap<Direction, Vec<&'a Policy>>,
+    /// The policies that are audited only, in the directions in which none isolates it; never without
+    /// any. Where one isolates, those that are audited could deny nothing more.
+    pub(super) audited: BTreeMap<Direction, Vec<&'a Policy>>,
 }
 
 impl<'a> ClusterView<'a> {
@@ -141,7 +144,7 @@ impl<'a> ClusterView<'a> {
         known.filter(|a| networks.iter().any(|net| net.contains(*a))).copied().collect()
     }
 
-    /// The isolated pods of a node, in the order of their keys.
+    /// The isolated and the audited pods of a node, in the order of their keys.
     pub(super) fn subjects(&self, snapshot: &'a Snapshot, node: &NodeName) -> Vec<Subject<'a>> {
         let mut policies: BTreeMap<&NamespaceName, Selecting<'a>> = BTreeMap::new();
         for policy in snapshot.policies.values() {
@@ -152,16 +155,20 @@ impl<'a> ClusterView<'a> {
         for pod in local {
             let of_namespace = policies.get(&pod.key.namespace);
             let selecting = of_namespace.map_or_else(Vec::new, |policies| policies.of(pod));
-            let mut by_direction = BTreeMap::new();
+            let mut subject = Subject { pod, policies: BTreeMap::new(), audited: BTreeMap::new() };
             for direction in Direction::ALL {
-                let isolating: Vec<&Policy> =
-                    selecting.iter().copied().filter(|p| p.isolates(direction)).collect();
+                let (audited, isolating): (Vec<&Policy>, Vec<&Policy>) = selecting
+                    .iter()
+                    .filter(|policy| policy.isolates(direction))
+                    .partition(|policy| snapshot.audits(policy));
                 if !isolating.is_empty() {
-                    by_direction.insert(direction, isolating);
+                    subject.policies.insert(direction, isolating);
+                } else if !audited.is_empty() {
+                    subject.audited.insert(direction, audited);
                 }
             }
-            if !by_direction.is_empty() {
-                subjects.push(Subject { pod, policies: by_direction });
+            if !subject.policies.is_empty() || !subject.audited.is_empty() {
+                subjects.push(subject);
             }
         }
         subjects

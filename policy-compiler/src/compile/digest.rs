@@ -57,7 +57,7 @@ impl Digest {
             Target::Return => self.text("return"),
             Target::Jump(chain) => self.text("jump").text(chain.as_str()),
             Target::Goto(chain) => self.text("goto").text(chain.as_str()),
-            Target::Log(direction) => self.text("log").number(*direction as u64),
+            Target::Log(notice) => self.text("log").text(notice.prefix()),
             Target::Deny(action) => self.text("deny").number(*action as u64),
         }
     }

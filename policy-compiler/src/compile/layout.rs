@@ -1,16 +1,18 @@
 //! The chains that every node has, and how they lead to the trees.
 //!
-//! In a family where no local pod is isolated, only the hooks and empty entry chains stand: a
+//! In a family where no local pod is isolated or audited, only the hooks and empty entry chains stand: a
 //! packet of a new flow pays for one jump, and whoever asks whether policy is in force finds its
 //! chains. Everything else appears with the first isolated pod, or with the pod networks in which
 //! unknown addresses are denied: what is not known yet may be a pod to be isolated, so a bridge is
-//! then guarded as if it carried one.
+//! then guarded as if it carried one. A pod that is audited alone has its trees and nothing that denies.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::audit::{audit_end, audit_end_rules};
 use super::digest::Registry;
 use super::spoof::lay_sources;
 use super::tree::tree;
@@ -19,17 +21,19 @@ use crate::cidr::Family;
 use crate::config::NodeConfig;
 use crate::policy::Direction;
 use crate::ruleset::{
-    AddressSet, Chain, ChainName, FamilyRules, Hook, Match, Member, Rule, SetName, SetRole, Side,
-    Target,
+    AddressSet, Chain, ChainName, FamilyRules, Hook, Match, Member, Notice, Rule, SetName, SetRole,
+    Side, Target,
 };
 
-/// The local isolated pods of a family: each address with the chain of its pod.
+/// The local isolated and audited pods of a family: each address with the chain of its pod.
 #[derive(Default)]
 pub(super) struct Dispatch {
     /// For egress.
     pub(super) egress: BTreeMap<IpAddr, ChainName>,
     /// For ingress.
     pub(super) ingress: BTreeMap<IpAddr, ChainName>,
+    /// Those that are not isolated in a direction and have an audit there, which denies nothing.
+    audited: BTreeMap<Direction, BTreeMap<IpAddr, ChainName>>,
 }
 
 impl Dispatch {
@@ -41,8 +45,28 @@ impl Dispatch {
         }
     }
 
+    /// The addresses that are audited in one direction.
+    pub(super) fn audited(&mut self, direction: Direction) -> &mut BTreeMap<IpAddr, ChainName> {
+        self.audited.entry(direction).or_default()
+    }
+
+    /// Every address with a chain for that direction, whether that can deny or not.
+    fn dispatched(&self, direction: Direction) -> Cow<'_, BTreeMap<IpAddr, ChainName>> {
+        let isolated = match direction {
+            Direction::Egress => &self.egress,
+            Direction::Ingress => &self.ingress,
+        };
+        let Some(audited) = self.audited.get(&direction) else { return Cow::Borrowed(isolated) };
+        let all = isolated.iter().chain(audited);
+        Cow::Owned(all.map(|(address, chain)| (*address, chain.clone())).collect())
+    }
+
+    fn isolates(&self) -> bool {
+        !self.egress.is_empty() || !self.ingress.is_empty()
+    }
+
     fn is_empty(&self) -> bool {
-        self.egress.is_empty() && self.ingress.is_empty()
+        !self.isolates() && self.audited.is_empty()
     }
 }
 
@@ -137,49 +161,58 @@ pub(super) fn lay_out(
     let mut common = unknown.rules(family);
     common.extend(common_rules(config, dispatch));
     rules.sets.extend(unknown.set(family));
-    for bridge in &config.bridges {
-        let conditions = vec![Match::InInterface(bridge.clone()), Match::Bridged];
-        entry.push(goto(conditions, bridged()));
-    }
-    if !config.bridges.is_empty() {
-        let mut on_bridge = bridge_rules(family);
+    let denies = dispatch.isolates() || !unknown.is_off();
+    let mut on_bridge = if denies { bridge_rules(family) } else { exempt_on_bridge(family) };
+    // Where nothing is denied and nothing exempt, bridged packets are like any other.
+    if !config.bridges.is_empty() && !on_bridge.is_empty() {
+        for bridge in &config.bridges {
+            let conditions = vec![Match::InInterface(bridge.clone()), Match::Bridged];
+            entry.push(goto(conditions, bridged()));
+        }
         on_bridge.extend(common.clone());
         rules.chains.insert(bridged(), Chain { rules: on_bridge });
     }
     entry.extend(common);
     rules.chains.insert(forward(), Chain { rules: entry });
-    for (direction, leaves) in
-        [(Direction::Egress, &dispatch.egress), (Direction::Ingress, &dispatch.ingress)]
-    {
-        let target = Target::Deny(config.deny);
-        let always = |target| Rule { matches: Vec::new(), comment: None, target };
-        let mut denial = vec![always(target)];
-        if config.log_denied {
-            denial.insert(0, always(Target::Log(direction)));
+    for direction in [Direction::Egress, Direction::Ingress] {
+        if denies {
+            rules.chains.insert(deny_chain(direction), denial(config, direction));
         }
-        rules.chains.insert(deny_chain(direction), Chain { rules: denial });
+        if dispatch.audited.contains_key(&direction) {
+            rules.chains.insert(audit_end(direction), audit_end_rules(direction));
+        }
+        let leaves = dispatch.dispatched(direction);
         if !leaves.is_empty() {
-            let (top, inner) = tree(direction, family, leaves, registry);
+            let (top, inner) = tree(direction, family, &leaves, registry);
             rules.chains.insert(root(direction), top);
             rules.chains.extend(inner);
         }
     }
-    if !config.keep_established && !dispatch.is_empty() {
+    if !config.keep_established && dispatch.isolates() {
         lay_midstream(family, dispatch, rules);
     }
+}
+
+/// What becomes of a denied packet.
+fn denial(config: &NodeConfig, direction: Direction) -> Chain {
+    let always = |target| Rule { matches: Vec::new(), comment: None, target };
+    let mut rules = vec![always(Target::Deny(config.deny))];
+    if config.log_denied {
+        rules.insert(0, always(Target::Log(Notice::Denied(direction))));
+    }
+    Chain { rules }
 }
 
 /// The end of NPC-FORWARD and of NPC-BRIDGED.
 fn common_rules(config: &NodeConfig, dispatch: &Dispatch) -> Vec<Rule> {
     let mut rules = Vec::new();
-    if !config.keep_established && !dispatch.is_empty() {
+    if !config.keep_established && dispatch.isolates() {
         rules.push(jump(vec![Match::NotSyn, Match::New], midstream()));
     }
-    if !dispatch.egress.is_empty() {
-        rules.push(jump(Vec::new(), root(Direction::Egress)));
-    }
-    if !dispatch.ingress.is_empty() {
-        rules.push(jump(Vec::new(), root(Direction::Ingress)));
+    for direction in [Direction::Egress, Direction::Ingress] {
+        if !dispatch.dispatched(direction).is_empty() {
+            rules.push(jump(Vec::new(), root(direction)));
+        }
     }
     rules
 }
@@ -197,16 +230,20 @@ fn bridge_rules(family: Family) -> Vec<Rule> {
             Match::Destination(v6_net(0xff00, 8)),
         ],
     };
-    let exempt: &[u8] = match family {
-        Family::V4 => &[],
-        Family::V6 => &[130, 131, 132, 143, 135, 136],
-    };
-    let mut rules: Vec<Rule> =
-        exempt.iter().map(|kind| returning(vec![Match::Icmpv6Type(*kind)])).collect();
+    let mut rules = exempt_on_bridge(family);
     for condition in denied {
         rules.push(goto(vec![condition], deny_chain(Direction::Ingress)));
     }
     rules
+}
+
+/// What passes on a bridge, whatever policies say.
+fn exempt_on_bridge(family: Family) -> Vec<Rule> {
+    let exempt: &[u8] = match family {
+        Family::V4 => &[],
+        Family::V6 => &[130, 131, 132, 143, 135, 136],
+    };
+    exempt.iter().map(|kind| returning(vec![Match::Icmpv6Type(*kind)])).collect()
 }
 
 fn v4_net(address: Ipv4Addr, length: u8) -> IpNet {

@@ -6,6 +6,7 @@
 //!                  ├─> grants      the union of the policies' rules by ports (peers, ports)
 //!                  ├─> body        rules and the sets they look up (networks: exact union)
 //!                  ├─> pod_chain   a chain for each pod, long bodies shared by content
+//!                  ├─> audit       a chain for each pod that policies audit and none isolates
 //!                  └─> layout      hooks, entry chains, prefix trees (tree), mid-stream check,
 //!                                  denial of unknown addresses (unknown), of forged
 //!                                  ones (spoof)
@@ -18,6 +19,7 @@
 //! Allow is RETURN and deny is a goto, so that an ordered tier before or behind a body would be a
 //! further chain to go to, with nothing else changed.
 
+mod audit;
 mod body;
 mod cluster_view;
 mod digest;
@@ -33,8 +35,10 @@ mod unknown;
 mod unresolved;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 
+use self::audit::AuditChain;
 use self::body::BodyMaker;
 use self::cluster_view::{ClusterView, Subject, object_ref};
 use self::digest::Registry;
@@ -124,10 +128,42 @@ impl<'a> Compilation<'_, 'a> {
                 };
                 dispatch.leaves(*direction).insert(address, chain);
             }
+            self.audits(family, subject, address, &mut dispatch);
         }
         let unknown = Unknown::of(family, self.config, self.view);
         let rules = self.ruleset.family_mut(family);
         lay_out(family, self.config, &dispatch, &unknown, &mut self.registry, rules);
+    }
+
+    /// The chains that tell what policies which are audited only would deny a pod.
+    fn audits(
+        &mut self,
+        family: Family,
+        subject: &Subject<'a>,
+        address: IpAddr,
+        dispatch: &mut Dispatch,
+    ) {
+        for (direction, policies) in &subject.audited {
+            let bodies: Vec<Rc<[Rule]>> = policies
+                .iter()
+                .map(|policy| self.body(family, *direction, subject, &[policy]))
+                .collect();
+            let chain = AuditChain {
+                key: &subject.pod.key,
+                address,
+                direction: *direction,
+                bodies: &bodies,
+                hairpin: self.config.hairpin,
+            };
+            match chain.make(&mut self.registry, self.ruleset.family_mut(family)) {
+                Ok(chain) => {
+                    dispatch.audited(*direction).insert(address, chain);
+                }
+                Err(collision) => {
+                    self.diagnostics.push(not_audited(subject, *direction, &collision.name));
+                }
+            }
+        }
     }
 
     /// The rules that allow, for a pod isolated by `policies`.
@@ -187,6 +223,16 @@ fn denied_whole(subject: &Subject<'_>, direction: Direction, hash: &str) -> Diag
             "the hash `{hash}` of its chain is taken by other content; all its {direction} is denied"
         ),
         help: None,
+    }
+}
+
+/// What is said of a pod whose audits could not be named.
+fn not_audited(subject: &Subject<'_>, direction: Direction, hash: &str) -> Diagnostic {
+    Diagnostic {
+        message: format!(
+            "the hash `{hash}` is taken by other content; its {direction} is not audited"
+        ),
+        ..denied_whole(subject, direction, hash)
     }
 }
 

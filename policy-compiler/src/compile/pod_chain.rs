@@ -108,23 +108,36 @@ impl PodChain<'_> {
 
     /// From the pod to itself, after a Service had been asked for.
     fn translated(&self, target: Target) -> Rule {
-        let matches = vec![self.equal_ends(), Match::NotOriginalDestination(self.address)];
-        Rule { matches, comment: None, target }
+        to_itself(self.direction, self.address, target)
     }
 
     /// From the pod's address to itself on the wire.
     fn spoofed(&self) -> Rule {
-        Rule { matches: vec![self.equal_ends()], ..deny(self.direction) }
+        let matches = vec![equal_ends(self.direction, self.address)];
+        Rule { matches, ..deny(self.direction) }
     }
+}
 
-    /// The other end is the pod as well; its own end is what led to the chain.
-    fn equal_ends(&self) -> Match {
-        let own = IpNet::from(self.address);
-        match self.direction {
-            Direction::Egress => Match::Destination(own),
-            Direction::Ingress => Match::Source(own),
-        }
+/// The other end is `own` as well; its own end is what led to the chain.
+pub(super) fn equal_ends(direction: Direction, own: IpAddr) -> Match {
+    let own = IpNet::from(own);
+    match direction {
+        Direction::Egress => Match::Destination(own),
+        Direction::Ingress => Match::Source(own),
     }
+}
+
+/// What becomes of traffic from `own` to itself, after a Service had been asked for.
+pub(super) fn to_itself(direction: Direction, own: IpAddr, target: Target) -> Rule {
+    let matches = vec![equal_ends(direction, own), Match::NotOriginalDestination(own)];
+    Rule { matches, comment: None, target }
+}
+
+/// What a pod's chains are called by.
+pub(super) fn pod_hash(key: &ObjectKey, registry: &mut Registry) -> Result<String, Collision> {
+    let mut digest = Digest::new("pod");
+    digest.text(key.namespace.as_str()).text(key.name.as_str());
+    registry.name("pod", digest.finish())
 }
 
 /// `NPC-E-<hash>`, `NPC-I-<hash>`.
@@ -133,9 +146,7 @@ fn pod_chain_name(
     key: &ObjectKey,
     registry: &mut Registry,
 ) -> Result<ChainName, Collision> {
-    let mut digest = Digest::new("pod");
-    digest.text(key.namespace.as_str()).text(key.name.as_str());
-    let hash = registry.name("pod", digest.finish())?;
+    let hash = pod_hash(key, registry)?;
     Ok(match direction {
         Direction::Egress => ChainName::of(format_args!("E-{hash}")),
         Direction::Ingress => ChainName::of(format_args!("I-{hash}")),
@@ -143,7 +154,7 @@ fn pod_chain_name(
 }
 
 /// `namespace/name`, cut to what a comment holds; names of Kubernetes need no escape.
-fn comment(key: &ObjectKey) -> String {
+pub(super) fn comment(key: &ObjectKey) -> String {
     let mut text = key.to_string();
     text.truncate(COMMENT);
     text

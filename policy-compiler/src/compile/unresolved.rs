@@ -12,7 +12,7 @@ use crate::name::ObjectKey;
 use crate::policy::{Direction, Grant, Peers, Policy, PortMatch, PortNumbers, Ports};
 use crate::port::PortName;
 
-/// A warning for each named port, of the policies that isolate local pods, that resolves nowhere:
+/// A warning for each named port, of the policies that isolate or audit local pods, that resolves nowhere:
 /// for ingress on none of the local pods selected, for egress on none of the peers.
 pub(super) fn unresolved<'a>(
     subjects: &[Subject<'a>],
@@ -21,7 +21,7 @@ pub(super) fn unresolved<'a>(
     let mut selected: BTreeMap<(Direction, &'a ObjectKey), (&'a Policy, Vec<&Subject<'a>>)> =
         BTreeMap::new();
     for subject in subjects {
-        for (direction, policies) in &subject.policies {
+        for (direction, policies) in subject.policies.iter().chain(&subject.audited) {
             for policy in policies {
                 let entry = selected.entry((*direction, &policy.key));
                 entry.or_insert_with(|| (policy, Vec::new())).1.push(subject);

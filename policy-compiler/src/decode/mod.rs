@@ -20,6 +20,7 @@ use crate::name::NamespaceName;
 use crate::policy::Policy;
 
 mod address;
+mod audit;
 mod block;
 mod labels;
 mod metadata;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::audit::audit;
 use super::metadata;
 use super::report::{Field, Report};
 use super::{Decoded, Decoding, object_ref};
@@ -37,7 +38,10 @@ fn read(node: &Node, report: &mut Report<'_>) -> Option<Namespace> {
         );
         report.warning(&field, message, None);
     }
-    Some(Namespace::new(name, labels, report.location(node.position)))
+    let audit = audit(&object.field, "the policies of this namespace are enforced", report);
+    let mut namespace = Namespace::new(name, labels, report.location(node.position));
+    namespace.audit = audit;
+    Some(namespace)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 
 use std::sync::Arc;
 
+use super::audit::audit;
 use super::metadata::{self, Identity};
 use super::report::{Field, Mapping, Report, Schema};
 use super::rule::{rule, void};
@@ -100,6 +101,7 @@ impl Spec {
     fn into_policy(
         self,
         key: ObjectKey,
+        audit: bool,
         at: Option<Position>,
         report: Report<'_>,
     ) -> Decoded<Policy> {
@@ -112,6 +114,7 @@ impl Spec {
             isolates_egress: self.isolates_egress,
             ingress: self.ingress,
             egress: self.egress,
+            audit,
             flawed: diagnostics.iter().any(|d| d.severity == Severity::Error),
             location,
         };
@@ -155,7 +158,8 @@ pub fn policy(node: &Node, file: Option<&Arc<str>>) -> Decoding<Policy> {
     if let Some(reason) = flaws.first() {
         decoded.void(reason);
     }
-    Ok(decoded.into_policy(key, node.position, report))
+    let audit = audit(&object.field, "this policy is enforced", &mut report);
+    Ok(decoded.into_policy(key, audit, node.position, report))
 }
 
 /// Decodes a bare NetworkPolicySpec as the policy `key`.
@@ -169,7 +173,7 @@ pub fn policy_spec(key: ObjectKey, node: &Node, file: Option<&Arc<str>>) -> Deco
     let mut report = Report::new(Some(object), file);
     let decoded =
         if node.is_null() { absent_spec() } else { spec(&Field::at(node, "spec"), &mut report) };
-    decoded.into_policy(key, node.position, report)
+    decoded.into_policy(key, false, node.position, report)
 }
 
 /// Whether an unknown key beside an absent `spec` may hold what the spec should.

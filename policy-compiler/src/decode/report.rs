@@ -56,6 +56,20 @@ impl<'a> Field<'a> {
         matches!(&self.node.value, Value::List(items) if items.is_empty())
     }
 
+    /// All that stands behind `key`, however often it is written; nothing where this is no mapping.
+    pub(super) fn every(&self, key: &str) -> impl Iterator<Item = Field<'a>> + use<'a> {
+        let path = join(&self.path, key);
+        let entries = match &self.node.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        let key = key.to_owned();
+        entries
+            .iter()
+            .filter(move |entry| entry.key == key)
+            .map(move |entry| Field { node: &entry.node, path: path.clone() })
+    }
+
     fn item(&self, index: usize, node: &'a Node) -> Self {
         Self { node, path: format!("{}[{index}]", self.path) }
     }

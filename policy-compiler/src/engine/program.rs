@@ -12,7 +12,8 @@
 //! that changes it is not: a member that joins "P on 80" while that becomes "P on 443" would reach 80
 //! in between, which neither state allows. The same goes for programs that do more than grant, in which
 //! a rule needs two sets to match, or denies or goes on where one matches. [`frozen`] names all sets
-//! that such programs mention.
+//! that such programs mention. A program in which nothing denies, such as an audit, lets every packet
+//! pass whatever its sets hold, and freezes none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +50,8 @@ pub(super) fn frozen(old: &FamilyRules, new: &FamilyRules) -> BTreeSet<SetName> 
     }
     for (here, there) in [(&before, &after), (&after, &before)] {
         for (leaf, program) in &here.programs {
-            if there.programs.get(leaf) != Some(program) || !program.rules().all(is_grant) {
+            let stands = there.programs.get(leaf) == Some(program);
+            if program.denies() && !(stands && program.rules().all(is_grant)) {
                 frozen.extend(program.rules().flat_map(pod_sets).cloned());
             }
         }
@@ -95,6 +97,10 @@ impl<'a> Program<'a> {
     fn rules(&self) -> impl Iterator<Item = &'a Rule> {
         let leaf = self.leaf.iter().copied();
         leaf.chain(self.chains.values().flat_map(|chain| &chain.rules))
+    }
+
+    fn denies(&self) -> bool {
+        self.rules().any(|rule| matches!(rule.target, Target::Deny(_)))
     }
 
     fn add(&mut self, rules: &'a FamilyRules, leaf: &'a Rule) {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::cluster::Pod;
 use crate::flow::{Flow, Traffic, Wire};
 use crate::name::NodeName;
-use crate::policy::Direction;
-use crate::verdict::{Because, Decision, Half, PolicyTrace, Ruling};
+use crate::policy::{Direction, Policy};
+use crate::verdict::{AuditTrace, Because, Decision, Half, PolicyTrace, Ruling};
 
 use super::party::{Index, Party};
 use super::rule::Question;
@@ -24,7 +24,7 @@ impl Judged {
         !self.half.policies.is_empty()
     }
 
-    /// Decides otherwise than the policies do; their traces stay.
+    /// Decides otherwise than the policies do, and than they would; their traces stay.
     pub(super) fn overrule(
         &mut self,
         decision: Decision,
@@ -34,6 +34,14 @@ impl Judged {
         self.half.decision = decision;
         self.half.because = because;
         self.rulings = rulings;
+        self.overrule_audits(decision);
+    }
+
+    /// Decides so were any of the audited policies enforced.
+    pub(super) fn overrule_audits(&mut self, decision: Decision) {
+        for audit in &mut self.half.audits {
+            audit.decision = decision;
+        }
     }
 }
 
@@ -97,9 +105,11 @@ impl<'a> Index<'a> {
                 None => (Decision::Allowed, Because::NotAPod),
             };
             let subject = own.absent.clone();
-            return Half { subject, decision, because, policies: Vec::new() };
+            return Half { subject, decision, because, policies: Vec::new(), audits: Vec::new() };
         };
-        let policies = self.traces(&Question { index: self, direction, pod, other, flow });
+        let question = Question { index: self, direction, pod, other, flow };
+        let (isolating, auditing) = self.selecting(pod, direction);
+        let policies = traces(&question, isolating);
         let (decision, because) = if own.absent.is_some() {
             (Decision::Denied, Because::NoAddress)
         } else if let Some(node) = own_node(pod, other) {
@@ -107,39 +117,46 @@ impl<'a> Index<'a> {
         } else if policies.is_empty() {
             (Decision::Allowed, Because::NotIsolated)
         } else {
-            let best = policies.iter().map(|trace| trace.decision);
-            match best.fold(Decision::Denied, Decision::or) {
+            match best(&policies) {
                 Decision::Allowed => (Decision::Allowed, Because::RuleAllows),
                 Decision::Denied => (Decision::Denied, Because::NoRuleAllows),
                 Decision::Unknown => (Decision::Unknown, Because::RuleMayAllow),
             }
         };
-        Half { subject: Some(pod.key.clone()), decision, because, policies }
+        let policed = !matches!(because, Because::NoAddress | Because::OwnNode(_));
+        let audits = traces(&question, auditing).into_iter().map(|trace| {
+            // Were it enforced, it would be one more that isolates, and one more that may allow.
+            let joined = best(&policies).or(trace.decision);
+            AuditTrace { decision: if policed { joined } else { decision }, trace }
+        });
+        let audits = audits.collect();
+        Half { subject: Some(pod.key.clone()), decision, because, policies, audits }
     }
+}
 
-    fn traces(&self, question: &Question<'_, 'a>) -> Vec<PolicyTrace> {
-        self.isolating(question.pod, question.direction)
-            .into_iter()
-            .map(|policy| {
-                let rules: Vec<_> = policy
-                    .rules(question.direction)
-                    .iter()
-                    .enumerate()
-                    .map(|(index, rule)| question.rule(index, rule))
-                    .collect();
-                PolicyTrace {
-                    policy: policy.key.clone(),
-                    location: policy.location.clone(),
-                    pod_selector: policy.pod_selector.clone(),
-                    decision: rules
-                        .iter()
-                        .map(|rule| rule.decision)
-                        .fold(Decision::Denied, Decision::or),
-                    rules,
-                }
-            })
-            .collect()
-    }
+/// What each of `policies` says.
+fn traces(question: &Question<'_, '_>, policies: Vec<&Policy>) -> Vec<PolicyTrace> {
+    let trace = |policy: &Policy| {
+        let rules: Vec<_> = policy
+            .rules(question.direction)
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| question.rule(index, rule))
+            .collect();
+        PolicyTrace {
+            policy: policy.key.clone(),
+            location: policy.location.clone(),
+            pod_selector: policy.pod_selector.clone(),
+            decision: rules.iter().map(|rule| rule.decision).fold(Decision::Denied, Decision::or),
+            rules,
+        }
+    };
+    policies.into_iter().map(trace).collect()
+}
+
+/// The best that any of the policies says.
+fn best(policies: &[PolicyTrace]) -> Decision {
+    policies.iter().map(|trace| trace.decision).fold(Decision::Denied, Decision::or)
 }
 
 /// The node of `pod`, if `other` is that node.

@@ -95,6 +95,13 @@ impl<'a> Evaluator<'a> {
         if pod.is_live() { self.index.isolating(pod, direction) } else { Vec::new() }
     }
 
+    /// The policies that would isolate `pod` in `direction` and are audited only, in key order; none
+    /// where it is neither subject nor peer.
+    #[must_use]
+    pub fn auditing(&self, pod: &Pod, direction: Direction) -> Vec<&'a Policy> {
+        if pod.is_live() { self.index.auditing(pod, direction) } else { Vec::new() }
+    }
+
     /// The answer to one flow.
     #[must_use]
     pub fn verdict(&self, flow: &Flow) -> Verdict {
@@ -138,6 +145,8 @@ impl<'a> Evaluator<'a> {
                 Wire::Spoofed => {
                     if half.isolated() {
                         half.overrule(Decision::Denied, Because::Spoofed, BTreeSet::new());
+                    } else {
+                        half.overrule_audits(Decision::Denied);
                     }
                 }
                 Wire::Translated if self.hairpin == Hairpin::Police => {

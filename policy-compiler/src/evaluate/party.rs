@@ -147,13 +147,24 @@ impl<'a> Index<'a> {
 
     /// The policies that select `pod` and isolate it in `direction`, in key order.
     pub(super) fn isolating(&self, pod: &Pod, direction: Direction) -> Vec<&'a Policy> {
-        self.policies
-            .get(&pod.key.namespace)
-            .into_iter()
-            .flatten()
-            .filter(|policy| policy.isolates(direction) && policy.pod_selector.matches(&pod.labels))
-            .copied()
-            .collect()
+        self.selecting(pod, direction).0
+    }
+
+    /// The policies that would isolate `pod` in `direction` and are audited only, in key order.
+    pub(super) fn auditing(&self, pod: &Pod, direction: Direction) -> Vec<&'a Policy> {
+        self.selecting(pod, direction).1
+    }
+
+    /// The policies that isolate `pod` in `direction`, and those that would and are audited only.
+    pub(super) fn selecting(
+        &self,
+        pod: &Pod,
+        direction: Direction,
+    ) -> (Vec<&'a Policy>, Vec<&'a Policy>) {
+        let of_namespace = self.policies.get(&pod.key.namespace).into_iter().flatten().copied();
+        of_namespace
+            .filter(|p| p.isolates(direction) && p.pod_selector.matches(&pod.labels))
+            .partition(|policy| !self.snapshot.audits(policy))
     }
 
     /// Whether `node` runs a pod that is isolated in any direction and has an address of `family`, or

@@ -123,6 +123,7 @@ fn policy(
         isolates_egress: egress.is_some(),
         ingress: ingress.unwrap_or_default(),
         egress: egress.unwrap_or_default(),
+        audit: false,
         flawed: false,
         location: Location::default(),
     }

@@ -2,9 +2,8 @@
 
 use crate::cidr::Family;
 use crate::config::DenyAction;
-use crate::policy::Direction;
 use crate::port::{PortRange, Protocol};
-use crate::ruleset::{LOG_GROUP, Match, Rule, Side, Target, log_prefix};
+use crate::ruleset::{LOG_GROUP, Match, Notice, Rule, Side, Target};
 
 /// The words of a rule after `-A CHAIN`, one argument each, unquoted.
 ///
@@ -17,7 +16,7 @@ pub fn rule_spec(rule: &Rule) -> Vec<String> {
         Target::Return => words.extend(own(&["-j", "RETURN"])),
         Target::Jump(chain) => words.extend(own(&["-j", chain.as_str()])),
         Target::Goto(chain) => words.extend(own(&["-g", chain.as_str()])),
-        Target::Log(direction) => words.extend(log_words(*direction)),
+        Target::Log(notice) => words.extend(log_words(*notice)),
         Target::Deny(DenyAction::Drop) => words.extend(own(&["-j", "DROP"])),
         Target::Deny(DenyAction::Reject) => words.extend(own(&["-j", "REJECT"])),
     }
@@ -26,7 +25,7 @@ pub fn rule_spec(rule: &Rule) -> Vec<String> {
 
 /// Tells of a packet, at most so often: a flood of denied packets is to cost the kernel little, and the
 /// first bytes are enough to know whose packet it is.
-fn log_words(direction: Direction) -> Vec<String> {
+fn log_words(notice: Notice) -> Vec<String> {
     let group = LOG_GROUP.to_string();
     own(&[
         "-m",
@@ -38,7 +37,7 @@ fn log_words(direction: Direction) -> Vec<String> {
         "-j",
         "NFLOG",
         "--nflog-prefix",
-        log_prefix(direction),
+        notice.prefix(),
         "--nflog-group",
         &group,
         "--nflog-size",

@@ -131,6 +131,12 @@ impl<'a> Places<'a> {
         Self { snapshot, nodes, having, owners }
     }
 
+    /// As [`journey_over`], with the snapshot that this is of.
+    #[must_use]
+    pub fn journey_over(&self, flow: &Flow, ways: &Ways) -> Vec<Hop> {
+        hops(self, flow, ways).unwrap_or_default()
+    }
+
     /// As [`decide_over`], with the snapshot that this is of.
     #[must_use]
     pub fn decide_over(

@@ -5,7 +5,8 @@ use super::refusal::{Fault, Place, Refusal};
 use super::{Fate, Outcome};
 use crate::cidr::Family;
 use crate::packet::{Packet, Path};
-use crate::ruleset::{ChainName, FamilyRules, Hook, Rule, Target};
+use crate::policy::Direction;
+use crate::ruleset::{ChainName, FamilyRules, Hook, Notice, Rule, Target};
 
 /// A chain being executed, and what it comes back to when it ends: the frame below.
 struct Frame<'a> {
@@ -33,6 +34,7 @@ struct Machine<'a> {
     /// The chains by which the packet came to where it is, gotos included.
     path: Vec<&'a ChainName>,
     evaluated: usize,
+    audited: Vec<Direction>,
 }
 
 /// Executes the hook and the chains of `rules` on `packet`, passing over the rules that lead to one
@@ -41,7 +43,7 @@ pub(super) fn run(rules: &FamilyRules, packet: &Packet, closed: &[&str]) -> Fate
     let family = packet.family();
     if Family::of(packet.source) != family {
         let why = Refusal { place: Place::Packet, fault: Fault::MixedFamilies };
-        return Fate { outcome: Outcome::Malformed { why }, evaluated: 0 };
+        return Fate { outcome: Outcome::Malformed { why }, evaluated: 0, audited: Vec::new() };
     }
     let mut machine = Machine {
         family,
@@ -51,9 +53,10 @@ pub(super) fn run(rules: &FamilyRules, packet: &Packet, closed: &[&str]) -> Fate
         frames: Vec::new(),
         path: Vec::new(),
         evaluated: 0,
+        audited: Vec::new(),
     };
     let outcome = machine.run();
-    Fate { outcome, evaluated: machine.evaluated }
+    Fate { outcome, evaluated: machine.evaluated, audited: machine.audited }
 }
 
 impl<'a> Machine<'a> {
@@ -116,7 +119,8 @@ impl<'a> Machine<'a> {
             return Ok(Progress::Continues);
         }
         match &rule.target {
-            Target::Log(_) => {}
+            Target::Log(Notice::Audited(direction)) => self.audited.push(*direction),
+            Target::Log(Notice::Denied(_)) => {}
             Target::Deny(_) => return Ok(Progress::Ends(Outcome::Denied { by: chain.clone() })),
             Target::Return => {
                 self.frames.pop();

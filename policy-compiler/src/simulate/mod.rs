@@ -62,6 +62,9 @@ pub struct Fate {
     pub outcome: Outcome,
     /// How many rules of ours were looked at, the hook's included.
     pub evaluated: usize,
+    /// The directions in which a policy that is audited only was said to deny it, in the order in
+    /// which that was said: once for each such policy.
+    pub audited: Vec<Direction>,
 }
 
 /// Executes `ruleset` on `packet`.
@@ -78,10 +81,10 @@ pub fn simulate(ruleset: &Ruleset, packet: &Packet) -> Fate {
 /// the denials of NPC-BRIDGED, which stand for the destination, count for ingress. A packet passes
 /// iff it passes in both directions.
 #[must_use]
-pub fn simulate_half(ruleset: &Ruleset, direction: Direction, packet: &Packet) -> Outcome {
+pub fn simulate_half(ruleset: &Ruleset, direction: Direction, packet: &Packet) -> Fate {
     let others = match direction {
         Direction::Egress => &INGRESS,
         Direction::Ingress => &EGRESS,
     };
-    machine::run(ruleset.family(packet.family()), packet, others).outcome
+    machine::run(ruleset.family(packet.family()), packet, others)
 }

@@ -293,14 +293,16 @@ pub(crate) fn rule() -> impl Strategy<Value = Rule> {
 
 /// A policy of any types; rules of a type that it lacks are there and must be inert.
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
-    (key(), selector(POD_KEYS), 0..4_u8, vec(rule(), 0..4), vec(rule(), 0..4)).prop_map(
-        |(key, pod_selector, types, ingress, egress)| Policy {
+    let rules = (vec(rule(), 0..4), vec(rule(), 0..4));
+    (key(), selector(POD_KEYS), 0..4_u8, rules, any::<bool>(), any::<bool>()).prop_map(
+        |(key, pod_selector, types, (ingress, egress), one, other)| Policy {
             key,
             pod_selector,
             isolates_ingress: types != 1,
             isolates_egress: types != 0,
             ingress,
             egress,
+            audit: one && other,
             flawed: false,
             location: Location::default(),
         },
@@ -309,8 +311,12 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
 
 /// A declared namespace.
 pub(crate) fn namespace() -> impl Strategy<Value = Namespace> {
-    (select(&NAMESPACES[..2]), labels("team", &TIERS, "app", &APPS)).prop_map(|(name, labels)| {
-        Namespace::new(NamespaceName::new(name).unwrap(), labels, Location::default())
+    let labels = labels("team", &TIERS, "app", &APPS);
+    (select(&NAMESPACES[..2]), labels, 0..6_u8).prop_map(|(name, labels, audit)| {
+        let name = NamespaceName::new(name).unwrap();
+        let mut namespace = Namespace::new(name, labels, Location::default());
+        namespace.audit = audit == 0;
+        namespace
     })
 }
 

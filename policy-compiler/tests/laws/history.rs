@@ -25,6 +25,8 @@ pub(crate) enum Change {
     PolicyGone(Index),
     /// A rule of a policy is another now.
     RuleEdited(Index, Index, Rule),
+    /// A policy is audited that was enforced, or the other way round.
+    AuditTurned(Index),
     /// A policy selects what another one selects.
     SelectorTaken(Index, Index),
     Namespace(Namespace),
@@ -49,6 +51,7 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         2 => index().prop_map(Change::PolicyGone),
         4 => (index(), index(), rule())
             .prop_map(|(policy, place, rule)| Change::RuleEdited(policy, place, rule)),
+        3 => index().prop_map(Change::AuditTurned),
         2 => (index(), index()).prop_map(|(to, from)| Change::SelectorTaken(to, from)),
         2 => namespace().prop_map(Change::Namespace),
         1 => index().prop_map(Change::NamespaceGone),
@@ -114,6 +117,10 @@ impl Change {
                     vec![Event::PolicyApplied(Box::new(policy))]
                 })
             }
+            Change::AuditTurned(index) => nth(&now.policies, *index).map(|(_, policy)| {
+                let audit = !policy.audit;
+                vec![Event::PolicyApplied(Box::new(Policy { audit, ..policy.clone() }))]
+            }),
             Change::SelectorTaken(to, from) => nth(&now.policies, *to)
                 .zip(nth(&now.policies, *from))
                 .map(|((_, to), (_, from))| {

@@ -7,10 +7,11 @@ use policy_compiler::compile::compile;
 use policy_compiler::flow::{Flow, Traffic, Wire};
 use policy_compiler::name::NodeName;
 use policy_compiler::packet::ConnState;
+use policy_compiler::policy::{Direction, Policy};
 use policy_compiler::port::Protocol;
 use policy_compiler::ruleset::Ruleset;
-use policy_compiler::simulate::{self, Outcome};
-use policy_compiler::verdict::Decision;
+use policy_compiler::simulate::{self, Outcome, simulate_half};
+use policy_compiler::verdict::{Because, Decision, Half};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -51,6 +52,84 @@ proptest! {
             }
             let simulated = simulate::decide_over(&rulesets, &snapshot, &flow, &ways);
             prop_assert_eq!(simulated, verdict.decision, "{:?}: {:#?}", flow, verdict);
+        }
+    }
+
+    #[test]
+    fn the_simulated_rulesets_tell_of_what_evaluate_says_that_audits_would_deny(
+        snapshot in cluster(),
+        options in options(),
+        sketches in vec(sketch(), 48),
+    ) {
+        let rulesets = rulesets(&snapshot, &options);
+        let (evaluator, ways) = (options.evaluator(&snapshot), options.ways());
+        for flow in flows(&snapshot, &options, &sketches) {
+            let verdict = evaluator.verdict(&flow);
+            let halves = Direction::ALL.map(|direction| verdict.half(direction));
+            let unknown = |half: &Half| {
+                half.decision == Decision::Unknown
+                    || half.audits.iter().any(|audit| audit.decision == Decision::Unknown)
+            };
+            if halves.into_iter().any(unknown) {
+                continue;
+            }
+            let hops = simulate::journey_over(&snapshot, &flow, &ways);
+            for (direction, half) in Direction::ALL.into_iter().zip(halves) {
+                let denials = half.audit_denials().count();
+                let mut told = 0;
+                for hop in &hops {
+                    // What a bridge denies in the name of the destination ends both halves.
+                    let fate = match half.because {
+                        Because::LinkLocal => simulate::simulate(&rulesets[&hop.node], &hop.packet),
+                        _ => simulate_half(&rulesets[&hop.node], direction, &hop.packet),
+                    };
+                    told += fate.audited.into_iter().filter(|d| *d == direction).count();
+                }
+                // Whoever isolates denies what is spoofed, so that it is told of once for all.
+                let spoofed = flow.wire == Wire::Spoofed
+                    && hops.iter().any(|hop| hop.packet.source == hop.packet.destination);
+                let expected = match denials {
+                    _ if hops.is_empty() => 0,
+                    some if spoofed => some.min(1),
+                    all => all,
+                };
+                prop_assert_eq!(told, expected, "{:?} {}: {:#?}", flow, direction, half);
+            }
+        }
+    }
+
+    #[test]
+    fn audits_have_no_part_in_any_verdict(
+        snapshot in cluster(),
+        options in options(),
+        sketches in vec(sketch(), 24),
+    ) {
+        let mut without = snapshot.clone();
+        without.policies.retain(|_, policy| !snapshot.audits(policy));
+        let (evaluator, bare) = (options.evaluator(&snapshot), options.evaluator(&without));
+        for flow in flows(&snapshot, &options, &sketches) {
+            let (mut verdict, expected) = (evaluator.verdict(&flow), bare.verdict(&flow));
+            // By definition: what would be denied with one of them enforced.
+            for direction in Direction::ALL {
+                let half = verdict.half(direction).clone();
+                for audit in &half.audits {
+                    let mut joined = without.clone();
+                    let policy = &snapshot.policies[&audit.trace.policy];
+                    let enforced = Policy { audit: false, ..policy.clone() };
+                    for namespace in joined.namespaces.values_mut() {
+                        namespace.audit = false;
+                    }
+                    joined.policies.insert(enforced.key.clone(), enforced);
+                    let joined = options.evaluator(&joined).verdict(&flow);
+                    // The bridge of a pod that is isolated denies more than its policies.
+                    if joined.half(direction).because != Because::LinkLocal {
+                        prop_assert_eq!(audit.decision, joined.half(direction).decision);
+                    }
+                }
+            }
+            verdict.egress.audits.clear();
+            verdict.ingress.audits.clear();
+            prop_assert_eq!(verdict, expected, "{:?}", flow);
         }
     }
 

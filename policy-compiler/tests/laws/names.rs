@@ -125,6 +125,7 @@ fn policy(key: &ObjectKey, number: u16) -> Policy {
         isolates_egress: true,
         ingress: rules.clone(),
         egress: rules,
+        audit: false,
         flawed: false,
         location: Location::default(),
     }
@@ -235,7 +236,7 @@ proptest! {
                     }
                     let packet = Packet::opening(address(from), address(to), Traffic::tcp(*port));
                     let granted = from.namespace == to.namespace && of == to;
-                    let outcome = simulate_half(&compiled.ruleset, Direction::Ingress, &packet);
+                    let outcome = simulate_half(&compiled.ruleset, Direction::Ingress, &packet).outcome;
                     prop_assert_eq!(outcome == Outcome::Passes, granted, "{} -> {} on {}", from, to, port);
                 }
             }
@@ -282,7 +283,7 @@ proptest! {
                 let out = Packet::opening(source, destination, Traffic::tcp(80));
                 let back = Packet::opening(destination, source, Traffic::tcp(80));
                 let denied = |direction, packet| {
-                    matches!(simulate_half(&ruleset, direction, packet), Outcome::Denied { .. })
+                    matches!(simulate_half(&ruleset, direction, packet).outcome, Outcome::Denied { .. })
                 };
                 prop_assert!(denied(Direction::Egress, &out), "{}", out.source);
                 prop_assert!(denied(Direction::Ingress, &back), "{}", out.source);

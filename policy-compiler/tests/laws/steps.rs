@@ -101,7 +101,7 @@ impl Probe {
 
 /// Whether a packet passes each half; a ruleset that the kernel would not take fails.
 fn halves(ruleset: &Ruleset, packet: &Packet) -> [bool; 2] {
-    Direction::ALL.map(|direction| match simulate_half(ruleset, direction, packet) {
+    Direction::ALL.map(|direction| match simulate_half(ruleset, direction, packet).outcome {
         Outcome::Passes => true,
         Outcome::Denied { .. } => false,
         Outcome::Malformed { why } => panic!("{why}"),

@@ -76,9 +76,9 @@ fn rules_that_others_change_are_put_right_and_told_of() {
     assert_eq!(event["regarding"]["kind"], "Node");
     assert_eq!(event["regarding"]["name"], "node-0");
     let metrics = agents[0].get("/metrics").unwrap().body;
-    let repairs = metrics
-        .lines()
-        .find(|line| line.starts_with("policyd_drift_repairs_total{family=\"ipv4\",kind=\"hooks\"}"));
+    let repairs = metrics.lines().find(|line| {
+        line.starts_with("policyd_drift_repairs_total{family=\"ipv4\",kind=\"hooks\"}")
+    });
     assert!(repairs.is_some_and(|line| !line.ends_with(" 0")), "{repairs:?}");
     expect_kernels(&cluster);
 }

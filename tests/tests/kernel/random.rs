@@ -219,6 +219,7 @@ fn policy(dice: &mut Dice, number: usize) -> Policy {
         isolates_egress: types != 1,
         ingress: rules(dice),
         egress: rules(dice),
+        audit: dice.one_in(8),
         flawed: false,
         location: Location::default(),
     }

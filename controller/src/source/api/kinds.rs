@@ -10,7 +10,7 @@ use policy_compiler::cluster;
 use policy_compiler::decode::{self, Decoding};
 use policy_compiler::document::{Node, Value};
 use policy_compiler::name::{NamespaceName, NodeName, ObjectKey};
-use policy_compiler::policy;
+use policy_compiler::policy::{self, AUDIT_ANNOTATION};
 use policy_compiler::update::{Event, Relist};
 
 use super::slim::Keep::{All, But, Only};
@@ -65,6 +65,17 @@ const METADATA: Keep = Only(&[
     ("name", All),
     ("namespace", All),
     ("labels", All),
+    ("uid", All),
+    ("creationTimestamp", All),
+    ("resourceVersion", All),
+]);
+
+/// Of what can have policies audited the one annotation that says so.
+const AUDITABLE: Keep = Only(&[
+    ("name", All),
+    ("namespace", All),
+    ("labels", All),
+    ("annotations", Only(&[(AUDIT_ANNOTATION, All)])),
     ("uid", All),
     ("creationTimestamp", All),
     ("resourceVersion", All),
@@ -155,7 +166,7 @@ impl Served for Namespaces {
     const KIND: &'static str = "Namespace";
     const PLURAL: &'static str = "namespaces";
     const METADATA_ONLY: bool = true;
-    const KEEP: &'static Keep = &Only(&[("metadata", METADATA)]);
+    const KEEP: &'static Keep = &Only(&[("metadata", AUDITABLE)]);
 }
 
 impl Followed for Namespaces {
@@ -198,7 +209,7 @@ impl Served for Policies {
     const VERSION: &'static str = "v1";
     const KIND: &'static str = "NetworkPolicy";
     const PLURAL: &'static str = "networkpolicies";
-    const KEEP: &'static Keep = &But(&[("metadata", METADATA)]);
+    const KEEP: &'static Keep = &But(&[("metadata", AUDITABLE)]);
 }
 
 impl Followed for Policies {

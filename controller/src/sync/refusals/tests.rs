@@ -5,6 +5,7 @@ use policy_compiler::compile::compile;
 use policy_compiler::config::NodeConfig;
 use policy_compiler::decode;
 use policy_compiler::document::Node;
+use policy_compiler::ruleset::Notice;
 use serde_json::{Value, json};
 
 fn node() -> NodeName {
@@ -112,7 +113,11 @@ fn pods_that_share_a_long_body_are_all_found_and_a_few_are_named() {
 
 #[test]
 fn a_rule_that_only_tells_of_packets_concerns_nobody_in_particular() {
-    let rule = Rule { matches: Vec::new(), comment: None, target: Target::Log(Direction::Ingress) };
+    let rule = Rule {
+        matches: Vec::new(),
+        comment: None,
+        target: Target::Log(Notice::Denied(Direction::Ingress)),
+    };
     let chains = [ChainName::new("NPC-DENY-I").unwrap()].into();
     let left_out = [LeftOut { family: Family::V4, rule, chains }];
     let told = refusals(&left_out, &Ruleset::default(), &Snapshot::default(), &node());

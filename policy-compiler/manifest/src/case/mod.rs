@@ -62,7 +62,7 @@ pub struct Case {
     pub pod_networks: PodNetworks,
     /// What reading the cluster's objects had to say.
     pub diagnostics: Vec<Diagnostic>,
-    /// The flow lines, those allowed before those denied before those unknown.
+    /// The flow lines: those allowed, denied, unknown, and audited.
     pub expectations: Vec<Expectation>,
     /// Whether the specification decides all these flows, or a ruling does; if the case says so.
     pub certainty: Option<Certainty>,
@@ -84,6 +84,8 @@ pub struct Expectation {
     pub location: Location,
     /// What is expected.
     pub decision: Decision,
+    /// Whether some policy that is audited only would deny its flows; if the case says so.
+    pub audited: Option<bool>,
     /// Its flows: sources by destinations by ports by families. Never empty.
     pub flows: Vec<Flow>,
 }

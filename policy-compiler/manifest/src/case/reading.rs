@@ -23,13 +23,17 @@ use crate::yaml::{self, Dialect};
 const VERDICTS: [(&str, Decision); 3] =
     [("allow", Decision::Allowed), ("deny", Decision::Denied), ("unknown", Decision::Unknown)];
 
+/// The list of flow lines that pass, and that policies which are audited only would deny.
+const AUDIT: &str = "audit";
+
 /// The keys that only a case has.
-const CASE_KEYS: [&str; 11] = [
+const CASE_KEYS: [&str; 12] = [
     "name",
     "description",
     "allow",
     "deny",
     "unknown",
+    AUDIT,
     "families",
     "wire",
     "certainty",
@@ -50,13 +54,20 @@ struct Draft {
     name: String,
     location: Location,
     description: Description,
-    lines: Vec<(Decision, WrittenLine)>,
+    lines: Vec<(Expected, WrittenLine)>,
     because: Vec<(WrittenLine, Vec<super::RuleReference>)>,
     families: Option<Vec<Family>>,
     wire: Wire,
     certainty: Option<Certainty>,
     expected_diagnostics: Option<Vec<ExpectedDiagnostic>>,
     kernel: bool,
+}
+
+/// What a list expects of its lines.
+#[derive(Clone, Copy)]
+struct Expected {
+    decision: Decision,
+    audited: Option<bool>,
 }
 
 struct WrittenLine {
@@ -137,19 +148,13 @@ fn read_case(
     if let Some(node) = section.get("description") {
         reader.text(node, "`description`");
     }
-    let mut lines = Vec::new();
-    for (key, decision) in VERDICTS {
-        let what = format!("`{key}`");
-        let texts = section.map(key, |n| reader.texts(n, &what)).unwrap_or_default();
-        for (node, text) in texts {
-            lines.extend(written_line(reader, node, text).map(|line| (decision, line)));
-        }
-    }
+    let lines = read_lines(reader, section);
     let expected_diagnostics = read_diagnostics(reader, section);
     let because = read_because(reader, section);
-    if VERDICTS.iter().all(|(key, _)| section.get(key).is_none()) && expected_diagnostics.is_none()
-    {
-        reader.error(item.position, "this case expects nothing: it has no allow, deny or unknown");
+    let mut keys = VERDICTS.iter().map(|(key, _)| *key).chain([AUDIT]);
+    if keys.all(|key| section.get(key).is_none()) && expected_diagnostics.is_none() {
+        let message = "this case expects nothing: it has no allow, deny, unknown or audit";
+        reader.error(item.position, message);
     }
     let certainty = section.get("certainty").and_then(|node| {
         let place = reader.word(node, "certainty", &["specified", "undefined"])?;
@@ -170,6 +175,25 @@ fn read_case(
         kernel: section.get("kernel").and_then(|n| reader.flag(n, "`kernel`")).unwrap_or(true),
         description: Description::read(reader, section, directory, unreadable),
     }
+}
+
+/// The flow lines. Where a case has a list of what audits would deny, what it allows none may.
+fn read_lines(reader: &mut Reader, section: Section<'_>) -> Vec<(Expected, WrittenLine)> {
+    let audits = section.get(AUDIT).is_some();
+    let lists = VERDICTS.map(|(key, decision)| {
+        let audited = (audits && decision == Decision::Allowed).then_some(false);
+        (key, Expected { decision, audited })
+    });
+    let audit = (AUDIT, Expected { decision: Decision::Allowed, audited: Some(true) });
+    let mut lines = Vec::new();
+    for (key, expected) in lists.into_iter().chain([audit]) {
+        let what = format!("`{key}`");
+        let texts = section.map(key, |n| reader.texts(n, &what)).unwrap_or_default();
+        for (node, text) in texts {
+            lines.extend(written_line(reader, node, text).map(|line| (expected, line)));
+        }
+    }
+    lines
 }
 
 fn written_line(reader: &mut Reader, node: &Node, text: &str) -> Option<WrittenLine> {
@@ -281,10 +305,10 @@ fn finish(
         }
     };
     let mut expectations = Vec::new();
-    for (decision, written) in draft.lines {
+    for (Expected { decision, audited }, written) in draft.lines {
         let Some(flows) = expand(&written) else { continue };
         let WrittenLine { text, location, .. } = written;
-        expectations.push(Expectation { text, location, decision, flows });
+        expectations.push(Expectation { text, location, decision, audited, flows });
     }
     let mut because = Vec::new();
     for (written, rules) in draft.because {

@@ -229,7 +229,7 @@ fn whatever_is_wrong_is_told_with_its_place_and_the_nearest_word() {
         ),
         (
             "cases: [{name: c}]\n",
-            "test.yaml:1:9: error: this case expects nothing: it has no allow, deny or unknown",
+            "test.yaml:1:9: error: this case expects nothing: it has no allow, deny, unknown or audit",
         ),
         (
             "cases:\n- name: c\n  deny: [x/a to x/b]\n",

@@ -85,6 +85,16 @@ pub enum FlowFault {
         /// What they do.
         found: Decision,
     },
+    /// Whether a policy that is audited only would deny what passes is not as the line says.
+    Audited {
+        /// What the line says.
+        expected: bool,
+    },
+    /// The compiled rules tell of an audit, or not, where the line and the evaluator say otherwise.
+    Told {
+        /// What these say.
+        expected: bool,
+    },
     /// The flow has two ends with addresses and yet no packet.
     NoPacket,
     /// The case says whether the specification decides, and it is the other way.
@@ -105,6 +115,18 @@ impl fmt::Display for FlowFault {
             }
             FlowFault::Simulated { expected, found } => {
                 write!(f, "expected {expected}, the compiled rules: {found}")
+            }
+            FlowFault::Audited { expected: true } => {
+                f.write_str("expected an audited policy that would deny it, and there is none")
+            }
+            FlowFault::Audited { expected: false } => {
+                f.write_str("expected no audited policy that would deny it, and there is one")
+            }
+            FlowFault::Told { expected: true } => {
+                f.write_str("an audited policy would deny it, and the compiled rules do not tell")
+            }
+            FlowFault::Told { expected: false } => {
+                f.write_str("no audited policy would deny it, and the compiled rules tell of one")
             }
             FlowFault::NoPacket => f.write_str("no packet can be made of it"),
             FlowFault::Certainty { expected, rulings } if rulings.is_empty() => {
@@ -255,6 +277,9 @@ impl Bench<'_> {
             None if self.has_packets(flow) => faults.push(FlowFault::NoPacket),
             _ => {}
         }
+        if verdict.decision == Decision::Allowed {
+            faults.extend(self.audit_faults(line.audited, flow, &verdict));
+        }
         if let Some(expected) = self.case.certainty
             && (expected == Certainty::Specified) != verdict.rulings.is_empty()
         {
@@ -270,6 +295,31 @@ impl Bench<'_> {
             simulated,
             faults,
         }
+    }
+
+    /// What is wrong with what a flow that passes meets of audits.
+    fn audit_faults(
+        &self,
+        expected: Option<bool>,
+        flow: &Flow,
+        verdict: &Verdict,
+    ) -> Vec<FlowFault> {
+        let halves = Direction::ALL.map(|direction| verdict.half(direction));
+        let audited = halves.iter().any(|half| half.audit_denials().next().is_some());
+        let mut faults = Vec::new();
+        if let Some(expected) = expected.filter(|expected| *expected != audited) {
+            faults.push(FlowFault::Audited { expected });
+        }
+        let hops = self.places.journey_over(flow, &self.ways);
+        let told = hops.iter().any(|hop| {
+            let ruleset = self.rulesets.get(&hop.node);
+            ruleset.is_some_and(|rules| !simulate::simulate(rules, &hop.packet).audited.is_empty())
+        });
+        // What meets no rules is told of by none.
+        if !hops.is_empty() && told != audited {
+            faults.push(FlowFault::Told { expected: audited });
+        }
+        faults
     }
 
     /// Whether both ends have an address, and the pods among them a node, so that a packet exists.

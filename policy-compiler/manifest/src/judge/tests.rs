@@ -113,3 +113,31 @@ fn a_template_has_no_packets_and_is_judged_by_the_evaluator_alone() {
     assert_eq!(faults(&judgement), Vec::<String>::new());
     assert_eq!(judgement.outcomes[0].simulated, None);
 }
+
+const AUDITED: &str = "
+  objects:
+  - apiVersion: networking.k8s.io/v1
+    kind: NetworkPolicy
+    metadata: {name: q, namespace: x, annotations: {policyd.dev/audit: \"true\"}}
+    spec: {podSelector: {matchLabels: {app: a}}, ingress: [{ports: [{port: 90}]}]}
+";
+
+#[test]
+fn what_an_audit_would_deny_passes_and_is_told_of_by_both_judges() {
+    let judgement =
+        judged(&format!("  audit: [x/b -> x/a on 80]\n  allow: [x/b -> x/a on 90]{AUDITED}"));
+    assert_eq!(faults(&judgement), Vec::<String>::new());
+    let judgement =
+        judged(&format!("  audit: [x/b -> x/a on 90]\n  allow: [x/b -> x/a on 80]{AUDITED}"));
+    assert_eq!(
+        faults(&judgement),
+        [
+            "expected no audited policy that would deny it, and there is one",
+            "expected an audited policy that would deny it, and there is none",
+        ]
+    );
+    let judgement = judged(&format!("  allow: [x/b -> x/a on 80]{AUDITED}"));
+    assert_eq!(faults(&judgement), Vec::<String>::new(), "a case need not speak of audits");
+    let judgement = judged("  audit: [x/a -> x/b on 81]\n");
+    assert!(faults(&judgement).contains(&"expected allowed, evaluated denied".to_owned()));
+}

@@ -30,7 +30,7 @@ use crate::text::join;
 pub use change::Change;
 pub use port::Port;
 pub use text::{half, text};
-pub use trace::{HalfAnswer, PeerAnswer, PolicyAnswer, PortAnswer, RuleAnswer};
+pub use trace::{AuditAnswer, HalfAnswer, PeerAnswer, PolicyAnswer, PortAnswer, RuleAnswer};
 
 /// The answer to one question.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -292,7 +292,9 @@ fn bare(answer: &Answer) -> Answer {
 }
 
 fn peers(half: &mut HalfAnswer) -> impl Iterator<Item = &mut PeerAnswer> {
-    half.policies.iter_mut().flat_map(|policy| &mut policy.rules).flat_map(|rule| &mut rule.peers)
+    let audits = half.audits.iter_mut().map(|audit| &mut audit.policy);
+    let policies = half.policies.iter_mut().chain(audits);
+    policies.flat_map(|policy| &mut policy.rules).flat_map(|rule| &mut rule.peers)
 }
 
 /// Takes the words about blocks of the other family from the answer that is of it.

@@ -82,12 +82,16 @@ pub fn half(out: &mut String, title: &str, end: &str, half: &HalfAnswer, layout:
     // Where something else decides, what the policies would say is beside the point.
     let policed = matches!(half.because, "ruleAllows" | "noRuleAllows" | "ruleMayAllow");
     for policy in half.policies.iter().filter(|_| policed) {
-        policy_rows(&mut table, policy, layout);
+        policy_rows(&mut table, policy, "", layout);
+    }
+    let audited = policed || half.because == "notIsolated";
+    for audit in half.audits.iter().filter(|_| audited) {
+        policy_rows(&mut table, &audit.policy, " (audit only)", layout);
     }
     table.write(out, 2, layout.width);
 }
 
-fn policy_rows(table: &mut Table, policy: &PolicyAnswer, layout: &Layout) {
+fn policy_rows(table: &mut Table, policy: &PolicyAnswer, note: &str, layout: &Layout) {
     let mut selector = Line::plain(match policy.pod_selector.as_str() {
         "" => "podSelector {}".to_owned(),
         selector => format!("podSelector {selector}"),
@@ -98,6 +102,7 @@ fn policy_rows(table: &mut Table, policy: &PolicyAnswer, layout: &Layout) {
     let mut name = mark(policy.decision);
     name.push(PLAIN, " ");
     name.push(STRONG, &policy.policy);
+    name.push(DOUBT, note);
     table.row(vec![vec![name], vec![selector], vec![layout.place(policy.place.as_ref())]]);
     for rule in &policy.rules {
         rule_rows(table, rule, layout);
@@ -182,6 +187,22 @@ fn verdict(out: &mut String, answer: &Answer, ends: (&str, &str), layout: &Layou
     for ruling in &answer.rulings {
         let line = Line::of(DOUBT, "Rests on").with(PLAIN, format!(": {}", ruling.explanation));
         wrap(out, &line, 0, 4, layout.width);
+    }
+    for (direction, end, half) in
+        [("egress", ends.0, &answer.egress), ("ingress", ends.1, &answer.ingress)]
+    {
+        // One that would say the same is nothing to speak of.
+        for audit in half.audits.iter().filter(|audit| audit.enforced != half.decision) {
+            let would = match audit.enforced {
+                Outcome::Allowed => "would allow",
+                Outcome::Denied => "would deny",
+                Outcome::Partly | Outcome::Unknown => "may deny",
+            };
+            let line =
+                Line::of(DOUBT, "audit").with(PLAIN, ": ").with(STRONG, &audit.policy.policy);
+            let line = line.with(PLAIN, format!(" {would} this, at the {direction} of {end}"));
+            wrap(out, &line, 0, 4, layout.width);
+        }
     }
     for change in &answer.changes {
         let mut line = Line::of(STRONG, "To allow it").with(PLAIN, ": ");

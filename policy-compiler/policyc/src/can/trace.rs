@@ -28,6 +28,19 @@ pub struct HalfAnswer {
     pub summary: String,
     /// Every policy that isolates the subject.
     pub policies: Vec<PolicyAnswer>,
+    /// Every policy that would isolate it and is audited only, which changes nothing about the answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<AuditAnswer>,
+}
+
+/// What one policy says that is audited only.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AuditAnswer {
+    /// What this half would say were it enforced, alone of those that are audited.
+    pub enforced: Outcome,
+    /// The policy.
+    #[serde(flatten)]
+    pub policy: PolicyAnswer,
 }
 
 /// What one policy says.
@@ -110,16 +123,22 @@ impl HalfAnswer {
     #[must_use]
     pub fn of(half: &Half, direction: Direction, snapshot: &Snapshot) -> Self {
         let (because, summary) = reason(half, direction);
+        let answer =
+            |trace: &PolicyTrace| policy(trace, direction, snapshot.policies.get(&trace.policy));
         Self {
             direction: direction.to_string(),
             subject: half.subject.as_ref().map(ToString::to_string),
             decision: half.decision.into(),
             because,
             summary,
-            policies: half
-                .policies
+            policies: half.policies.iter().map(answer).collect(),
+            audits: half
+                .audits
                 .iter()
-                .map(|trace| policy(trace, direction, snapshot.policies.get(&trace.policy)))
+                .map(|audit| AuditAnswer {
+                    enforced: audit.decision.into(),
+                    policy: answer(&audit.trace),
+                })
                 .collect(),
         }
     }

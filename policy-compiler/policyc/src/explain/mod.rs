@@ -118,6 +118,9 @@ pub struct Side {
     pub summary: String,
     /// The policies that isolate it, in the order of their names.
     pub policies: Vec<PolicySummary>,
+    /// Those that would isolate it and are audited only: they neither isolate nor allow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<PolicySummary>,
     /// What is allowed, rule by rule.
     pub allowed: Vec<Allowance>,
     /// What everything else meets: `dropped`, `allowed`, or `nothing` where the pod has no address of
@@ -127,7 +130,7 @@ pub struct Side {
     pub near_misses: Vec<NearMiss>,
 }
 
-/// A policy that isolates the pod.
+/// A policy that isolates the pod, or would.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicySummary {

@@ -116,6 +116,13 @@ impl<'q> Findings<'q> {
             .map_or(&[], |verdict| &verdict.half(direction).policies)
     }
 
+    /// The policies that are audited only, as they see a stranger.
+    pub(super) fn audits(&self, direction: Direction) -> impl Iterator<Item = &PolicyTrace> {
+        let verdict = self.asked.get(&direction).and_then(|asked| asked.stranger.values().next());
+        let audits = verdict.into_iter().flat_map(move |verdict| &verdict.half(direction).audits);
+        audits.map(|audit| &audit.trace)
+    }
+
     /// The policy behind a trace.
     pub(super) fn policy(&self, trace: &PolicyTrace) -> Option<&'q Policy> {
         self.questions.snapshot.policies.get(&trace.policy)
@@ -184,6 +191,7 @@ impl<'q> Findings<'q> {
             isolated,
             summary: self.sentence(direction),
             policies: policies.iter().map(policy_summary).collect(),
+            audits: self.audits(direction).map(policy_summary).collect(),
             allowed: if isolated { self.allowed(direction) } else { Vec::new() },
             otherwise: if isolated { "dropped" } else { "allowed" },
             near_misses: if isolated { near::misses(self, direction) } else { Vec::new() },
@@ -192,21 +200,20 @@ impl<'q> Findings<'q> {
 
     /// A direction of a pod that speaks no family that is asked: there is nothing to allow or drop.
     fn mute(&self, direction: Direction) -> Side {
-        let isolating = self.questions.isolating(self.pod, direction);
-        let policies = isolating.iter().filter_map(|key| self.questions.snapshot.policies.get(key));
-        let policies: Vec<PolicySummary> = policies
-            .map(|policy| {
-                let rules = policy.rules(direction);
-                let invalid = |rule: &&Rule| matches!(rule.grant, Grant::Nothing { .. });
-                PolicySummary {
-                    policy: policy.key.to_string(),
-                    pod_selector: written(&policy.pod_selector),
-                    rules: rules.len(),
-                    invalid_rules: rules.iter().filter(invalid).count(),
-                    place: Place::of(&policy.location),
-                }
+        let summary = |key: &ObjectKey| {
+            let policy = self.questions.snapshot.policies.get(key)?;
+            let rules = policy.rules(direction);
+            let invalid = |rule: &&Rule| matches!(rule.grant, Grant::Nothing { .. });
+            Some(PolicySummary {
+                policy: policy.key.to_string(),
+                pod_selector: written(&policy.pod_selector),
+                rules: rules.len(),
+                invalid_rules: rules.iter().filter(invalid).count(),
+                place: Place::of(&policy.location),
             })
-            .collect();
+        };
+        let summaries = |keys: Vec<ObjectKey>| keys.iter().filter_map(summary).collect();
+        let policies: Vec<PolicySummary> = summaries(self.questions.isolating(self.pod, direction));
         let spoken = spoken(self.pod);
         let lacks = Family::ALL.into_iter().find(|family| !spoken.contains(family));
         Side {
@@ -214,6 +221,7 @@ impl<'q> Findings<'q> {
             isolated: !policies.is_empty(),
             summary: format!("no {} address", lacks.unwrap_or(Family::V6)),
             policies,
+            audits: summaries(self.questions.auditing(self.pod, direction)),
             allowed: Vec::new(),
             otherwise: "nothing",
             near_misses: Vec::new(),
@@ -234,7 +242,10 @@ impl<'q> Findings<'q> {
             "not isolated: no policy applies to it.".to_owned()
         } else if policies > 0 {
             format!("isolated by {}", count(policies, "policy", "policies"))
-        } else if self.policies(other).is_empty() {
+        } else if self.audits(direction).next().is_some() {
+            "not isolated: the policies that select it are audited only. Everything is allowed."
+                .to_owned()
+        } else if self.policies(other).is_empty() && self.audits(other).next().is_none() {
             "not isolated: no policy selects it. Everything is allowed.".to_owned()
         } else {
             format!("not isolated: no selecting policy lists {kind}. Everything is allowed.")

@@ -6,7 +6,7 @@ use crate::text::{
     BAD, Column, DIM, DOUBT, GOOD, HEADING, Layout, Line, PLAIN, STRONG, Table, count, join, wrap,
 };
 
-use super::{Allowance, NearMiss, PeerGrant, PodExplanation, PodSummary, Side};
+use super::{Allowance, NearMiss, PeerGrant, PodExplanation, PodSummary, PolicySummary, Side};
 
 /// The explanations; pods for which the same is to be said are explained together.
 #[must_use]
@@ -80,24 +80,31 @@ fn side(out: &mut String, title: &'static str, peers: &'static str, side: &Side,
     let style = if side.isolated { PLAIN } else { DIM };
     let line = Line::of(HEADING, title).with(PLAIN, "  ").with(style, &side.summary);
     wrap(out, &line, 0, 9, layout.width);
+    if side.isolated {
+        policies(out, &side.policies, layout);
+    }
+    if !side.audits.is_empty() {
+        let line = Line::of(DOUBT, "audit only").with(DIM, ", which neither isolates nor allows:");
+        wrap(out, &line, 2, 4, layout.width);
+        policies(out, &side.audits, layout);
+    }
     if !side.isolated {
         return;
     }
-    policies(out, side, layout);
     out.push('\n');
     allowances(out, peers, side, layout);
     out.push('\n');
     otherwise(out, side, layout);
 }
 
-fn policies(out: &mut String, side: &Side, layout: &Layout) {
+fn policies(out: &mut String, policies: &[PolicySummary], layout: &Layout) {
     let mut table = Table::new(vec![
         Column::wrapping(""),
         Column::wrapping(""),
         Column::fixed(""),
         Column::wrapping(""),
     ]);
-    for policy in &side.policies {
+    for policy in policies {
         let selector = match policy.pod_selector.as_str() {
             "" => "podSelector {}".to_owned(),
             selector => format!("podSelector {selector}"),

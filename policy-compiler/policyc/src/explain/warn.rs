@@ -35,9 +35,10 @@ fn concerns(findings: &Findings<'_>, diagnostic: &Diagnostic) -> bool {
         return false;
     };
     match object.kind.as_str() {
-        "NetworkPolicy" => Direction::ALL
-            .into_iter()
-            .any(|direction| findings.policies(direction).iter().any(|trace| trace.policy == key)),
+        "NetworkPolicy" => Direction::ALL.into_iter().any(|direction| {
+            let policies = findings.policies(direction).iter().chain(findings.audits(direction));
+            policies.into_iter().any(|trace| trace.policy == key)
+        }),
         _ => key == findings.pod.key,
     }
 }

@@ -32,6 +32,7 @@ macro_rules! rendered {
 }
 
 rendered! {
+    audit: "audit";
     dual_stack: "dual-stack";
     metadata_guard: "metadata-guard";
     named_ports: "named-ports";

@@ -78,6 +78,14 @@ golden! {
     can_allowed_by_both_halves: "can x/a x/b 8080 -4 -f halves.yaml";
     explain_ingress_of_halves: "explain pod x/b -f halves.yaml";
     explain_egress_of_halves: "explain pod x/a -f halves.yaml";
+    explain_a_pod_that_is_audited_alone: "explain pod x/web -f audit.yaml";
+    explain_a_pod_that_is_audited_and_isolated: "explain pod x/db -f audit.yaml";
+    explain_audits_as_json: "explain pod x/web -4 -f audit.yaml -o json";
+    can_what_an_audit_would_deny: "can x/db x/web http -4 -f audit.yaml";
+    can_from_an_address_that_audits_would_deny: "can 2001:db8::7 x/web 8081 -f audit.yaml";
+    can_where_an_audit_adds_nothing: "can x/web x/db 5432 -f audit.yaml";
+    can_with_audits_as_json: "can x/db x/web http -4 -f audit.yaml -o json";
+    render_audits: "render --pod x/web -4 -f audit.yaml";
     a_misspelt_schema: "schema PodExplanatoin";
     the_kinds_of_schema: "schema";
     what_was_passed_over: "can obs/shell shop/web-5d9c7-h7x2p 80 -f shop -v -4";

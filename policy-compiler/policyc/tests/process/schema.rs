@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::run::policyc;
 
-const ANSWERS: [(&str, &str); 14] = [
+const ANSWERS: [(&str, &str); 17] = [
     ("PodExplanation", "explain pod shop/cart-0 -f shop"),
     ("PodExplanation", "explain pod obs/agent -f shop"),
     ("PodExplanation", "explain pod shop/web -f invalid"),
@@ -19,6 +19,9 @@ const ANSWERS: [(&str, &str); 14] = [
     ("Connection", "can shop/web-5d9c7-h7x2p shop/cart-0 icmp -f shop"),
     ("Connection", "can deploy/web sts/db 5432 -n shop -f templates"),
     ("Connection", "can shop/migrate-x1 shop/cart-0 8080 -4 -f shop"),
+    ("PodExplanation", "explain pod x/web -f audit.yaml"),
+    ("Connection", "can x/db x/web http -f audit.yaml"),
+    ("Connection", "can 203.0.113.7 x/db 5432 -f audit.yaml"),
     ("Rulesets", "render -f shop"),
     ("TestReport", "test cases/good.yaml cases/wrong.yaml cases/misspelt.yaml"),
 ];

@@ -76,6 +76,7 @@ pub(super) fn policy(name: &str, select: &str) -> Policy {
         isolates_egress: false,
         ingress: Vec::new(),
         egress: Vec::new(),
+        audit: false,
         flawed: false,
         location: Location::default(),
     }

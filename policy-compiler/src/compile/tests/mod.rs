@@ -1,5 +1,6 @@
 //! What compile makes of small clusters.
 
+mod audit;
 mod builders;
 mod layout;
 mod names;

@@ -194,7 +194,7 @@ fn verdicts(ruleset: &Ruleset) -> BTreeMap<(String, String, u16, bool, Direction
         for (port, opens) in [(80, true), (443, true), (80, false)] {
             let packet = Packet { syn: opens, ..syn(&from, &to, port) };
             for direction in Direction::ALL {
-                let verdict = match simulate_half(ruleset, direction, &packet) {
+                let verdict = match simulate_half(ruleset, direction, &packet).outcome {
                     Outcome::Passes => Some(true),
                     Outcome::Denied { .. } => Some(false),
                     Outcome::Malformed { .. } => None,

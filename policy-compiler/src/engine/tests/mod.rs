@@ -1,5 +1,6 @@
 //! Plans on rulesets made by hand, and the engine on events.
 
+mod audits;
 mod course;
 mod events;
 mod plans;

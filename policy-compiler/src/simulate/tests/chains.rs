@@ -11,7 +11,7 @@ fn denied(by: &str) -> Outcome {
 }
 
 fn fate(outcome: Outcome, evaluated: usize) -> Fate {
-    Fate { outcome, evaluated }
+    Fate { outcome, evaluated, audited: Vec::new() }
 }
 
 /// 10.0.0.1 may send to port 80, 10.0.0.2 may be reached from 10.0.0.1 alone.
@@ -84,8 +84,8 @@ fn every_rule_looked_at_is_counted() {
 fn each_direction_alone_ignores_the_denials_of_the_other() {
     let halves = |packet: &Packet| {
         (
-            simulate_half(&two_pods(), Direction::Egress, packet),
-            simulate_half(&two_pods(), Direction::Ingress, packet),
+            simulate_half(&two_pods(), Direction::Egress, packet).outcome,
+            simulate_half(&two_pods(), Direction::Ingress, packet).outcome,
         )
     };
     assert_eq!(halves(&syn("10.0.0.1", "10.0.0.2", 81)), (denied("NPC-DENY-E"), Outcome::Passes));

@@ -51,6 +51,7 @@ fn whole_policy() -> Value {
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {
             "name": "web", "namespace": "shop", "resourceVersion": "7", "labels": {"team": "a"},
+            "annotations": {"policyd.dev/audit": "true", "audit": "false"},
             "managedFields": [{"fieldsV1": {}}],
         },
         "spec": {
@@ -63,6 +64,18 @@ fn whole_policy() -> Value {
             }],
             "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}],
         },
+    })
+}
+
+fn whole_namespace() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {
+            "name": "shop", "uid": "u", "resourceVersion": "7", "labels": {"team": "a"},
+            "annotations": {"policyd.dev/audit": "true", "audit": "false"},
+            "managedFields": [{"fieldsV1": {}}],
+        },
+        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
     })
 }
 
@@ -96,8 +109,18 @@ fn collect(value: &Value, path: String, found: &mut Vec<String>) {
 
 /// What somebody might put in the place of something else.
 fn anything() -> impl Strategy<Value = Value> {
-    const TEXTS: [&str; 9] =
-        ["", "Always", "Failed", "10.0.0.9", "::ffff:10.0.0.1", "010.0.0.1", "http", "x y", "SCTP"];
+    const TEXTS: [&str; 10] = [
+        "",
+        "true",
+        "Always",
+        "Failed",
+        "10.0.0.9",
+        "::ffff:10.0.0.1",
+        "010.0.0.1",
+        "http",
+        "x y",
+        "SCTP",
+    ];
     const KEYS: [&str; 7] = ["ip", "name", "containerPort", "labels", "phase", "ports", "x"];
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -160,6 +183,12 @@ proptest! {
     }
 
     #[test]
+    fn a_namespace_is_decoded_as_if_nothing_were_left_out(json in damaged(&whole_namespace())) {
+        let whole = decode::namespace(&Node::from(json.clone()), None);
+        prop_assert_eq!(decode::namespace(&slim::<Namespaces>(&json).node, None), whole);
+    }
+
+    #[test]
     fn whatever_is_json_is_taken_in(json in anything()) {
         slim::<Pods>(&json);
         slim::<Policies>(&json);
@@ -180,6 +209,19 @@ fn only_what_is_read_is_kept() {
     let pod = decode::pod(&object.node, None).unwrap().object;
     assert_eq!(pod.ports.len(), 3, "{:?}", pod.ports);
     assert_eq!(pod.age.uid, Some(Arc::from("u")));
+}
+
+#[test]
+fn what_can_be_audited_keeps_the_annotation_that_says_so_and_no_other() {
+    for node in
+        [slim::<Policies>(&whole_policy()).node, slim::<Namespaces>(&whole_namespace()).node]
+    {
+        let annotations = node.get("metadata").and_then(|m| m.get("annotations")).unwrap();
+        assert_eq!(*annotations, Node::from(json!({"policyd.dev/audit": "true"})));
+    }
+    let policy = decode::policy(&slim::<Policies>(&whole_policy()).node, None).unwrap();
+    let namespace = decode::namespace(&slim::<Namespaces>(&whole_namespace()).node, None).unwrap();
+    assert!(policy.object.audit && namespace.object.audit);
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! The chains of pods that policies audit and none isolates.
+//!
+//! ```text
+//! NPC-AE-<pod>    -d OWN -m conntrack ! --ctorigdst OWN -j RETURN    to itself through a Service
+//!                 -d OWN -g NPC-AUDIT-E                              spoofed: whoever isolates denies it
+//!                 -j NPC-AEB-<body>                                  one for each policy
+//! NPC-AEB-<body>  what the policy allows, -j RETURN ; then -g NPC-AUDIT-E
+//! NPC-AUDIT-E     NFLOG ; -j RETURN
+//! ```
+//!
+//! They stand in the trees where an isolated pod's chain would. Nothing in them denies, and nothing that
+//! they lead to does: whichever way a packet takes, it comes back to behind the jump that entered the
+//! tree, as if the pod had no leaf. Each policy has a body of its own, since each is asked for itself.
+//! Where hairpin traffic is policed, the first rule is one jump for each body before the RETURN.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::digest::{Collision, Digest, Registry};
+use super::layout::{goto, jump, return_all};
+use super::pod_chain::{comment, equal_ends, pod_hash, to_itself};
+use crate::config::Hairpin;
+use crate::name::ObjectKey;
+use crate::policy::Direction;
+use crate::ruleset::{Chain, ChainName, FamilyRules, Notice, Rule, Target};
+
+/// The chain that tells of what an audited policy would deny in a direction.
+pub(super) fn audit_end(direction: Direction) -> ChainName {
+    match direction {
+        Direction::Egress => ChainName::of(format_args!("AUDIT-E")),
+        Direction::Ingress => ChainName::of(format_args!("AUDIT-I")),
+    }
+}
+
+/// The rules of [`audit_end`]. The second counts what the first, which is limited, may not tell of.
+pub(super) fn audit_end_rules(direction: Direction) -> Chain {
+    let tell = Target::Log(Notice::Audited(direction));
+    let rules = vec![Rule { matches: Vec::new(), comment: None, target: tell }, return_all()];
+    Chain { rules }
+}
+
+/// A pod's chain to be made.
+pub(super) struct AuditChain<'a> {
+    /// Whose.
+    pub(super) key: &'a ObjectKey,
+    /// Its address in the family.
+    pub(super) address: IpAddr,
+    /// For which direction.
+    pub(super) direction: Direction,
+    /// What each audited policy allows.
+    pub(super) bodies: &'a [Rc<[Rule]>],
+    /// What becomes of traffic to itself through a Service.
+    pub(super) hairpin: Hairpin,
+}
+
+impl AuditChain<'_> {
+    /// Adds the pod's chain and its bodies to `family`.
+    ///
+    /// # Errors
+    /// Where a name is taken. Then no chain of the pod was added.
+    pub(super) fn make(
+        &self,
+        registry: &mut Registry,
+        family: &mut FamilyRules,
+    ) -> Result<ChainName, Collision> {
+        let hash = pod_hash(self.key, registry)?;
+        let own = match self.direction {
+            Direction::Egress => ChainName::of(format_args!("AE-{hash}")),
+            Direction::Ingress => ChainName::of(format_args!("AI-{hash}")),
+        };
+        // One that allows everything has nothing to tell of.
+        let telling = self.bodies.iter().filter(|body| !body.contains(&return_all()));
+        let names: Result<Vec<ChainName>, Collision> =
+            telling.map(|body| self.body(body, registry, family)).collect();
+        let names = names?;
+        let itself = |target| to_itself(self.direction, self.address, target);
+        let mut rules = Vec::new();
+        if self.hairpin == Hairpin::Police {
+            rules.extend(names.iter().map(|name| itself(Target::Jump(name.clone()))));
+        }
+        rules.push(itself(Target::Return));
+        let spoofed =
+            goto(vec![equal_ends(self.direction, self.address)], audit_end(self.direction));
+        rules.push(Rule { comment: Some(comment(self.key)), ..spoofed });
+        rules.extend(names.into_iter().map(|name| jump(Vec::new(), name)));
+        family.chains.insert(own.clone(), Chain { rules });
+        Ok(own)
+    }
+
+    /// The body of one policy, added unless it is there.
+    fn body(
+        &self,
+        allowed: &[Rule],
+        registry: &mut Registry,
+        family: &mut FamilyRules,
+    ) -> Result<ChainName, Collision> {
+        let mut rules = allowed.to_vec();
+        rules.push(goto(Vec::new(), audit_end(self.direction)));
+        let mut digest = Digest::new("audit body");
+        digest.number(rules.len() as u64);
+        for rule in &rules {
+            digest.rule(rule);
+        }
+        let hash = registry.name("audit body", digest.finish())?;
+        let name = match self.direction {
+            Direction::Egress => ChainName::of(format_args!("AEB-{hash}")),
+            Direction::Ingress => ChainName::of(format_args!("AIB-{hash}")),
+        };
+        family.chains.entry(name.clone()).or_insert(Chain { rules });
+        Ok(name)
+    }
+}
