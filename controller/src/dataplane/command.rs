@@ -162,13 +162,15 @@ pub struct Program {
 pub struct Runner {
     limit: Duration,
     started: Arc<AtomicU64>,
+    /// Programs that were started, and changes that one of them has carried out.
+    work: Arc<AtomicU64>,
 }
 
 impl Runner {
     /// A runner that gives each program `limit` to finish.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        Self { limit, started: Arc::new(AtomicU64::new(0)) }
+        Self { limit, started: Arc::default(), work: Arc::default() }
     }
 
     /// How long one program may take.
@@ -183,15 +185,21 @@ impl Runner {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Where they are counted.
+    /// What counts up with each of them, and with each change that one carries out.
     #[must_use]
-    pub fn count(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.started)
+    pub fn work(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.work)
     }
 
     /// Counts a program that something else starts on our behalf.
     pub fn count_one(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
+        self.goes_on();
+    }
+
+    /// A program has carried out a change and goes on.
+    pub(super) fn goes_on(&self) {
+        self.work.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Runs `program` with `arguments` and `input`, and returns what it wrote to standard output.

@@ -372,10 +372,10 @@ impl Dataplane {
         self.kernel.runner.started()
     }
 
-    /// Where they are counted, for those who watch over the work.
+    /// What counts up while the kernel is worked on, for those who watch over the work.
     #[must_use]
-    pub fn count(&self) -> Arc<AtomicU64> {
-        self.kernel.runner.count()
+    pub fn work(&self) -> Arc<AtomicU64> {
+        self.kernel.runner.work()
     }
 
     /// Brings the kernel to `desired`, by the steps of `update` where the kernel holds what the

@@ -38,6 +38,9 @@ use crate::again::Again;
 
 /// How long a session is kept that nobody needs.
 const IDLE: Duration = Duration::from_mins(1);
+/// How long a block may take, and how much more for each of its lines: less than a program that is
+/// started for it, since nobody else tells that this one is stuck.
+const BLOCK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(1));
 /// How long a program may take until it acknowledges that it is there.
 const HELLO: Duration = Duration::from_secs(3);
 /// The first and the longest pause before one that did not is asked again.
@@ -96,7 +99,8 @@ impl Restore {
                 let program = self.backend.restore(family);
                 self.runner.run(program, &["--noflush", "-w", LOCK_WAIT], &text).map(drop)
             }
-            Some(mut session) => session.carry_out(&text, self.runner.limit()).map(|()| {
+            Some(mut session) => session.carry_out(&text, self.limit_for(&text)).map(|()| {
+                self.runner.goes_on();
                 self.open.borrow_mut().insert(family, session);
             }),
         };
@@ -104,6 +108,11 @@ impl Restore {
             own::has_not_written(self.backend);
         }
         done
+    }
+
+    fn limit_for(&self, block: &str) -> Duration {
+        let lines = u32::try_from(block.lines().count()).unwrap_or(u32::MAX);
+        self.runner.limit().min(BLOCK.0 + BLOCK.1.saturating_mul(lines))
     }
 
     /// Closes the sessions that nobody has needed for a while.

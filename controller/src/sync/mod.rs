@@ -156,7 +156,7 @@ impl Sync {
     #[must_use]
     pub fn with_outlets(mut self, outlets: Outlets) -> Self {
         outlets.metrics.writes_to(self.dataplane.backend());
-        outlets.board.follow(self.dataplane.count());
+        outlets.board.follow(self.dataplane.work());
         self.outlets = outlets;
         self
     }

@@ -47,16 +47,16 @@ impl FamilyPlane {
         self.sweep_unused(kernel, &shifted, &mut sets);
         let odd = plan::of_another_kind(&shifted, &sets);
         if odd.is_empty() {
-            return self.replace_all(kernel, &shifted, &table, sets);
+            return self.replace_all(kernel, &shifted, &table, &sets);
         }
         let rules = without_sets(&shifted, &odd.keys().cloned().collect());
         sets.retain(|name, _| !odd.keys().any(|set| set.to_string() == *name));
-        self.replace_all(kernel, &rules, &table, sets)?;
+        self.replace_all(kernel, &rules, &table, &sets)?;
         self.let_go_of(kernel, odd)?;
         let (table, sets) = self.read(kernel)?;
         self.shift = Shift::beyond(ipset::newest(&sets), START);
         let shifted = self.shift.rules(desired);
-        self.replace_all(kernel, &shifted, &table, sets)
+        self.replace_all(kernel, &shifted, &table, &sets)
     }
 
     /// Destroys sets that nothing of ours refers to any more; the kernel may need a moment.
@@ -87,10 +87,10 @@ impl FamilyPlane {
         kernel: &Kernel,
         desired: &FamilyRules,
         table: &FoundTable,
-        sets: FoundSets,
+        sets: &FoundSets,
     ) -> Result<Changes, WriteError> {
         let mut changes = Changes { whole: true, ..Changes::default() };
-        let plan = SetPlan::new(desired, &sets);
+        let plan = SetPlan::new(desired, sets);
         self.make(kernel, &plan, &mut changes)?;
         for (name, members) in &plan.add {
             changes.members_added += add(kernel, name, members)?;
@@ -103,7 +103,7 @@ impl FamilyPlane {
             changes.members_removed += remove(kernel, name, members)?;
         }
         self.leftovers.search(kernel, self.family);
-        self.give_up_strays(desired, &sets, &mut changes);
+        self.give_up_strays(desired, sets, &mut changes);
         self.tidy(kernel);
         Ok(changes)
     }

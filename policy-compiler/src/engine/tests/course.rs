@@ -104,7 +104,7 @@ pub(super) fn members_first(old: &Ruleset, plan: &Plan) -> Update {
     for step in &rest.update.steps {
         match step {
             Step::CreateSets(sets) => {
-                anew.extend(sets.values().flat_map(|set| set.members.iter().copied()))
+                anew.extend(sets.values().flat_map(|set| set.members.iter().copied()));
             }
             Step::AddMembers(sets) => {
                 assert!(sets.keys().all(|set| set.role.generation().is_none() || is_known(set)));

@@ -1,6 +1,8 @@
 //! The engine on events, with the compiler behind it.
 
-use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
 
 use super::course::without_generations;
 use crate::cluster::{Namespace, Pod, Snapshot};
@@ -12,7 +14,7 @@ use crate::engine::Engine;
 use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::policy::Policy;
-use crate::ruleset::{Generation, Ruleset, SetName, SetRole};
+use crate::ruleset::{Generation, Member, Ruleset, SetName, SetRole};
 use crate::update::{Event, Reach, Relist, Step, Update};
 
 const START: Generation = Generation(7);
@@ -33,19 +35,44 @@ fn pod(name: &str, app: &str, node: &str, address: &str) -> Pod {
 
 /// Isolates app=web for ingress and lets app=`client` in, on `port`.
 fn web_from(client: &str, port: u16) -> Policy {
+    lets("web", "web", client, &json!({"port": port}))
+}
+
+/// Isolates app=`to` for ingress and lets app=`client` in, on `port`.
+fn lets(name: &str, to: &str, client: &str, port: &Value) -> Policy {
     let object = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-        "metadata": {"name": "web", "namespace": "x"},
+        "metadata": {"name": name, "namespace": "x"},
         "spec": {
-            "podSelector": {"matchLabels": {"app": "web"}},
+            "podSelector": {"matchLabels": {"app": to}},
             "policyTypes": ["Ingress"],
             "ingress": [{
                 "from": [{"podSelector": {"matchLabels": {"app": client}}}],
-                "ports": [{"port": port}],
+                "ports": [port],
             }],
         },
     });
     decode::policy(&Node::from(object), None).unwrap().object
+}
+
+fn texts(addresses: &[&str]) -> BTreeSet<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+/// The addresses that join sets and those that leave them.
+fn edits(update: &Update) -> (BTreeSet<String>, BTreeSet<String>) {
+    let addresses = |sets: &BTreeMap<SetName, BTreeSet<Member>>| -> Vec<String> {
+        sets.values().flatten().map(|member| member.net.addr().to_string()).collect()
+    };
+    let (mut join, mut leave) = (BTreeSet::new(), BTreeSet::new());
+    for step in &update.steps {
+        match step {
+            Step::AddMembers(sets) => join.extend(addresses(sets)),
+            Step::RemoveMembers(sets) => leave.extend(addresses(sets)),
+            _ => {}
+        }
+    }
+    (join, leave)
 }
 
 fn applied(pod: Pod) -> Event {
@@ -117,6 +144,80 @@ fn after_every_flush_the_ruleset_is_that_of_the_compiler_and_of_the_steps() {
         assert_eq!(without_generations(&kernel), compiled.ruleset, "{event:?}");
         assert_eq!(engine.diagnostics(), compiled.diagnostics, "{event:?}");
     }
+}
+
+fn take_in(engine: &mut Engine, events: Vec<Event>) {
+    for event in events {
+        engine.apply(event);
+    }
+}
+
+#[test]
+fn members_go_ahead_of_chains_and_the_rest_comes_later() {
+    let mut engine = started();
+    let mut kernel = engine.ruleset().clone();
+    let mut carry_out = |update: &Update| update.steps.iter().for_each(|s| kernel.carry_out(s));
+    take_in(
+        &mut engine,
+        vec![
+            applied(pod("db", "db", "n1", "10.0.0.5")),
+            applied(pod("o", "other", "n2", "10.0.0.6")),
+            policy(lets("db", "db", "other", &json!({"port": 81}))),
+        ],
+    );
+    carry_out(&engine.flush());
+
+    // web is reached on another port, and by one more client; db by another client.
+    take_in(
+        &mut engine,
+        vec![
+            policy(web_from("client", 443)),
+            applied(pod("b", "client", "n2", "10.0.0.7")),
+            applied(pod("o", "other", "n2", "10.0.0.8")),
+        ],
+    );
+    assert_eq!(engine.pending(), Reach::Chains);
+    let ahead = engine.flush_members();
+    assert_eq!(edits(&ahead), (texts(&["10.0.0.8"]), texts(&["10.0.0.6"])));
+    carry_out(&ahead);
+    assert_eq!(engine.flush_members(), Update::default(), "once");
+    assert_eq!((engine.is_behind(), engine.pending()), (true, Reach::Chains));
+
+    // What comes then goes ahead as well.
+    take_in(&mut engine, vec![applied(pod("o", "other", "n2", "10.0.0.9"))]);
+    let ahead = engine.flush_members();
+    assert_eq!(edits(&ahead), (texts(&["10.0.0.9"]), texts(&["10.0.0.8"])));
+    carry_out(&ahead);
+    carry_out(&engine.flush());
+    let compiled = compile(engine.snapshot(), engine.config());
+    assert_eq!(without_generations(&kernel), compiled.ruleset);
+}
+
+#[test]
+fn who_leaves_for_a_set_that_is_made_anew_leaves_with_the_chains() {
+    let mut engine = started();
+    // The others may reach web as well, by a rule of their own, which looks up the set that db's does.
+    take_in(
+        &mut engine,
+        vec![
+            policy(lets("second", "web", "other", &json!({"port": 80, "endPort": 90}))),
+            policy(lets("db", "db", "other", &json!({"port": 81}))),
+            applied(pod("db", "db", "n1", "10.0.0.5")),
+            applied(pod("b", "client", "n2", "10.0.0.3")),
+        ],
+    );
+    engine.flush();
+    // 10.0.0.2 goes from the clients to the others, and 10.0.0.3 just goes.
+    take_in(
+        &mut engine,
+        vec![
+            policy(lets("db", "db", "other", &json!({"port": 82}))),
+            applied(pod("a", "other", "n2", "10.0.0.2")),
+            Event::PodDeleted(key("b")),
+        ],
+    );
+    assert_eq!(edits(&engine.flush_members()), (texts(&[]), texts(&["10.0.0.3"])));
+    assert_eq!(edits(&engine.flush()), (texts(&[]), texts(&["10.0.0.2"])));
 }
 
 #[test]
