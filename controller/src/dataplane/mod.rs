@@ -129,13 +129,21 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// Whether somebody else held the lock for longer than was waited for it.
+    /// Whether it took all of the time that it was given, for somebody held the lock or a program did not
+    /// end: trying once more at once would hold up everything else for as long again.
     #[must_use]
     pub fn is_kept_waiting(&self) -> bool {
         match self {
-            WriteError::Chains(source) => source.is_kept_waiting(),
+            WriteError::ReadTable(source)
+            | WriteError::ReadSets(source)
+            | WriteError::CreateSets(source)
+            | WriteError::Chains(source) => {
+                source.is_kept_waiting() || matches!(source, CommandError::TimedOut { .. })
+            }
+            WriteError::Members(source) => matches!(source, SetError::Late { .. }),
             WriteError::Hook(HookError::Insert { message, .. }) => message.contains(HELD),
-            _ => false,
+            WriteError::Hook(source) => matches!(source, HookError::TimedOut { .. }),
+            WriteError::AnotherKind { .. } => false,
         }
     }
 
@@ -611,5 +619,23 @@ mod tests {
         let limit = Duration::from_secs(1);
         let late = CommandError::TimedOut { program: "iptables-nft-restore", limit };
         assert_ne!(WriteError::Chains(late).kind(), first.kind());
+    }
+
+    #[test]
+    fn what_took_all_of_its_time_is_not_tried_again_at_once() {
+        let limit = Duration::from_secs(1);
+        let late = || CommandError::TimedOut { program: "ipset", limit };
+        let set = || "npc4-iso".to_owned();
+        let missing = || CommandError::Missing { program: "ipset", package: "ipset" };
+        for (error, expected) in [
+            (WriteError::CreateSets(late()), true),
+            (WriteError::ReadTable(late()), true),
+            (WriteError::Members(SetError::Late { operation: "add to", set: set() }), true),
+            (WriteError::Hook(HookError::TimedOut { hook: Hook::Forward, limit }), true),
+            (WriteError::Chains(missing()), false),
+            (WriteError::Members(SetError::Full { set: set() }), false),
+        ] {
+            assert_eq!(error.is_kept_waiting(), expected, "{error:?}");
+        }
     }
 }
