@@ -24,7 +24,7 @@ use super::native;
 pub(super) const LOCK_WAIT: &str = "5";
 
 /// The built-in chains that may carry a rule of ours.
-const HOOKS: [Hook; 3] = [Hook::Forward, Hook::Output, Hook::Input];
+pub(super) const HOOKS: [Hook; 3] = [Hook::Forward, Hook::Output, Hook::Input];
 
 /// What table `filter` of one family holds of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

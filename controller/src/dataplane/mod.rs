@@ -510,7 +510,12 @@ impl Dataplane {
             v4: self.v4.follow_up(&self.kernel, &desired.v4),
             v6: self.v6.follow_up(&self.kernel, &desired.v6),
         };
-        if written.is_unchanged() { written } else { self.after_write(written, desired) }
+        if written.is_unchanged() {
+            return written;
+        }
+        self.v4.stir();
+        self.v6.stir();
+        self.after_write(written, desired)
     }
 
     /// Whether the kernel is being read.

@@ -14,11 +14,11 @@ use netlink_packet_core::NlasIterator;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{ChainName, Hook};
+use policy_compiler::ruleset::ChainName;
 
 use super::above::Position;
 use super::engines::PolicyEngine;
-use super::iptables::{FoundHook, FoundTable};
+use super::iptables::{FoundHook, FoundTable, HOOKS};
 use super::netlink::bound;
 use crate::health::Note;
 
@@ -64,7 +64,7 @@ pub(super) fn read(family: Family) -> io::Result<FoundTable> {
         found.chains.extend(ChainName::new(&name));
         found.engines.extend(PolicyEngine::of_chain(&name));
     }
-    for hook in [Hook::Forward, Hook::Output] {
+    for hook in HOOKS {
         let wanted = [(attribute::TABLE, "filter"), (attribute::RULE_CHAIN, hook.builtin())];
         let rules = ask(family, GET_RULE, &wanted)?;
         let ours = hooks(rules.iter().map(|rule| target(rule)));

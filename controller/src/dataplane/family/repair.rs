@@ -8,17 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use policy_compiler::ruleset::{ChainName, FamilyRules, Hook, SetName};
+use policy_compiler::ruleset::{ChainName, FamilyRules, SetName};
 
 use super::FamilyPlane;
 use crate::dataplane::ipset::{self, kind_of};
-use crate::dataplane::iptables::{FoundTable, Transaction};
+use crate::dataplane::iptables::{FoundTable, HOOKS, Transaction};
 use crate::dataplane::renew::Sets;
 use crate::dataplane::verify::Difference;
 use crate::dataplane::{Changes, Kernel, WriteError};
-
-/// The built-in chains that may carry a rule of ours.
-const HOOKS: [Hook; 2] = [Hook::Forward, Hook::Output];
 
 /// What is to be done.
 #[derive(Debug, Default, PartialEq, Eq)]

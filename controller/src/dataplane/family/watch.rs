@@ -54,6 +54,8 @@ pub(super) struct Watch {
     cleared: Option<(u64, Headers)>,
     /// When the next reading for a suspicion may begin.
     not_before: Option<Instant>,
+    /// When something was last found changed, in whichever family.
+    stirred: Option<Instant>,
     under_way: Option<UnderWay>,
     /// A reading that has shown something to put right, until others let us write.
     waiting: Option<Finished>,
@@ -312,7 +314,17 @@ impl FamilyPlane {
         Outcome::Unchanged
     }
 
+    /// Something was found changed, here or in the other family: signs are worth a reading each.
+    pub(in crate::dataplane) fn stir(&mut self) {
+        self.watch.stirred = Some(Instant::now());
+        self.watch.not_before = None;
+    }
+
     fn pace(&mut self, begun: Instant) {
+        if self.watch.stirred.is_some_and(|at| at >= begun) {
+            // A sign does not say of which family it is.
+            return;
+        }
         let now = Instant::now();
         self.watch.not_before = Some(now + now.saturating_duration_since(begun) * SHARE);
     }

@@ -121,12 +121,11 @@ impl Probes {
     }
 
     fn closings(&mut self) -> Result<u32, ProbeError> {
-        let watch = match self.watch.take() {
-            Some(watch) => watch,
-            None => {
-                self.ledger = Ledger::default();
-                LockWatch::start().map_err(ProbeError::Refused)?
-            }
+        let watch = if let Some(watch) = self.watch.take() {
+            watch
+        } else {
+            self.ledger = Ledger::default();
+            LockWatch::start().map_err(ProbeError::Refused)?
         };
         let closings = watch.closings();
         let closings = closings.ok_or_else(|| ProbeError::Answer("nobody watches".to_owned()))?;

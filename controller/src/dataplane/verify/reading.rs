@@ -19,7 +19,7 @@ use super::super::ipset::prefix;
 /// How many members every set of ours may come to hold.
 pub(in crate::dataplane) const CAPACITY: u64 = 1_048_576;
 /// The built-in chains that may carry a rule of ours.
-const BUILTIN: [&str; 2] = ["FORWARD", "OUTPUT"];
+const BUILTIN: [&str; 3] = ["FORWARD", "OUTPUT", "INPUT"];
 
 /// Chains by name, the rules of each in order.
 pub type Chains = BTreeMap<String, Vec<String>>;
