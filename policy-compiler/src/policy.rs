@@ -45,6 +45,7 @@ impl fmt::Display for Direction {
 
 /// One NetworkPolicy.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each says one thing that a policy says or not")]
 pub struct Policy {
     /// Namespace and name.
     pub key: ObjectKey,

@@ -118,10 +118,10 @@ fn on_a_bridge_of_audited_pods_nothing_is_denied_and_neighbour_discovery_is_no_b
     let compiled = compile(&one_pod([audited(from_web("shop/p"))]), &config);
     assert_eq!(named(&compiled, "NPC-FORWARD"), ["-j NPC-INGRESS"]);
     let v6 = |name: &str| super::reading::named_in(&compiled, Family::V6, name);
-    let bridged = v6("NPC-BRIDGED");
-    assert_eq!(bridged.len(), 7, "{bridged:#?}");
-    assert!(bridged[..6].iter().all(|rule| rule.ends_with("-j RETURN")), "{bridged:#?}");
-    assert_eq!(bridged[6], "-j NPC-INGRESS");
+    let on_bridge = v6("NPC-BRIDGED");
+    assert_eq!(on_bridge.len(), 7, "{on_bridge:#?}");
+    assert!(on_bridge[..6].iter().all(|rule| rule.ends_with("-j RETURN")), "{on_bridge:#?}");
+    assert_eq!(on_bridge[6], "-j NPC-INGRESS");
     assert_eq!(
         v6("NPC-FORWARD"),
         ["-i cni0 -m physdev --physdev-is-bridged -g NPC-BRIDGED", "-j NPC-INGRESS"]
