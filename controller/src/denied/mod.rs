@@ -343,7 +343,7 @@ impl Listener {
                 for ((family, notice), packets) in more {
                     match notice {
                         Notice::Denied(direction) => {
-                            self.metrics.denied(family, direction, packets)
+                            self.metrics.denied(family, direction, packets);
                         }
                         Notice::Audited(direction) => {
                             self.metrics.audited(family, direction, packets);
