@@ -19,7 +19,7 @@ use super::backend::{Backend, BackendChoice, Traces, rejudge};
 use super::command::Runner;
 use super::lock::Lock;
 use super::restore::Restore;
-use super::{Changes, Dataplane, Outcome, Written, error_chain};
+use super::{Changes, Dataplane, FamilyState, Outcome, Written, error_chain};
 
 /// How long a program that is read may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -171,6 +171,11 @@ impl Dataplane {
             _ => None,
         });
         let Some((family, error)) = failed else {
+            if self.states().iter().any(|(_, state)| *state == FamilyState::OutOfStep) {
+                // It waits for the lock that others hold.
+                self.following.turning_from = Some(from);
+                return written;
+            }
             info!(%backend, "rules are in the iptables that the node uses");
             return written;
         };

@@ -303,8 +303,6 @@ pub struct Dataplane {
     kernel: Kernel,
     following: Following,
     probes: Probes,
-    /// Whether others seem to have changed tables since that was last asked.
-    disturbed: bool,
     v4: FamilyPlane,
     v6: FamilyPlane,
 }
@@ -347,7 +345,6 @@ impl Dataplane {
             kernel: Kernel { runner, backend, sessions, restore, lock },
             following: Following::new(choice),
             probes: Probes::new(backend),
-            disturbed: false,
             v4: FamilyPlane::new(Family::V4),
             v6: FamilyPlane::new(Family::V6),
         })
@@ -497,7 +494,6 @@ impl Dataplane {
     /// Starts no process; [`Dataplane::follow_up`] then finds out what.
     pub fn look_out(&mut self, desired: &Ruleset) {
         let look = self.probes.look(self.kernel.backend);
-        self.disturbed |= look.tables;
         self.v4.suspect(&desired.v4, &look);
         self.v6.suspect(&desired.v6, &look);
     }
@@ -522,11 +518,6 @@ impl Dataplane {
     #[must_use]
     pub fn is_reading(&self) -> bool {
         self.v4.is_reading() || self.v6.is_reading()
-    }
-
-    /// Whether others seem to have changed tables of our backend since this was last asked.
-    pub fn disturbed(&mut self) -> bool {
-        std::mem::take(&mut self.disturbed)
     }
 
     /// What is left of ours in the other backend and cannot be removed, a line each.

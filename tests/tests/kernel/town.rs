@@ -181,7 +181,7 @@ fn policy(dice: &mut Dice, number: usize) -> Value {
 }
 
 /// What is tried all the time, over both families.
-fn flows() -> Vec<(String, Flow)> {
+fn streets() -> Vec<(String, Flow)> {
     let pod = |name: &str| End::Pod(ObjectKey::new("x", name).unwrap());
     let mut flows = Vec::new();
     for (family, outside) in Family::ALL.into_iter().zip(OUTSIDE) {
@@ -211,6 +211,7 @@ pub(crate) struct Town {
     pub(crate) lab: Arc<Lab>,
     pub(crate) backend: Backend,
     directory: tempfile::TempDir,
+    flows: Vec<Flow>,
     ways: Vec<Way>,
 }
 
@@ -220,15 +221,17 @@ impl Town {
         let lab = Lab::build(&Plan { nodes: vec![wirings] }).unwrap();
         let snapshot = State::plain().snapshot;
         let mut placement = Placement::new(&lab, &snapshot, &[]).unwrap();
-        let ways = flows().into_iter().map(|(name, flow)| {
+        let mut ways = Vec::new();
+        let mut flows = Vec::new();
+        for (name, flow) in streets() {
             let probe = placement.trial(&flow).unwrap().probes.remove(0);
-            Way { name, probe }
-        });
-        let ways = ways.collect();
+            ways.push(Way { name, probe });
+            flows.push(flow);
+        }
         placement.lay(backend).unwrap();
         drop(placement);
         let directory = tempfile::tempdir().unwrap();
-        Self { lab: Arc::new(lab), backend, directory, ways }
+        Self { lab: Arc::new(lab), backend, directory, flows, ways }
     }
 
     pub(crate) fn node(&self) -> &Namespace {
@@ -286,7 +289,7 @@ impl Town {
     /// What `state` says of each way.
     pub(crate) fn verdicts(&self, state: &State) -> Vec<Halves> {
         let evaluator = Evaluator::new(&state.snapshot);
-        flows().iter().map(|(_, flow)| Halves::from(&evaluator.verdict(flow))).collect()
+        self.flows.iter().map(|flow| Halves::from(&evaluator.verdict(flow))).collect()
     }
 
     /// Begins to watch, while `state` is in force.

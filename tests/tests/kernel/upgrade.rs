@@ -15,7 +15,6 @@ use policy_compiler::render;
 use policy_compiler::ruleset::{ChainName, FamilyRules, Match, SetRole, Target};
 use policy_compiler::update::ChainsUpdate;
 use policy_tests::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
-use policy_tests::privilege::kernel_test;
 
 use crate::crash::seed;
 use crate::random::Dice;
@@ -26,6 +25,7 @@ under_both_backends!(
     a_linear_layout_hooked_twice_is_taken_over_without_a_window,
     sets_of_other_types_under_our_names_are_taken_over_without_a_leak,
     a_chain_that_a_rule_of_others_leads_to_is_emptied_and_goes_once_it_is_free,
+    an_orphaned_session_that_commits_late_changes_nothing_for_long,
 );
 
 /// What another version wrote for one family: sets, then rules.
@@ -211,7 +211,8 @@ fn a_chain_that_a_rule_of_others_leads_to_is_emptied_and_goes_once_it_is_free(ba
     let state = State::plain();
     town.load(&state, by_other_names);
     let held = "NPC-V9-ENTRY";
-    town.iptables(Family::V4, &["-w", "-A", "INPUT", "-p", "99", "-j", held]);
+    town.iptables(Family::V4, &["-w", "-N", "THEIRS"]);
+    town.iptables(Family::V4, &["-w", "-A", "THEIRS", "-p", "99", "-j", held]);
     let vigil = town.watch(&state);
     town.put(&state);
     let daemon = town.start();
@@ -219,7 +220,7 @@ fn a_chain_that_a_rule_of_others_leads_to_is_emptied_and_goes_once_it_is_free(ba
     let table = || town.backend.save(town.node(), Family::V4, "filter").unwrap();
     assert!(table().contains(&format!(":{held} ")), "{}", table());
     assert!(!table().contains(&format!("-A {held} ")), "{}", table());
-    town.iptables(Family::V4, &["-w", "-D", "INPUT", "-p", "99", "-j", held]);
+    town.iptables(Family::V4, &["-w", "-F", "THEIRS"]);
     town.expect_kernel(&state);
     drop(daemon);
 }
@@ -250,14 +251,6 @@ fn an_orphaned_session_that_commits_late_changes_nothing_for_long(backend: Backe
     daemon.await_line(" ready ", 0, PATIENCE).unwrap();
     town.expect_kernel(&state);
     expect_calm(&town, &state);
-}
-
-#[test]
-fn an_orphan_that_holds_the_lock_is_waited_for() {
-    let name = "upgrade::an_orphan_that_holds_the_lock_is_waited_for";
-    kernel_test(name, || {
-        an_orphaned_session_that_commits_late_changes_nothing_for_long(Backend::Legacy)
-    });
 }
 
 /// The rules of pods must be reached without the tree, or the test would test nothing.
