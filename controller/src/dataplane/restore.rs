@@ -47,6 +47,8 @@ const HELLO: Duration = Duration::from_secs(3);
 const DEAF: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
 /// How much of what a program complains of is kept.
 const COMPLAINTS: usize = 64 * 1024;
+/// How many characters of it are shown.
+const SHOWN: usize = 200;
 
 /// Writes table `filter` through one backend.
 #[derive(Debug)]
@@ -182,6 +184,13 @@ impl Session {
         };
         session.unblock().map_err(|source| CommandError::Pipe { program: name, source })?;
         match session.carry_out("", HELLO.min(runner.limit())) {
+            // Whatever it had to say, its input was closed for it, and so it would be each time.
+            Ok(()) if session.stdin.is_none() => {
+                let said = String::from_utf8_lossy(&session.complaints);
+                let said: String = said.chars().take(SHOWN).collect();
+                warn!(program = name, said, "complains, and is run for each transaction");
+                Ok(None)
+            }
             Ok(()) => Ok(Some(session)),
             Err(CommandError::TimedOut { .. }) => {
                 warn!(program = name, "does not acknowledge, and is run for each transaction");

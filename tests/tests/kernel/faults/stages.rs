@@ -46,11 +46,11 @@ pub(crate) fn updates(backend: Backend, extent: Extent) {
         ("a thread ends", vec![Order::of("libipset:*", Fault::Panics).times(3)], Heals),
         ("ENOBUFS", libipset("Kernel error received: No buffer space available"), Heals),
         ("a live set is full", libipset("Hash is full, cannot add more elements"), Heals),
+        ("noise on stderr", start(Fault::Noise), Heals),
         // The rest is for those who have time.
         ("the lock is held", restore(Fault::Locked), Lasts(vec![chains, "lock"])),
         ("killed before", restore(Fault::DiesBefore), Lasts(vec![chains])),
         ("killed after once", vec![all("-restore*", Fault::DiesAfter).times(1)], Heals),
-        ("noise on stderr", start(Fault::Noise), Heals),
         ("babble on stdout", start(Fault::Babble), Heals),
         ("reading fails", reading(&save, Fault::Fail), Lasts(vec!["cannot read table filter"])),
         ("sets are not made", making(Fault::Fail), Lasts(vec![sets])),
@@ -65,7 +65,7 @@ pub(crate) fn updates(backend: Backend, extent: Extent) {
         ("ENOMEM", libipset("Kernel error received: Cannot allocate memory"), Heals),
         ("in use", libipset("Set cannot be destroyed: it is in use by a kernel component"), Heals),
     ];
-    scene.update_amid(extent.of(rows, 10), AMPLE);
+    scene.update_amid(extent.of(rows, 11), AMPLE);
 }
 
 pub(crate) fn starts(backend: Backend, extent: Extent) {
