@@ -21,6 +21,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod flow;
 pub mod labels;
+pub mod lint;
 pub mod name;
 pub mod packet;
 pub mod policy;

@@ -36,7 +36,7 @@ pub struct Cli {
     pub verbose: bool,
 }
 
-const EXIT_HELP: &str = "Exit status: 0 allowed, passed or printed; 1 denied, only partly allowed, or a case failed;\n\
+const EXIT_HELP: &str = "Exit status: 0 allowed, passed, clean or printed; 1 denied, only partly allowed, findings, or a case failed;\n\
     2 usage, input not read in full, an unknown name, or an invalid policy that bears on the answer;\n\
     3 the input does not tell.";
 
@@ -61,6 +61,8 @@ pub enum Command {
     Can(Can),
     /// The iptables and ipset rules of a node, or of one pod.
     Render(Render),
+    /// Mistakes in policies: what is legal and hardly meant, and what is invalid.
+    Lint(Lint),
     /// Run files of expected verdicts.
     Test(Test),
     /// Print the JSON schema of an output kind, or list the kinds.
@@ -225,6 +227,65 @@ pub struct Render {
     /// The form of the answer: text is what `ipset restore` and `iptables-restore` read.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
+}
+
+/// `policyc lint`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc lint -f examples/shop\n  \
+    policyc lint                             # the cluster of the kubeconfig\n  \
+    policyc lint --live -f new.yaml          # new.yaml, in that cluster\n  \
+    policyc lint -f k8s -o sarif --fail-on error > lint.sarif\n  \
+    policyc lint --explain PC013\n\n\
+    A comment `# policyc:ignore PC013 WHY` on the finding's line, on the line above, or at the head of the\n\
+    document ignores findings of that rule.\n\n\
+    Exit status: 0 clean, 1 findings (see --fail-on), 2 usage, or input not read in full.")]
+pub struct Lint {
+    /// Objects to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// Look at these rules alone: PC001,PC013.
+    #[arg(long, value_name = "RULES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Leave these rules out: PC023,PC024.
+    #[arg(long, value_name = "RULES", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// From which severity on a finding makes the exit status 1: error, warning, note, never.
+    #[arg(long, value_name = "SEVERITY", default_value = "warning", hide_possible_values = true)]
+    pub fail_on: Threshold,
+    /// Explain a rule, and read nothing; without a rule, list them all.
+    #[arg(long, value_name = "RULE", num_args = 0..=1, default_missing_value = "list", conflicts_with_all = ["files", "live", "only", "ignore"])]
+    pub explain: Option<String>,
+    /// The form of the report.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: LintFormat,
+}
+
+/// What `--fail-on` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Threshold {
+    /// Errors.
+    Error,
+    /// Warnings and errors.
+    Warning,
+    /// Any finding.
+    Note,
+    /// Nothing.
+    Never,
+}
+
+/// The forms of a lint report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LintFormat {
+    /// For people.
+    Text,
+    /// For programs; see `policyc schema LintReport`.
+    Json,
+    /// As JSON, in YAML.
+    Yaml,
+    /// SARIF 2.1.0, for code scanning.
+    #[value(help = "SARIF 2.1.0, for code scanning")]
+    Sarif,
 }
 
 /// `policyc test`.

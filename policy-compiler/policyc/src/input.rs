@@ -30,6 +30,21 @@ pub struct Input {
 /// # Errors
 /// Where the cluster cannot be read, or the namespace is no name.
 pub fn read(args: &args::Input, verbose: bool, output: Output) -> Result<Input, CommandError> {
+    let input = load(args, false, output)?;
+    input.report(verbose, output, |_| true);
+    Ok(input)
+}
+
+/// As [`read`], with nothing reported yet but what the cluster did not tell. `keep_policies` keeps the
+/// documents of policies.
+///
+/// # Errors
+/// As [`read`].
+pub fn load(
+    args: &args::Input,
+    keep_policies: bool,
+    output: Output,
+) -> Result<Input, CommandError> {
     if !args.is_live() && (args.kubeconfig.is_some() || args.context.is_some()) {
         return Err(CommandError::usage(
             "`--kubeconfig` and `--context` name a cluster, and `-f` reads manifests instead",
@@ -39,20 +54,19 @@ pub fn read(args: &args::Input, verbose: bool, output: Output) -> Result<Input, 
     // Before a cluster is asked: a mistake in the command line should not need one to be found.
     let asked = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     options(asked)?;
-    let input = if args.is_live() {
+    Ok(if args.is_live() {
         let cluster = live::read(args)?;
         for lack in &cluster.lacking {
             output.diagnostic(&report::entry(Severity::Warning, lack, None, None));
         }
-        let options = options(&cluster.namespace)?;
+        let options = Options { keep_policies, ..options(&cluster.namespace)? };
         let loaded = input::read_over(&cluster.objects, &args.files, &options);
         Input { loaded, namespace: cluster.namespace, files: args.files.clone() }
     } else {
-        let loaded = input::read(&args.files, &options(asked)?);
+        let options = Options { keep_policies, ..options(asked)? };
+        let loaded = input::read(&args.files, &options);
         Input { loaded, namespace: asked.to_owned(), files: args.files.clone() }
-    };
-    input.report(verbose, output);
-    Ok(input)
+    })
 }
 
 /// The namespace of names that name none, where nothing says otherwise.
@@ -87,13 +101,14 @@ impl Input {
         if policies.iter().any(flawed) { Status::Failed } else { Status::Fine }
     }
 
-    fn report(&self, verbose: bool, output: Output) {
+    /// Reports on standard error what could not be read, and the diagnostics that `tells` is for.
+    pub fn report(&self, verbose: bool, output: Output, tells: impl Fn(&Diagnostic) -> bool) {
         let sources = &self.loaded.sources;
         for error in &self.loaded.unreadable {
             output.diagnostic(&report::input_error(error, sources));
         }
         for diagnostic in &self.loaded.diagnostics {
-            if verbose || diagnostic.severity > Severity::Note {
+            if tells(diagnostic) && (verbose || diagnostic.severity > Severity::Note) {
                 output.diagnostic(&report::diagnostic(diagnostic, sources));
             }
         }

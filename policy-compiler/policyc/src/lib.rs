@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  args ──> input (manifests, live cluster) ──> explain, can ──> an answer as data ──┬──> text
-//!                                       └────> render, test ──>                     └──> JSON, YAML
+//!                                 └────> render, test, lint ──>                     └──> JSON, YAML
 //! ```
 //!
 //! Every command makes an answer as data first; text, JSON and YAML are written from that, so that
@@ -16,6 +16,7 @@ pub mod can;
 pub mod error;
 pub mod explain;
 pub mod input;
+pub mod lint;
 pub mod live;
 pub mod output;
 pub mod phrase;

@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::Location;
+use policy_compiler::lint::Related;
 use policy_manifest::input::InputError;
 use policy_manifest::source::{self, Sources};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -82,11 +83,62 @@ pub fn command_error(error: &CommandError) -> String {
     entry(Severity::Error, &message, None, error.help().as_deref())
 }
 
+/// A finding with the id of its rule: as a diagnostic, with other places that have a part in it below.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The id of the rule.
+    pub code: Option<&'a str>,
+    /// What is wrong.
+    pub message: &'a str,
+    /// Where.
+    pub location: Option<&'a Location>,
+    /// How to mend it.
+    pub fix: Option<&'a str>,
+}
+
+impl Entry<'_> {
+    /// The entry as text with its source line, ending in a line end.
+    #[must_use]
+    pub fn text(&self, sources: &Sources, related: &[Related]) -> String {
+        let style = style_of(self.severity);
+        let place = self.location.and_then(|location| quote(location, style, sources));
+        let mut out = coded(self.severity, self.code, self.message, place.as_deref(), self.fix);
+        let gutter = place.as_deref().map_or_else(|| "  ".to_owned(), gutter_of);
+        for related in related.iter().take(RELATED) {
+            let place = related.location.to_string();
+            if !place.is_empty() {
+                let _ = writeln!(
+                    out,
+                    "{gutter}{MARGIN}={MARGIN:#} {STRONG}see{STRONG:#}: {place}: {}",
+                    related.message
+                );
+            }
+        }
+        out
+    }
+}
+
+/// How many related places are shown to people.
+const RELATED: usize = 3;
+
 /// One entry: a headline, where it is, what to do about it.
 #[must_use]
 pub fn entry(severity: Severity, message: &str, place: Option<&str>, help: Option<&str>) -> String {
+    coded(severity, None, message, place, help)
+}
+
+fn coded(
+    severity: Severity,
+    code: Option<&str>,
+    message: &str,
+    place: Option<&str>,
+    help: Option<&str>,
+) -> String {
     let style = style_of(severity);
-    let mut out = format!("{style}{severity}{style:#}{STRONG}: {message}{STRONG:#}\n");
+    let code = code.map(|code| format!("[{code}]")).unwrap_or_default();
+    let mut out = format!("{style}{severity}{code}{style:#}{STRONG}: {message}{STRONG:#}\n");
     if let Some(place) = place {
         out.push_str(place);
     }

@@ -12,7 +12,7 @@ use crate::output::{self, Output};
 use crate::question::{self, Questions};
 use crate::status::Status;
 use crate::text::Layout;
-use crate::{render, report, schema, subject, test};
+use crate::{lint, render, report, schema, subject, test};
 
 /// Does what the command line asks; errors are reported on standard error.
 #[must_use]
@@ -22,6 +22,7 @@ pub fn run(cli: &Cli) -> Status {
         Command::Explain(Explain::Pod(args)) => explain_pod(args, cli.verbose, output),
         Command::Can(args) => can(args, cli.verbose, output),
         Command::Render(args) => render_rules(args, cli.verbose, output),
+        Command::Lint(args) => lint::run(args, cli.verbose, output),
         Command::Test(args) => test::run(args, output),
         Command::Schema { kind } => schema::text(kind.as_deref())
             .and_then(|text| output.result(&text).map(|()| Status::Fine)),

@@ -4,8 +4,9 @@ use crate::error::CommandError;
 use crate::suggest;
 
 /// The kinds of output and their schemas.
-pub const SCHEMAS: [(&str, &str); 5] = [
+pub const SCHEMAS: [(&str, &str); 6] = [
     ("Connection", include_str!("../schemas/Connection.json")),
+    ("LintReport", include_str!("../schemas/LintReport.json")),
     ("PodExplanation", include_str!("../schemas/PodExplanation.json")),
     ("PodExplanationList", include_str!("../schemas/PodExplanationList.json")),
     ("Rulesets", include_str!("../schemas/Rulesets.json")),

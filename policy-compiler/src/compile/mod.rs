@@ -25,7 +25,7 @@ mod cluster_view;
 mod digest;
 mod grants;
 mod layout;
-mod networks;
+pub(crate) mod networks;
 mod peers;
 mod pod_chain;
 mod ports;

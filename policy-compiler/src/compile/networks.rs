@@ -44,13 +44,13 @@ impl Coverage {
 
 /// Addresses from `first` to `last`, both included, as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Span {
-    first: u128,
-    last: u128,
+pub(crate) struct Span {
+    pub(crate) first: u128,
+    pub(crate) last: u128,
 }
 
 impl Span {
-    fn of(net: &IpNet) -> Self {
+    pub(crate) fn of(net: &IpNet) -> Self {
         match net {
             IpNet::V4(net) => Self {
                 first: u32::from(net.network()).into(),
@@ -70,7 +70,7 @@ pub(super) fn width(family: Family) -> u8 {
 }
 
 /// The address as a number.
-pub(super) fn bits(address: IpAddr) -> u128 {
+pub(crate) fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u32::from(address).into(),
         IpAddr::V6(address) => address.into(),
@@ -95,13 +95,21 @@ pub(super) fn coverage<'a>(
     family: Family,
     blocks: impl IntoIterator<Item = &'a IpBlock>,
 ) -> Coverage {
+    encode(family, &spans(family, blocks))
+}
+
+/// The addresses that the blocks of `family` among `blocks` grant together: sorted, apart.
+pub(crate) fn spans<'a>(
+    family: Family,
+    blocks: impl IntoIterator<Item = &'a IpBlock>,
+) -> Vec<Span> {
     let mut spans = Vec::new();
     for block in blocks {
         if Family::of_net(&block.cidr()) == family {
             granted(block, &mut spans);
         }
     }
-    encode(family, &unite(spans))
+    unite(spans)
 }
 
 /// Adds what one block grants: its network less its excepts.

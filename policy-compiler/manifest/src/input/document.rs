@@ -32,7 +32,10 @@ fn add_object(parsed: &mut ParsedFile, mut node: Node, options: &Options) {
     }
     let file = Some(parsed.name.clone()).filter(|name| !name.is_empty());
     match decode::object(&node, file.as_ref()) {
-        decode::Object::Policy(decoding) => take(parsed, decoding, Object::Policy),
+        decode::Object::Policy(decoding) => {
+            take(parsed, decoding, Object::Policy);
+            parsed.written.extend(options.keep_policies.then_some(node));
+        }
         decode::Object::Pod(decoding) => take(parsed, decoding, Object::Pod),
         decode::Object::Namespace(decoding) => take(parsed, decoding, Object::Namespace),
         decode::Object::Node(decoding) => take(parsed, decoding, Object::Node),

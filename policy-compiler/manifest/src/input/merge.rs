@@ -9,6 +9,7 @@ use std::path::Path;
 use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::diagnostic::{Diagnostic, ObjectRef, Severity};
 use policy_compiler::document::Location;
+use policy_compiler::lint::Written;
 use policy_compiler::name::{NamespaceName, ObjectKey, ObjectName};
 
 use super::{Loaded, Object, ParsedFile};
@@ -37,6 +38,11 @@ pub(crate) fn merge_layers(layers: &[Vec<&ParsedFile>]) -> Loaded {
             loaded.unreadable.extend(file.errors.iter().cloned());
             loaded.left_out.extend(file.left_out.iter().cloned());
             loaded.templates.extend(file.template.then(|| file.name.clone()));
+            loaded.written.extend(file.written.iter().map(|node| Written {
+                layer: depth,
+                file: Some(file.name.clone()).filter(|name| !name.is_empty()),
+                node: node.clone(),
+            }));
             for (kind, count) in &file.ignored {
                 *loaded.ignored.entry(kind.clone()).or_default() += count;
             }

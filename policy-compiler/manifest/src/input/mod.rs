@@ -23,6 +23,7 @@ use std::sync::Arc;
 use policy_compiler::cluster::{Namespace, Node, Pod, Service, Snapshot};
 use policy_compiler::diagnostic::{Diagnostic, ObjectRef};
 use policy_compiler::document::Location;
+use policy_compiler::lint::Written;
 use policy_compiler::name::{NameError, NamespaceName, ObjectKey};
 use policy_compiler::policy::Policy;
 
@@ -43,6 +44,8 @@ use crate::source::Sources;
 pub struct Options {
     /// The namespace of objects that name none; `None` is `default`.
     pub default_namespace: Option<NamespaceName>,
+    /// Whether the documents of NetworkPolicies are kept as they were written.
+    pub keep_policies: bool,
 }
 
 impl Options {
@@ -51,7 +54,7 @@ impl Options {
     /// # Errors
     /// Where it is no name of a namespace.
     pub fn in_namespace(namespace: &str) -> Result<Self, NameError> {
-        Ok(Self { default_namespace: Some(NamespaceName::new(namespace)?) })
+        Ok(Self { default_namespace: Some(NamespaceName::new(namespace)?), ..Self::default() })
     }
 }
 
@@ -129,6 +132,8 @@ pub struct ParsedFile {
     pub template: bool,
     /// How many objects of other kinds were passed over, by kind.
     pub ignored: BTreeMap<String, usize>,
+    /// The NetworkPolicies as they were written, where [`Options::keep_policies`] asks for that.
+    pub written: Vec<policy_compiler::document::Node>,
 }
 
 impl ParsedFile {
@@ -160,6 +165,7 @@ impl ParsedFile {
             left_out: Vec::new(),
             template: false,
             ignored: BTreeMap::new(),
+            written: Vec::new(),
         }
     }
 }
@@ -179,6 +185,8 @@ pub struct Loaded {
     pub templates: Vec<Arc<str>>,
     /// How many objects of other kinds were passed over, by kind.
     pub ignored: BTreeMap<String, usize>,
+    /// The NetworkPolicies as they were written, where [`Options::keep_policies`] asks for that.
+    pub written: Vec<Written>,
     /// The texts, for quoting.
     pub sources: Sources,
 }

@@ -55,6 +55,16 @@ golden! {
     render_a_pod: "render --pod shop/cart-0 -4 -f shop";
     render_as_json: "render --pod shop/cart-0 -4 -f shop -o json";
     can_denied_for_both_replicas: "can deploy/web shop/cart-0 http -n shop -f shop";
+    lint_findings: "lint -f lint.yaml";
+    lint_as_json: "lint -f lint.yaml -o json";
+    lint_as_yaml: "lint -f lint.yaml --only PC013 -o yaml";
+    lint_as_sarif: "lint -f lint.yaml --only PC013 -o sarif";
+    lint_an_invalid_policy: "lint -f invalid";
+    lint_shop: "lint -f shop service.yaml node.yaml";
+    lint_mistakes: "lint -f mistakes.yaml";
+    lint_explains_a_rule: "lint --explain PC013";
+    lint_lists_its_rules: "lint --explain";
+    lint_of_an_unknown_rule: "lint -f lint.yaml --ignore PC103";
     test_that_passes: "test cases/good.yaml";
     test_that_fails: "test cases/good.yaml cases/wrong.yaml";
     test_that_cannot_be_read: "test cases/misspelt.yaml cases/nowhere.yaml cases/good.yaml";

@@ -196,6 +196,31 @@ fn without_places(answer: &str) -> Json {
 }
 
 #[test]
+fn a_cluster_is_linted_whole_and_under_an_overlay_only_the_manifests_are() {
+    let server = ApiServer::start(shop_objects(), Conduct::default());
+    let found = |line: &str| -> Vec<String> {
+        let run = server.policyc(line);
+        assert_eq!(run.stderr, "", "{line}");
+        let report: Json = serde_json::from_str(&run.stdout).expect("JSON");
+        let findings = report["findings"].as_array().expect("findings");
+        let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+        findings.iter().map(|f| format!("{} {}", text(&f["rule"]), text(&f["object"]))).collect()
+    };
+    let live = found("lint -o json");
+    let guest = "PC023 Namespace guest".to_owned();
+    assert!(live.contains(&guest), "{live:?}");
+    // That this selects nobody is known only since all pods are.
+    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: empty}, \
+                  spec: {podSelector: {matchLabels: {app: x}}, policyTypes: [Ingress]}}";
+    let file = server.kubeconfig.path().join("new.yaml");
+    std::fs::write(&file, policy).unwrap();
+    let over = found(&format!("lint --live -f {} -o json", file.display()));
+    assert_eq!(over, ["PC023 Namespace empty", "PC010 NetworkPolicy empty/p"]);
+    let alone = found(&format!("lint -f {} -o json", file.display()));
+    assert_eq!(alone, ["PC023 Namespace empty"]);
+}
+
+#[test]
 fn a_cluster_is_answered_for_as_its_manifests_are() {
     let service = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"namespace": "shop", "name": "cart"},

@@ -4,8 +4,10 @@
 
 mod examples;
 mod golden;
+mod lint;
 mod live;
 mod readme;
 mod run;
+mod sarif;
 mod schema;
 mod statuses;

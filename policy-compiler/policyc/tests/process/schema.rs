@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::run::policyc;
 
-const ANSWERS: [(&str, &str); 17] = [
+const ANSWERS: [(&str, &str); 20] = [
     ("PodExplanation", "explain pod shop/cart-0 -f shop"),
     ("PodExplanation", "explain pod obs/agent -f shop"),
     ("PodExplanation", "explain pod shop/web -f invalid"),
@@ -22,6 +22,9 @@ const ANSWERS: [(&str, &str); 17] = [
     ("PodExplanation", "explain pod x/web -f audit.yaml"),
     ("Connection", "can x/db x/web http -f audit.yaml"),
     ("Connection", "can 203.0.113.7 x/db 5432 -f audit.yaml"),
+    ("LintReport", "lint -f lint.yaml"),
+    ("LintReport", "lint -f invalid"),
+    ("LintReport", "lint -f shop"),
     ("Rulesets", "render -f shop"),
     ("TestReport", "test cases/good.yaml cases/wrong.yaml cases/misspelt.yaml"),
 ];
