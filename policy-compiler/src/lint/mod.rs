@@ -56,8 +56,12 @@ pub struct Material<'a> {
 /// Everything that the rules find in `material`.
 #[must_use]
 pub fn lint(material: &Material<'_>) -> Report {
-    let scene = Scene::new(material);
     let mut found = Found::default();
+    rules::audit::audited(material.snapshot, &mut found);
+    let enforced = rules::audit::enforced(material.snapshot);
+    let snapshot = enforced.as_ref().unwrap_or(material.snapshot);
+    let enforced = Material { snapshot, ..*material };
+    let scene = Scene::new(&enforced);
     for rule in rules::ALL {
         rule(&scene, &mut found);
     }

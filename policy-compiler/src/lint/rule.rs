@@ -57,6 +57,8 @@ pub enum Rule {
     OpenToWorld,
     /// PC025.
     OneSided,
+    /// PC026.
+    AuditOnly,
 }
 
 /// What is written about a rule.
@@ -113,6 +115,7 @@ entries! {
     NoDefaultDeny "PC023" Note "a namespace without default deny";
     OpenToWorld "PC024" Warning "ingress is open to the world";
     OneSided "PC025" Warning "an allowance that the other end denies";
+    AuditOnly "PC026" Note "the policy is only audited";
 }
 
 impl Rule {

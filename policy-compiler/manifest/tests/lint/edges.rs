@@ -740,3 +740,18 @@ fn a_comment_ignores_what_is_unchecked_too() {
     assert_eq!(of(Rule::SelectsNoPod, &report), [""; 0]);
     assert_eq!(of(Rule::Suppression, &report), [""; 0]);
 }
+
+#[test]
+fn an_audited_policy_is_told_and_looked_at_as_if_it_were_enforced() {
+    let spec = "{podSelector: {}, policyTypes: [Egress]}";
+    let own = policy("p", spec)
+        .replace("namespace: shop", "namespace: shop, annotations: {policyd.dev/audit: \"true\"}");
+    let shop = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, annotations: {policyd.dev/audit: \"true\"}}}\n---\n";
+    let web = pod("web", "");
+    for text in [format!("{web}{own}"), format!("{web}{shop}{}", policy("p", spec))] {
+        let report = report(&text);
+        assert_eq!(fields(Rule::AuditOnly, &report), [""], "{report:#?}");
+        assert_eq!(fields(Rule::NoDns, &report), ["spec.policyTypes"], "{report:#?}");
+    }
+    finds(Rule::AuditOnly, &format!("{web}{}", policy("p", spec)), &[]);
+}

@@ -6,6 +6,7 @@ use super::scene::Scene;
 
 mod address;
 mod allow_all;
+pub(super) mod audit;
 mod default_deny;
 mod dns;
 mod duplicate;
