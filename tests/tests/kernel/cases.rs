@@ -118,6 +118,9 @@ fn expected_unmapped(
 
 /// Cases with flows about nodes where one node would have to be the pod's own and another.
 const NEEDS_TWO_NODES: &[&str] = &[
+    "audit: an audited default deny lets everything pass and is told of",
+    "audit: an audited policy grants nothing to whom another isolates",
+    "examples/audit: while it is audited everything passes, and what it would deny is told of",
     "known-bugs: 7. NotIn excludes each of its values, and a negative selector matches no address outside",
     "pods-and-nodes: a hostNetwork pod is no peer, and its address is its node's",
     "pods-and-nodes: a pod always reaches its own node",
