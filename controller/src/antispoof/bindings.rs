@@ -87,3 +87,75 @@ impl Bindings {
         sources
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::{Link, LinkKind};
+    use super::*;
+
+    fn owner(name: &str, uid: &str) -> Owner {
+        let age = Age { uid: Some(uid.into()), ..Age::default() };
+        (ObjectKey::new("x", name).unwrap(), age)
+    }
+
+    fn addresses(last: u8) -> Addresses {
+        Addresses { v4: Some([10, 0, 0, last].into()), v6: None }
+    }
+
+    fn links(names: &[(u32, &str)]) -> Links {
+        let link = |(index, name): &(u32, &str)| {
+            let name = (*name).to_owned();
+            (*index, Link { name, kind: LinkKind::Own, controller: None, peer: None })
+        };
+        names.iter().map(link).collect()
+    }
+
+    fn binding(index: u32, way: Way) -> Binding {
+        let interface = InterfaceName::new(&format!("veth{index}")).unwrap();
+        Binding { index, interface, way }
+    }
+
+    fn sources(bindings: &Bindings, pods: &Pods, way: Way) -> Vec<(String, Vec<String>)> {
+        let sources = bindings.sources(pods, way).into_iter();
+        sources
+            .map(|(name, own)| (name.to_string(), own.iter().map(IpAddr::to_string).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn a_pod_stays_where_it_was_first_found_until_it_or_its_interface_goes() {
+        let (a, b) = (owner("a", "1"), owner("b", "2"));
+        let pods: Pods = [(a.clone(), addresses(1)), (b.clone(), addresses(2))].into();
+        let mut bindings = Bindings::default();
+        bindings.bind(&a, binding(1, Way::Port));
+        bindings.bind(&b, binding(2, Way::Port));
+        bindings.bind(&a, binding(2, Way::Port));
+        assert_eq!(bindings.of(&a), Some(&binding(1, Way::Port)), "the first counts");
+        assert_eq!(bindings.owner_of_port(2), Some(&b));
+
+        // One with its name that is another pod does not inherit it; a name may change.
+        let again: Pods = [(owner("a", "3"), addresses(1)), (b.clone(), addresses(2))].into();
+        bindings.keep(&again, &links(&[(1, "veth1"), (2, "other")]));
+        assert_eq!(
+            sources(&bindings, &again, Way::Port),
+            [("other".into(), vec!["10.0.0.2".into()])]
+        );
+        assert_eq!(bindings.owner_of_port(1), None);
+
+        bindings.keep(&pods, &links(&[(1, "veth1")]));
+        assert_eq!(bindings, Bindings::default(), "its interface is gone");
+    }
+
+    #[test]
+    fn pods_behind_one_routed_interface_may_send_from_the_addresses_of_all() {
+        let (a, b) = (owner("a", "1"), owner("b", "2"));
+        let pods: Pods = [(a.clone(), addresses(1)), (b.clone(), addresses(2))].into();
+        let mut bindings = Bindings::default();
+        bindings.bind(&a, binding(1, Way::Routed));
+        bindings.bind(&b, binding(1, Way::Routed));
+        let both = vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()];
+        assert_eq!(sources(&bindings, &pods, Way::Routed), [("veth1".to_owned(), both)]);
+        assert_eq!(sources(&bindings, &pods, Way::Port), []);
+        assert_eq!(bindings.owner_of_port(1), None, "it is no port");
+    }
+}

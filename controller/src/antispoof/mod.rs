@@ -12,6 +12,7 @@
 
 mod bindings;
 mod kernel;
+mod search;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +20,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-use policy_compiler::cluster::Addresses;
-use policy_compiler::config::{Antispoof, InterfaceName};
+use policy_compiler::config::Antispoof;
 use tracing::{info, warn};
 
-use self::bindings::{Binding, Bindings, Owner, Way};
-use self::kernel::{Kernel, Learned, Link, LinkKind, Links};
+use self::bindings::{Bindings, Owner, Way};
+use self::kernel::{Kernel, LinkKind, Links};
+use self::search::{Proof, Search};
 use self::table::Table;
 use crate::again::Again;
 use crate::dataplane::command::{CommandError, Runner};
@@ -167,30 +168,8 @@ impl Spoofing {
         let links = kernel.links()?;
         self.bindings.keep(pods, &links);
         self.remember();
-        let mut search =
-            Search { kernel: &kernel, links: &links, behind: BTreeMap::new(), learned: None };
-        let mut unbound = BTreeMap::new();
-        for (owner, addresses) in pods {
-            if self.bindings.of(owner).is_some() {
-                continue;
-            }
-            match self.place(&mut search, *addresses)? {
-                Ok(binding) => {
-                    info!(pod = %owner.0, interface = %binding.interface, "sources are checked");
-                    self.bindings.bind(owner, binding);
-                }
-                Err(why) => {
-                    let since = self.unbound.get(owner).map_or(now, |before| before.since);
-                    let was_told = self.unbound.get(owner).is_some_and(|before| before.told);
-                    let told = was_told || now.saturating_duration_since(since) >= LASTING;
-                    if told && !was_told {
-                        warn!(pod = %owner.0, why, "what a pod sends is not checked");
-                    }
-                    unbound.insert(owner.clone(), Unbound { why, since, told });
-                }
-            }
-        }
-        self.unbound = unbound;
+        let mut search = Search::new(&kernel, &links);
+        self.bind(&mut search, pods, now)?;
         if let Some(remembered) = &mut self.remembered {
             // Whoever comes later was not there; who has not been found yet was, perhaps.
             let sought: BTreeSet<IpAddr> = self
@@ -214,83 +193,43 @@ impl Spoofing {
         Ok(Table { ports, node, tunnel_ports })
     }
 
-    /// Where a pod with these addresses is, or why nobody knows.
-    fn place(
-        &self,
+    /// Binds what is not bound, all that is proved before anything that is not.
+    fn bind(
+        &mut self,
         search: &mut Search<'_>,
-        addresses: Addresses,
-    ) -> Result<Result<Binding, String>, LinkError> {
-        let mut why = "no route leads to it".to_owned();
-        for address in addresses.iter() {
-            let Some(route) = search.kernel.route(address)? else { continue };
-            let Some(link) = search.links.get(&route.index) else { continue };
-            match link.kind {
-                LinkKind::Own if route.exact && link.controller.is_none() => {
-                    match InterfaceName::new(&link.name) {
-                        Ok(interface) => {
-                            let way = Way::Routed;
-                            return Ok(Ok(Binding { index: route.index, interface, way }));
-                        }
-                        Err(error) => why = error.to_string(),
-                    }
+        pods: &Pods,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        let mut unbound = BTreeMap::new();
+        for proof in Proof::ALL {
+            unbound.clear();
+            for (owner, addresses) in pods {
+                if self.bindings.of(owner).is_some() {
+                    continue;
                 }
-                LinkKind::Bridge => match self.port(search, route.index, addresses)? {
-                    Ok(binding) => return Ok(Ok(binding)),
-                    Err(reason) => why = reason,
-                },
-                _ => {
-                    why =
-                        format!("it is reached by {}, which leads to more than one pod", link.name)
+                let remembered = self.remembered.as_ref();
+                match search.place(&self.bindings, remembered, *addresses, proof)? {
+                    Ok(binding) => {
+                        info!(pod = %owner.0, interface = %binding.interface, "sources are checked");
+                        self.bindings.bind(owner, binding);
+                    }
+                    Err(why) => {
+                        unbound.insert(owner.clone(), why);
+                    }
                 }
             }
         }
-        Ok(Err(why))
-    }
-
-    /// By which port of a bridge a pod with these addresses is, or why nobody knows.
-    fn port(
-        &self,
-        search: &mut Search<'_>,
-        bridge: u32,
-        addresses: Addresses,
-    ) -> Result<Result<Binding, String>, LinkError> {
-        let Some(remembered) = &self.remembered else {
-            return Ok(Err("the table that stands cannot be read".to_owned()));
-        };
-        let names: BTreeSet<&str> =
-            addresses.iter().filter_map(|a| remembered.get(&a)).map(String::as_str).collect();
-        let stood: Vec<u32> = search
-            .ports(bridge)
-            .filter(|(_, link)| names.contains(link.name.as_str()))
-            .map(|(index, _)| index)
-            .collect();
-        let witnessed = search.witnessed(bridge, addresses);
-        let candidates = match (&stood[..], &witnessed[..]) {
-            ([_, ..], _) => stood,
-            ([], [_, ..]) => witnessed,
-            ([], []) => search.learned(bridge, addresses)?,
-        };
-        let free: Vec<u32> = candidates
-            .iter()
-            .copied()
-            .filter(|index| self.bindings.owner_of_port(*index).is_none())
-            .collect();
-        let name = |index: &u32| search.links.get(index).map_or("", |link| link.name.as_str());
-        Ok(match (&free[..], &candidates[..]) {
-            ([index], _) => InterfaceName::new(name(index))
-                .map(|interface| Binding { index: *index, interface, way: Way::Port })
-                .map_err(|error| error.to_string()),
-            ([], []) => Err("nothing tells by which port of its bridge it is".to_owned()),
-            ([], [taken, ..]) => {
-                let other = self.bindings.owner_of_port(*taken);
-                let other = other.map_or_else(String::new, |(pod, _)| pod.to_string());
-                Err(format!("it seems to be behind {}, which is the port of {other}", name(taken)))
+        let mut before = std::mem::take(&mut self.unbound);
+        for (owner, why) in unbound {
+            let (since, was_told) =
+                before.remove(&owner).map_or((now, false), |before| (before.since, before.told));
+            let told = was_told || now.saturating_duration_since(since) >= LASTING;
+            if told && !was_told {
+                warn!(pod = %owner.0, why, "what a pod sends is not checked");
             }
-            (several, _) => {
-                let names: Vec<&str> = several.iter().map(name).collect();
-                Err(format!("its address is behind several ports: {}", names.join(", ")))
-            }
-        })
+            self.unbound.insert(owner, Unbound { why, since, told });
+        }
+        Ok(())
     }
 
     /// Reads what was bound when policyd ended. Until that can be read no port is bound anew.
@@ -408,55 +347,4 @@ fn tunnel_ports(links: &Links) -> BTreeSet<NonZeroU16> {
         _ => None,
     });
     VXLAN.into_iter().filter_map(NonZeroU16::new).chain(of_links).collect()
-}
-
-/// A look at the kernel, in which nothing is asked twice.
-struct Search<'k> {
-    kernel: &'k Kernel,
-    links: &'k Links,
-    behind: BTreeMap<u32, BTreeSet<IpAddr>>,
-    learned: Option<Learned>,
-}
-
-impl Search<'_> {
-    /// The ports of a bridge that can be a pod's.
-    fn ports(&self, bridge: u32) -> impl Iterator<Item = (u32, &Link)> {
-        let ports = self.links.iter().map(|(index, link)| (*index, link));
-        ports.filter(move |(_, link)| link.controller == Some(bridge) && link.kind == LinkKind::Own)
-    }
-
-    /// The ports at whose other end one of these addresses is.
-    fn witnessed(&mut self, bridge: u32, addresses: Addresses) -> Vec<u32> {
-        let peers: Vec<(u32, Option<(i32, u32)>)> =
-            self.ports(bridge).map(|(index, link)| (index, link.peer)).collect();
-        for (index, peer) in &peers {
-            let kernel = self.kernel;
-            self.behind.entry(*index).or_insert_with(|| {
-                peer.map(|peer| kernel.addresses_behind(peer)).unwrap_or_default()
-            });
-        }
-        let has = |index: &u32| {
-            let behind = self.behind.get(index);
-            behind.is_some_and(|behind| addresses.iter().any(|address| behind.contains(&address)))
-        };
-        peers.iter().map(|(index, _)| *index).filter(has).collect()
-    }
-
-    /// The ports by which a bridge has learned that one of these addresses is.
-    fn learned(&mut self, bridge: u32, addresses: Addresses) -> Result<Vec<u32>, LinkError> {
-        let mut found = BTreeSet::new();
-        for address in addresses.iter() {
-            found.extend(self.learned_of(bridge, address)?);
-        }
-        let ports: BTreeSet<u32> = self.ports(bridge).map(|(index, _)| index).collect();
-        Ok(found.intersection(&ports).copied().collect())
-    }
-
-    fn learned_of(&mut self, bridge: u32, address: IpAddr) -> Result<Option<u32>, LinkError> {
-        let learned = match &self.learned {
-            Some(learned) => learned,
-            None => self.learned.insert(self.kernel.learned()?),
-        };
-        Ok(learned.port(bridge, address))
-    }
 }

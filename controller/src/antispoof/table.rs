@@ -38,8 +38,7 @@ pub(super) struct Table {
 
 /// The rules, which depend on nothing but the tunnels' ports. ICMPv6 130 to 132 and 143 are group
 /// membership, 135 and 136 neighbour discovery.
-const CHAINS: &str = "\
-  chain prerouting {
+const CHAINS: &str = "chain prerouting {
     type filter hook prerouting priority -310; policy accept;
     iifname @ports goto pod
   }
@@ -241,7 +240,7 @@ mod tests {
     #[test]
     fn a_table_replaces_the_one_before_in_one_transaction() {
         let text = table().text();
-        let (sets, chains) = text.split_once("  chain prerouting").unwrap();
+        let (sets, chains) = text.split_once("chain prerouting").unwrap();
         assert_eq!(
             sets,
             "table bridge policyd\n\

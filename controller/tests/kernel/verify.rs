@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::config::{DenyAction, Hairpin, InterfaceName, NodeConfig};
+use policy_compiler::config::{Antispoof, DenyAction, Hairpin, InterfaceName, NodeConfig};
 use policy_compiler::engine::Engine;
 use policy_compiler::name::NodeName;
 use policy_compiler::ruleset::{Match, Ruleset, Target};
@@ -143,8 +143,20 @@ fn rules_of_every_shape_are_read_back_as_they_were_written(backend: &'static str
     let on_bridges = std::path::Path::new("/proc/sys/net/bridge").exists();
     let bridges = on_bridges.then(|| InterfaceName::new("br0").unwrap()).into_iter().collect();
     let pod_networks = ["10.244.1.0/24", "fd00:10:244::/48"].map(|net| net.parse().unwrap()).into();
-    let all =
-        NodeConfig { ipvs: true, bridges, deny: DenyAction::Reject, pod_networks, ..config() };
+    let interfaces = ["vethab1", "vethab2", "veth_c"].map(|name| {
+        let own = ["10.244.1.10", "fd00:10:244:1::a"].map(|address| address.parse().unwrap());
+        (InterfaceName::new(name).unwrap(), own.into())
+    });
+    let tunnel_ports = [4789, 8472].map(|port| std::num::NonZeroU16::new(port).unwrap()).into();
+    let antispoof = Some(Antispoof { interfaces: interfaces.into(), tunnel_ports });
+    let all = NodeConfig {
+        ipvs: true,
+        bridges,
+        deny: DenyAction::Reject,
+        pod_networks,
+        antispoof,
+        ..config()
+    };
     let police = NodeConfig {
         hairpin: Hairpin::Police,
         keep_established: true,
@@ -166,8 +178,8 @@ fn rules_of_every_shape_are_read_back_as_they_were_written(backend: &'static str
                 let rules: Vec<_> = chains.flat_map(|chain| &chain.rules).chain(hooks).collect();
                 let shapes: BTreeSet<&str> =
                     rules.iter().flat_map(|rule| &rule.matches).map(shape).collect();
-                let missing = if on_bridges { 0 } else { 4 };
-                assert_eq!(shapes.len() + missing, 16, "{shapes:?}");
+                let missing = if on_bridges { 0 } else { 2 };
+                assert_eq!(shapes.len() + missing, 19, "{shapes:?}");
                 let rejects = |rule: &&&_| {
                     let rule: &policy_compiler::ruleset::Rule = rule;
                     rule.target == Target::Deny(DenyAction::Reject)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FORWARD, INPUT ──> NPC-SOURCES ── -i veth1a+ ──> NPC-ST-veth1a
-//!                                                   ├ -i veth1a2b -s OWN ──> NPC-OWN-SOURCE
+//!                                                   ├ -s OWN -i veth1a2b ──> NPC-OWN-SOURCE
 //!                                                   └ -i veth1a2b        ──> NPC-DENY-S
 //! NPC-OWN-SOURCE    UDP to a tunnel's port ──> NPC-TUNNEL: for the node itself ──> NPC-DENY-S
 //! ```
@@ -173,8 +173,9 @@ impl Tree<'_> {
         let addresses = self.antispoof.interfaces.get(name).into_iter().flatten();
         let own = addresses.filter(|address| Family::of(**address) == self.family);
         let mut rules: Vec<Rule> = own
+            // In the order in which iptables-save has them, so that what is read back is what was written.
             .map(|address: &IpAddr| {
-                goto(vec![by(), Match::Source(IpNet::from(*address))], own_source())
+                goto(vec![Match::Source(IpNet::from(*address)), by()], own_source())
             })
             .collect();
         rules.push(goto(vec![by()], foreign(self.family)));

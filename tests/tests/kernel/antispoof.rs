@@ -451,6 +451,43 @@ fn bindings_outlive_policyd_whatever_is_told_meanwhile(backend: Backend) {
     assert_eq!(scene.passes(3, 0, 2), NEITHER, "it is remembered who it was");
 }
 
+/// As with a sandbox that has a network stack of its own: its address is nowhere in the kernel.
+fn what_a_bridge_has_learned_is_believed_where_nothing_else_tells(backend: Backend) {
+    let scene = Scene::new(backend);
+    let Slot { v4, v6, .. } = scene.slot(2);
+    let silent = &scene.lab.station(scene.slot(2).station).namespace;
+    silent
+        .ip(&[
+            format!("address del {v4}/24 dev eth0"),
+            format!("address add {v4}/32 dev lo"),
+            format!("route add {}/32 dev eth0", scene.lab.nodes[0].v4),
+            format!("route replace {}/32 via {}", scene.slot(0).v4, scene.lab.nodes[0].v4),
+        ])
+        .unwrap();
+    silent
+        .ip6(&[
+            format!("address del {v6}/64 dev eth0"),
+            format!("route replace {}/128 dev eth0", scene.lab.nodes[0].v6),
+            format!("route replace {}/128 via {}", scene.slot(0).v6, scene.lab.nodes[0].v6),
+        ])
+        .unwrap();
+    let [truth, lie] = [2, 3].map(|slot| scene.slot(slot).mac.clone());
+    assert_eq!(scene.passes(2, 0, 2), BOTH, "the bridge learns where slot 2 is");
+    assert_eq!(scene.passes(3, 0, 3), BOTH, "and where slot 3 is");
+    tell_node(&scene, &lie, "noarp");
+    let daemon = scene.start(&["--antispoof"]);
+    scene.await_bound(&daemon, PODS[3], "pod4");
+    let warning = "what a pod sends is not checked pod=x/bridged-1 why=\"it seems to be behind pod4, \
+                   which is the port of x/bridged-2\"";
+    daemon.await_line(warning, 0, PATIENCE).unwrap();
+    tell_node(&scene, &truth, "permanent");
+    scene.await_bound(&daemon, PODS[2], "pod3");
+    let start = Instant::now();
+    while scene.passes(2, 0, 3) != NEITHER || scene.passes(2, 0, 2) != BOTH {
+        assert!(start.elapsed() < PATIENCE, "it may send as itself alone");
+    }
+}
+
 fn an_address_is_free_when_its_pod_goes(backend: Backend) {
     let scene = Scene::new(backend);
     let daemon = scene.start(&["--antispoof"]);
@@ -530,6 +567,7 @@ under_both_backends!(
     a_pod_of_a_bridge_claims_no_address_but_its_own,
     what_neighbours_were_told_moves_no_pod,
     bindings_outlive_policyd_whatever_is_told_meanwhile,
+    what_a_bridge_has_learned_is_believed_where_nothing_else_tells,
     an_address_is_free_when_its_pod_goes,
     nothing_is_left_and_nothing_of_others_is_touched,
 );

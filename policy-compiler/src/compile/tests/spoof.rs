@@ -44,7 +44,7 @@ fn every_packet_meets_the_check_and_then_standing_connections_are_let_go() {
     }
     assert_eq!(
         named(&compiled, "NPC-SOURCES"),
-        ["-i veth1 -s 10.244.1.17/32 -g NPC-OWN-SOURCE", "-i veth1 -g NPC-DENY-S"]
+        ["-s 10.244.1.17/32 -i veth1 -g NPC-OWN-SOURCE", "-i veth1 -g NPC-DENY-S"]
     );
     assert_eq!(
         named(&compiled, "NPC-OWN-SOURCE"),
@@ -60,7 +60,7 @@ fn every_packet_meets_the_check_and_then_standing_connections_are_let_go() {
     );
     assert_eq!(
         named_in(&compiled, Family::V6, "NPC-SOURCES"),
-        ["-i veth1 -s fd00::17/128 -g NPC-OWN-SOURCE", "-i veth1 -g NPC-LINK-LOCAL"]
+        ["-s fd00::17/128 -i veth1 -g NPC-OWN-SOURCE", "-i veth1 -g NPC-LINK-LOCAL"]
     );
     assert_eq!(
         named_in(&compiled, Family::V6, "NPC-LINK-LOCAL"),
