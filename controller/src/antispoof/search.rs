@@ -72,7 +72,7 @@ impl<'k> Search<'k> {
                 }
                 LinkKind::Bridge => {
                     let Some(remembered) = remembered else {
-                        why = "the bridges' table that stands cannot be read".to_owned();
+                        why = String::from("the bridges' table that stands cannot be read");
                         continue;
                     };
                     let ports = self.candidates(route.index, remembered, addresses, proof)?;

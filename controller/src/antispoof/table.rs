@@ -88,7 +88,7 @@ impl Table {
         let claims = pairs(IpAddr::is_ipv6)
             .map(|(port, address)| format!("\"{port}\" . {}", hexadecimal(address)))
             .collect();
-        let ports = self.ports.keys().map(|port| format!("\"{port}\"")).collect();
+        let ports: Vec<String> = self.ports.keys().map(|port| format!("\"{port}\"")).collect();
         let tunnels = self.tunnel_ports.iter().map(ToString::to_string).collect();
         let node = self.node_addresses();
         let node_of = |family: fn(&IpAddr) -> bool| {
@@ -130,7 +130,7 @@ impl Table {
     }
 }
 
-fn set(text: &mut String, name: &str, kind: &str, elements: &Vec<String>) {
+fn set(text: &mut String, name: &str, kind: &str, elements: &[String]) {
     // Writing to a string cannot fail.
     let _ = write!(text, "  set {name} {{ {kind}; ");
     if !elements.is_empty() {

@@ -9,6 +9,7 @@ use policy_compiler::name::NodeName;
 
 /// The operator's choices.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Settings {
     /// This node.
     pub node: NodeName,

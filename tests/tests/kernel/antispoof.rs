@@ -76,7 +76,7 @@ impl Scene {
         fs::rename(beside, self.directory.path().join(format!("{name}.yaml"))).unwrap();
     }
 
-    fn command(&self, more: &[&str]) -> Command {
+    fn command(more: &[&str]) -> Command {
         let mut command = Command::new(built_program("policyd").unwrap());
         command.args(more).env("NO_COLOR", "1").env(LOCK_FILE, OWN_NAMESPACE);
         command
@@ -87,7 +87,7 @@ impl Scene {
             Backend::Nft => "nft",
             Backend::Legacy => "legacy",
         };
-        let mut command = self.command(&["run", "--node", "n1", "--listen", "off"]);
+        let mut command = Self::command(&["run", "--node", "n1", "--listen", "off"]);
         command.args(["--iptables-backend", backend, "--source"]).arg(self.directory.path());
         let node = self.lab.namespace(&self.lab.nodes[0]);
         let daemon = Daemon::start(node, command.args(more)).unwrap().shown_as("policyd");
@@ -135,7 +135,7 @@ impl Scene {
         self.arrive(&probes).try_into().unwrap()
     }
 
-    fn await_bound(&self, daemon: &Daemon, pod: &str, interface: &str) {
+    fn await_bound(daemon: &Daemon, pod: &str, interface: &str) {
         let line = format!("pod=x/{pod} interface={interface}");
         daemon.await_line(&line, 0, PATIENCE).unwrap();
     }
@@ -155,7 +155,7 @@ fn what_bears_anothers_source_is_dropped(backend: Backend) {
     }
     let daemon = scene.start(&["--antispoof"]);
     for (index, pod) in PODS.into_iter().enumerate() {
-        scene.await_bound(&daemon, pod, &format!("pod{}", index + 1));
+        Scene::await_bound(&daemon, pod, &format!("pod{}", index + 1));
     }
     for (from, to) in ways {
         assert_eq!(scene.passes(from, to, from), BOTH, "{from} to {to} as itself");
@@ -173,7 +173,7 @@ fn what_bears_anothers_source_is_dropped(backend: Backend) {
 fn a_standing_connection_of_another_is_no_cover(backend: Backend) {
     let scene = Scene::new(backend);
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     for (victim, attacker, to) in [(0, 1, 2), (2, 3, 0)] {
         for source in [scene.slot(victim).v4.into(), IpAddr::V6(scene.slot(victim).v6)] {
             let port = scene.lab.next_port();
@@ -249,7 +249,7 @@ fn the_node_takes_no_tunnel_and_no_forged_source_from_a_pod(backend: Backend) {
         }
     }
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     for (from, other) in [(0, 1), (2, 3)] {
         for v4 in [true, false] {
             let none: [u16; 0] = [];
@@ -300,8 +300,8 @@ fn tagged_frames_and_those_of_other_kinds_are_dropped(backend: Backend) {
         let source = scene.slot(2).v4.into();
         let outline = scene.forged(2, 3, source).outline;
         let start = Instant::now();
-        let (mut seen, mut marked) = (false, 0);
-        while !seen && marked < rounds {
+        let (mut seen, mut plain) = (false, 0);
+        while !seen && plain < rounds {
             let (token, marker) = (scene.lab.next_token(), scene.lab.next_token());
             send_frame(&scene, 2, &frame(&scene, between, &outline.bytes(token)));
             send_frame(&scene, 2, &frame(&scene, &[8, 0], &outline.bytes(marker)));
@@ -309,7 +309,7 @@ fn tagged_frames_and_those_of_other_kinds_are_dropped(backend: Backend) {
             receiver
                 .drain(|sighting| {
                     seen |= sighting == Sighting::Sent(token);
-                    marked += usize::from(sighting == Sighting::Sent(marker));
+                    plain += usize::from(sighting == Sighting::Sent(marker));
                 })
                 .unwrap();
             assert!(start.elapsed() < PATIENCE, "plain frames do not pass");
@@ -319,7 +319,7 @@ fn tagged_frames_and_those_of_other_kinds_are_dropped(backend: Backend) {
     let tags: [&[u8]; 2] = [&[0x81, 0, 0, 0, 8, 0], &[0x88, 0xa8, 0, 0, 8, 0]];
     assert!(arrives(tags[0], usize::MAX), "nobody minds a tag");
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     for tag in tags {
         assert!(!arrives(tag, 10), "{tag:x?}");
     }
@@ -370,7 +370,7 @@ fn a_pod_of_a_bridge_claims_no_address_but_its_own(backend: Backend) {
     };
     assert_eq!(heard(3, 1), all.into(), "nobody minds");
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     assert_eq!(heard(1, 10), [own].into());
     // Those that are true are heard: the neighbours find each other anew.
     for family in ["-4", "-6"] {
@@ -421,8 +421,8 @@ fn what_neighbours_were_told_moves_no_pod(backend: Backend) {
     assert_eq!(scene.passes(3, 0, 3), BOTH, "the bridge learns where slot 3 is");
     tell_node(&scene, &lie, "noarp");
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[2], "pod3");
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[2], "pod3");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     let warning = "a pod's address is seen behind another interface, which changes nothing";
     daemon.await_line(warning, 0, PATIENCE).unwrap();
     tell_node(&scene, &truth, "permanent");
@@ -434,7 +434,7 @@ fn what_neighbours_were_told_moves_no_pod(backend: Backend) {
 fn bindings_outlive_policyd_whatever_is_told_meanwhile(backend: Backend) {
     let scene = Scene::new(backend);
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[2], "pod3");
+    Scene::await_bound(&daemon, PODS[2], "pod3");
     let status = daemon.stop(Signal::SIGKILL).unwrap();
     assert!(!status.success());
     let Slot { v4, v6, .. } = scene.slot(2);
@@ -450,7 +450,7 @@ fn bindings_outlive_policyd_whatever_is_told_meanwhile(backend: Backend) {
     other.ip6(&[format!("address add {v6}/128 dev eth0 nodad")]).unwrap();
     assert_eq!(scene.passes(3, 0, 2), NEITHER, "nobody runs, and the table stands");
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[2], "pod3");
+    Scene::await_bound(&daemon, PODS[2], "pod3");
     assert_eq!(scene.passes(3, 0, 2), NEITHER, "it is remembered who it was");
 }
 
@@ -479,12 +479,12 @@ fn what_a_bridge_has_learned_is_believed_where_nothing_else_tells(backend: Backe
     assert_eq!(scene.passes(3, 0, 3), BOTH, "and where slot 3 is");
     tell_node(&scene, &lie, "noarp");
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     let warning = "what a pod sends is not checked pod=x/bridged-1 why=\"it seems to be behind pod4, \
                    which is the port of x/bridged-2\"";
     daemon.await_line(warning, 0, PATIENCE).unwrap();
     tell_node(&scene, &truth, "permanent");
-    scene.await_bound(&daemon, PODS[2], "pod3");
+    Scene::await_bound(&daemon, PODS[2], "pod3");
     let start = Instant::now();
     while scene.passes(2, 0, 3) != NEITHER || scene.passes(2, 0, 2) != BOTH {
         assert!(start.elapsed() < PATIENCE, "it may send as itself alone");
@@ -494,7 +494,7 @@ fn what_a_bridge_has_learned_is_believed_where_nothing_else_tells(backend: Backe
 fn an_address_is_free_when_its_pod_goes(backend: Backend) {
     let scene = Scene::new(backend);
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     for name in [PODS[2], PODS[3]] {
         fs::remove_file(scene.directory.path().join(format!("{name}.yaml"))).unwrap();
     }
@@ -509,7 +509,7 @@ fn an_address_is_free_when_its_pod_goes(backend: Backend) {
          status: {{phase: Running, podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]}}\n"
     );
     fs::write(scene.directory.path().join("heir.yaml"), pod).unwrap();
-    scene.await_bound(&daemon, "heir", "pod4");
+    Scene::await_bound(&daemon, "heir", "pod4");
     let start = Instant::now();
     while scene.passes(3, 0, 2) != [false, true] || scene.passes(3, 0, 3) != [true, false] {
         assert!(start.elapsed() < PATIENCE, "it has the addresses of the pods that were there");
@@ -529,7 +529,7 @@ fn nothing_is_left_and_nothing_of_others_is_touched(backend: Backend) {
     };
     let (_, before) = others();
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     assert!(others().0);
     // What somebody else removes comes back.
     scene.node("nft", &["flush", "chain", "bridge", "policyd", "pod"]);
@@ -554,10 +554,10 @@ fn nothing_is_left_and_nothing_of_others_is_touched(backend: Backend) {
     daemon.stop(Signal::SIGTERM).unwrap();
 
     let daemon = scene.start(&["--antispoof"]);
-    scene.await_bound(&daemon, PODS[3], "pod4");
+    Scene::await_bound(&daemon, PODS[3], "pod4");
     daemon.stop(Signal::SIGTERM).unwrap();
     let node = scene.lab.namespace(&scene.lab.nodes[0]);
-    let said = node.run(&mut scene.command(&["cleanup"]), "").unwrap();
+    let said = node.run(&mut Scene::command(&["cleanup"]), "").unwrap();
     assert!(said.contains("the bridges' table"), "{said}");
     assert_eq!(others(), (false, before));
 }
