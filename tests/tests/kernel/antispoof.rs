@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_tests::daemon::{Daemon, built_program};
 use policy_tests::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
@@ -539,18 +540,22 @@ fn nothing_is_left_and_nothing_of_others_is_touched(backend: Backend) {
     while scene.passes(3, 0, 2) != NEITHER {
         assert!(start.elapsed() < PATIENCE, "the table is not put right");
     }
+    let filter = || {
+        let node = scene.lab.namespace(&scene.lab.nodes[0]);
+        scene.backend.save(node, Family::V4, "filter").unwrap()
+    };
+    let hook = "-A INPUT -j NPC-SOURCES";
+    scene.node(&scene.backend.iptables(Family::V4), &["-w", "-D", "INPUT", "-j", "NPC-SOURCES"]);
+    while !filter().contains(hook) {
+        assert!(start.elapsed() < 2 * PATIENCE, "the hook is not put back");
+    }
     daemon.stop(Signal::SIGTERM).unwrap();
     assert!(others().0, "rules stay");
 
     // Without the flag the table goes, and so does the hook of INPUT.
     let daemon = scene.start(&[]);
     assert_eq!(others(), (false, before.clone()));
-    let table = scene.backend.save(
-        scene.lab.namespace(&scene.lab.nodes[0]),
-        policy_compiler::cidr::Family::V4,
-        "filter",
-    );
-    assert!(!table.unwrap().contains("NPC-SOURCES"));
+    assert!(!filter().contains("NPC-SOURCES"));
     daemon.stop(Signal::SIGTERM).unwrap();
 
     let daemon = scene.start(&["--antispoof"]);

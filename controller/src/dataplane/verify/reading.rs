@@ -15,11 +15,10 @@ use policy_compiler::ruleset::ChainName;
 use serde::{Deserialize, Serialize};
 
 use super::super::ipset::prefix;
+use super::super::iptables::HOOKS;
 
 /// How many members every set of ours may come to hold.
 pub(in crate::dataplane) const CAPACITY: u64 = 1_048_576;
-/// The built-in chains that may carry a rule of ours.
-const BUILTIN: [&str; 3] = ["FORWARD", "OUTPUT", "INPUT"];
 
 /// Chains by name, the rules of each in order.
 pub type Chains = BTreeMap<String, Vec<String>>;
@@ -70,7 +69,7 @@ pub fn table(text: &str) -> Table {
         {
             if chain.starts_with(ChainName::PREFIX) {
                 table.chains.entry(chain.to_owned()).or_default().push(rule(words));
-            } else if BUILTIN.contains(&chain) {
+            } else if HOOKS.iter().any(|hook| hook.builtin() == chain) {
                 let position = positions.entry(chain).or_default();
                 *position += 1;
                 if leads_to_us(words) {
