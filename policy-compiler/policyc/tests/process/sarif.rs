@@ -105,8 +105,6 @@ fn validate(value: &Value, schema: &Value, root: &Value, path: &str, errors: &mu
     let no_keywords = serde_json::Map::new();
     for (keyword, wanted) in schema.as_object().unwrap_or(&no_keywords) {
         match keyword.as_str() {
-            "$schema" | "$id" | "title" | "description" | "default" | "definitions" => {}
-            "additionalProperties" | "properties" => {}
             "$ref" => {
                 let name = wanted.as_str().expect("text").rsplit('/').next().expect("a name");
                 let target = &root["definitions"][name];
@@ -114,16 +112,14 @@ fn validate(value: &Value, schema: &Value, root: &Value, path: &str, errors: &mu
                 validate(value, target, root, path, errors);
             }
             "type" if !is_of(value, wanted) => {
-                errors.push(format!("{path}: {value} is no {wanted}"))
+                errors.push(format!("{path}: {value} is no {wanted}"));
             }
-            "type" => {}
             "enum" if !wanted.as_array().expect("values").contains(value) => {
                 errors.push(format!("{path}: {value} is not among the values"));
             }
-            "enum" => {}
             "minimum" | "maximum" => bound(keyword, wanted, value, path, errors),
             "minItems" | "uniqueItems" | "items" => {
-                items(keyword, wanted, value, root, path, errors)
+                items(keyword, wanted, value, root, path, errors);
             }
             "required" => {
                 for key in wanted.as_array().expect("names").iter().filter_map(Value::as_str) {
@@ -144,6 +140,17 @@ fn validate(value: &Value, schema: &Value, root: &Value, path: &str, errors: &mu
                 }
             }
             "format" | "pattern" => text(keyword, wanted, value, path, errors),
+            // Prose, what has been looked at above, and what is looked at with each member.
+            "$schema"
+            | "$id"
+            | "title"
+            | "description"
+            | "default"
+            | "definitions"
+            | "type"
+            | "enum"
+            | "additionalProperties"
+            | "properties" => {}
             other => panic!("{path}: the schema has {other}, which is not understood here"),
         }
     }
