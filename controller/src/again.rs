@@ -58,13 +58,13 @@ mod tests {
 
     #[test]
     fn who_hurries_waits_for_the_first_pause_at_the_longest_however_often_that_is_asked() {
-        let mut again = Again::new((Duration::from_secs(60), Duration::from_secs(600)));
+        let mut again = Again::new((Duration::from_mins(1), Duration::from_mins(10)));
         for _ in 0..4 {
             again.put_off();
         }
         again.hurry();
         let soon = again.at();
-        assert!(soon <= Some(Instant::now() + Duration::from_secs(60)));
+        assert!(soon <= Some(Instant::now() + Duration::from_mins(1)));
         again.hurry();
         assert_eq!(again.at(), soon, "who asks again and again puts nothing off");
     }

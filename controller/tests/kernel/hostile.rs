@@ -33,7 +33,7 @@ under_both_backends!(
 );
 
 /// How long policyd may take for one of these, on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn policy(name: &str, rules: &str) -> String {
     format!(

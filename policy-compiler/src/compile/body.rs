@@ -23,12 +23,15 @@ use crate::ruleset::{
     AddressSet, Generation, Match, Member, Rule, Ruleset, SetName, SetRole, Side, Target,
 };
 
+/// The pods that declare a port of a protocol under a name, each with its number.
+type Declared<'a> = BTreeMap<(Protocol, &'a PortName), Vec<(usize, NonZeroU16)>>;
+
 /// Makes bodies, and remembers what several of them share.
 pub(super) struct BodyMaker<'v, 'a> {
     view: &'v ClusterView<'a>,
     memberships: Memberships<'a>,
     /// The pods that declare a port under a name, and its number; worked out when first asked for.
-    declared: Option<BTreeMap<(Protocol, &'a PortName), Vec<(usize, NonZeroU16)>>>,
+    declared: Option<Declared<'a>>,
     coverages: BTreeMap<(Family, BTreeSet<&'a IpBlock>), Rc<Coverage>>,
     /// Names that two contents have, with what was refused.
     pub(super) collisions: Vec<Collision>,

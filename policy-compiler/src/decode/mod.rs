@@ -120,7 +120,7 @@ pub fn object(node: &Node, file: Option<&Arc<str>>) -> Object {
     let kind = match kind_of(node) {
         Ok(kind) => kind,
         Err((field, message)) => {
-            let finding = finding(Severity::Error, field, message, node, file);
+            let finding = finding(Severity::Error, field, &message, node, file);
             return Object::Unrecognised(finding);
         }
     };
@@ -135,7 +135,7 @@ pub fn object(node: &Node, file: Option<&Arc<str>>) -> Object {
     if kind != "NetworkPolicy" && !group.fits(own_group) {
         let wanted = if own_group.is_empty() { "v1".to_owned() } else { format!("{own_group}/v1") };
         let message = format!("a {kind} must have the apiVersion `{wanted}`; it is not read");
-        return Object::Unrecognised(finding(Severity::Error, "apiVersion", message, node, file));
+        return Object::Unrecognised(finding(Severity::Error, "apiVersion", &message, node, file));
     }
     match kind {
         "NetworkPolicy" => Object::Policy(policy(node, file)),
@@ -191,14 +191,14 @@ fn is_namespaced(kind: &str) -> bool {
 fn finding(
     severity: Severity,
     field: &str,
-    message: String,
+    message: &str,
     node: &Node,
     file: Option<&Arc<str>>,
 ) -> Diagnostic {
     let position = node.get(field).map_or(node.position, |field| field.position);
     let location = Report::new(None, file).location(position);
     let object = object_ref(node);
-    let (field, message) = (field.to_owned(), plain(&message));
+    let (field, message) = (field.to_owned(), plain(message));
     Diagnostic { location, object, field, severity, message, help: None }
 }
 
@@ -267,14 +267,14 @@ fn unknown_kind(kind: &str, group: &Group<'_>, node: &Node, file: Option<&Arc<st
         return other();
     };
     let message = format!("`{kind}` is no kind of this group; the object is not read");
-    let mut diagnostic = finding(Severity::Error, "kind", message, node, file);
+    let mut diagnostic = finding(Severity::Error, "kind", &message, node, file);
     diagnostic.help = Some(format!("did you mean `{meant}`?"));
     Object::Unrecognised(diagnostic)
 }
 
 fn foreign_policy(node: &Node, file: Option<&Arc<str>>) -> Diagnostic {
     let message = "this is another project's NetworkPolicy, which is not enforced here".to_owned();
-    finding(Severity::Warning, "apiVersion", message, node, file)
+    finding(Severity::Warning, "apiVersion", &message, node, file)
 }
 
 #[cfg(test)]

@@ -194,6 +194,10 @@ impl<'a> Report<'a> {
         self.add(Severity::Error, position, mapping.path(key), message, None);
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "what is found is made where it is handed over"
+    )]
     fn add(
         &mut self,
         severity: Severity,

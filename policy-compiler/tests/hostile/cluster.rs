@@ -41,6 +41,7 @@ pub(crate) fn policy(namespace: &str, name: &str, spec: Value) -> Policy {
     decoded
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a spec is written where it is handed over")]
 pub(crate) fn any_policy(namespace: &str, name: &str, spec: Value) -> Policy {
     let manifest = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",

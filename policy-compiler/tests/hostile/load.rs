@@ -28,6 +28,7 @@ fn web() -> policy_compiler::cluster::Pod {
 }
 
 /// Isolates the pod x/web for ingress.
+#[allow(clippy::needless_pass_by_value, reason = "rules are written where they are handed over")]
 fn for_web(rules: Value) -> Value {
     json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": rules})
 }
