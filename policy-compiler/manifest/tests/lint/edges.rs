@@ -512,6 +512,8 @@ fn an_allow_all_overrides_those_all_of_whose_pods_it_selects() {
     let pods = format!("{}{}", pod("web", ""), pod("api", ""));
     let at = "spec.ingress[0]";
     for (text, said) in [
+        // A default deny also waits for pods that are not there yet.
+        (format!("{}{}{}", pod("web", ""), of("all", "web", "{}"), of("deny", "", "")), &[][..]),
         (format!("{}{}", of("all", "", "{}"), of("p", "web", some)), &[at][..]),
         (format!("{}{}", of("all", "", world), of("p", "web", some)), &[at]),
         (
@@ -551,6 +553,15 @@ fn a_rule_is_shadowed_exactly_where_others_allow_all_of_it() {
         from("10.128.0.0/9", "{port: 5, endPort: 9}")
     );
     for (rules, said) in [
+        (
+            format!(
+                "{}, {}, {}",
+                from("10.0.0.0/8", "{port: 1, endPort: 5}"),
+                from("10.0.0.0/8", "{port: 4, endPort: 9}"),
+                from("10.0.0.0/8", "{port: 1, endPort: 9}")
+            ),
+            &[last][..],
+        ),
         (format!("{halves}, {}", from("10.0.0.0/8", "{port: 5, endPort: 9}")), &[last][..]),
         (format!("{halves}, {}", from("10.0.0.0/8", "{port: 4, endPort: 9}")), &["spec.ingress[1]"]),
         (format!("{halves}, {}", from("10.0.0.0/9", "{port: 1, endPort: 5}, {port: 6}")), &[last]),
