@@ -7,8 +7,10 @@ use super::reading::*;
 use crate::cidr::Family;
 use crate::compile::compile;
 use crate::config::{Antispoof, InterfaceName, NodeConfig};
+use crate::engine::plan;
 use crate::render;
-use crate::ruleset::Hook;
+use crate::ruleset::{Generation, Hook};
+use crate::update::Step;
 
 fn with(interfaces: &[(&str, &[&str])]) -> NodeConfig {
     let interfaces = interfaces.iter().map(|(name, addresses)| {
@@ -97,4 +99,32 @@ fn without_the_check_nothing_of_it_is_there() {
     let compiled = compile(&cluster([], []), &config());
     assert_eq!(chain_names(&compiled, Family::V4), ["NPC-FORWARD"]);
     assert_eq!(compiled.ruleset.v4.hooks.keys().copied().collect::<Vec<_>>(), [Hook::Forward]);
+}
+
+/// A pod that comes brings an interface and joins sets: these are edited where they are.
+#[test]
+fn an_interface_that_comes_with_a_pod_has_no_set_made_anew() {
+    let rules = vec![(listed(vec![pods("app=peer")]), ports(&["80"]))];
+    let policy = || ingress(policy("shop/web", "app=web"), rules.clone());
+    let web = || pod("shop/web-0", "app=web", 17);
+    let before = compile(
+        &cluster([web(), pod("shop/peer-0", "app=peer", 18)], [policy()]),
+        &with(&[("veth1", &["10.244.1.17"])]),
+    );
+    let peers = [web(), pod("shop/peer-0", "app=peer", 18), pod("shop/peer-1", "app=peer", 19)];
+    let after = compile(
+        &cluster(peers, [policy()]),
+        &with(&[("veth1", &["10.244.1.17"]), ("veth2", &["10.244.1.19"])]),
+    );
+    let update = plan(&before.ruleset, &after.ruleset, Generation(1)).update;
+    let kinds: Vec<&str> = update
+        .steps
+        .iter()
+        .map(|step| match step {
+            Step::AddMembers(_) => "add members",
+            Step::ReplaceChains(_) => "replace chains",
+            _ => "something else",
+        })
+        .collect();
+    assert_eq!(kinds, ["add members", "replace chains", "replace chains"]);
 }
