@@ -49,6 +49,7 @@ fn status_tells_what_is_enforced_and_whether_it_is_ready() {
         let expected = serde_json::json!([{
             "pod": "shop/a", "addresses": ["10.244.1.10", "fd00:10:244:1::a"],
             "ingress": ["bad", "web"], "egress": [],
+            "audited_ingress": [], "audited_egress": [],
         }]);
         assert_eq!(all["pods"], expected);
         assert_eq!(all["failing_closed"][0]["policy"], "shop/bad");
