@@ -168,7 +168,7 @@ impl SizeSeries {
         let policies = single("policyd_policies", "NetworkPolicies of the cluster");
         let failing_closed = single(
             "policyd_policies_failing_closed",
-            "NetworkPolicies with an error: what it concerns is denied",
+            "NetworkPolicies with an error, or a rule that the kernel refuses: what it concerns is denied",
         );
         let local_pods = single("policyd_local_pods", "Pods of this node");
         let mut pair = |name, help| add(registry, name, help, by_family());
