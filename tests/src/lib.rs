@@ -30,5 +30,6 @@ pub mod placement;
 pub mod privilege;
 pub mod probe;
 pub mod rtnetlink;
+pub mod socket;
 pub mod verdicts;
 pub mod vigil;

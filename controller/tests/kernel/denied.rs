@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use policy_tests::namespace::Namespace;
+use policy_tests::socket;
 
 use crate::node::{Node, PODS, Running, allow};
 
@@ -84,9 +85,9 @@ fn lab(backend: &'static str) -> (Node, Namespace, Namespace) {
 
 fn send(from: &Namespace, to: &str, packets: usize) {
     let to: SocketAddr = to.parse().unwrap();
-    let any = if to.is_ipv4() { "0.0.0.0:4711" } else { "[::]:4711" };
+    let any = if to.is_ipv4() { ([0; 4], 4711).into() } else { ([0; 16], 4711).into() };
     from.enter(|| {
-        let socket = UdpSocket::bind(any).unwrap();
+        let socket = socket::udp(any).unwrap();
         for _ in 0..packets {
             // What comes back of a refusal is an error of the next one.
             let _ = socket.send_to(b"x", to);
@@ -234,7 +235,7 @@ fn audited_lab(backend: &'static str) -> (Node, Namespace, Namespace) {
 
 /// A socket of `pod` that takes what comes to a port of 10.244.1.10.
 fn ear(pod: &Namespace, port: u16) -> UdpSocket {
-    let socket = pod.enter(|| UdpSocket::bind(("10.244.1.10", port)).unwrap()).unwrap();
+    let socket = pod.enter(|| socket::udp(([10, 244, 1, 10], port).into()).unwrap()).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     socket
 }

@@ -183,7 +183,18 @@ impl Node {
     pub(crate) fn end(&self, words: &[&str]) -> (ExitStatus, String) {
         let log = self.file("log.once");
         let mut child = self.namespace.spawn(&mut self.policyd(words, &log)).unwrap();
-        let status = child.wait().unwrap();
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > 4 * PATIENCE {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("policyd {words:?} goes on: {}", fs::read_to_string(log).unwrap());
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
         (status, fs::read_to_string(log).unwrap())
     }
 }

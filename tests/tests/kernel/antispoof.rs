@@ -22,6 +22,7 @@ use policy_tests::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
 use policy_tests::lab::{BRIDGE, Lab, Plan, Slot, StationId, Wiring};
 use policy_tests::packet::{Outline, Segment, Sighting};
 use policy_tests::probe::{Probe, send_all};
+use policy_tests::socket;
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -204,7 +205,7 @@ fn heard_by_node(scene: &Scene, from: usize, sent: &[(IpAddr, u16)]) -> Vec<u16>
         .namespace(node)
         .enter(|| {
             let bind =
-                |port: &u16| UdpSocket::bind((any.parse::<IpAddr>().unwrap(), *port)).unwrap();
+                |port: &u16| socket::udp(SocketAddr::new(any.parse().unwrap(), *port)).unwrap();
             ports.iter().map(bind).collect()
         })
         .unwrap();
@@ -391,7 +392,7 @@ fn a_pod_of_a_bridge_claims_no_address_but_its_own(backend: Backend) {
 fn talks(scene: &Scene, from: usize, to: usize, like: IpAddr) -> bool {
     let [source, destination] = [from, to].map(|slot| scene.slot(slot).address_like(like));
     let socket_in = |station: StationId, address: IpAddr| {
-        let bind = || UdpSocket::bind(SocketAddr::new(address, 5000)).unwrap();
+        let bind = || socket::udp(SocketAddr::new(address, 5000)).unwrap();
         scene.lab.station(station).namespace.enter(bind).unwrap()
     };
     let server = socket_in(scene.slot(to).station, destination);

@@ -1,7 +1,7 @@
 //! Pods of one bridge: they find each other while all of them are isolated, and the kernel shows their
 //! packets to the rules where its switches say so.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use policy_tests::lab::{BRIDGE, Lab, Plan, Slot, Wiring};
 use policy_tests::packet::{Outline, Sighting};
 use policy_tests::privilege::kernel_test;
 use policy_tests::probe::{Probe, send_all};
+use policy_tests::socket;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,26 +45,15 @@ fn isolate(lab: &Lab, backend: Backend) {
     Loader::Text.load(backend, lab.namespace(&lab.nodes[0]), &ruleset).unwrap();
 }
 
-/// An IPv6 address of a device that has just come up cannot be bound to at once.
-fn bind(address: IpAddr) -> UdpSocket {
-    let start = Instant::now();
-    loop {
-        match UdpSocket::bind(SocketAddr::new(address, 5000)) {
-            Ok(socket) => return socket,
-            Err(error) => assert!(start.elapsed() < PATIENCE, "{address}: {error}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Whether a datagram from one slot's socket reaches another's. It is sent again and again, since
 /// the kernel keeps few while it looks for a neighbour.
 fn reaches(lab: &Lab, from: &Slot, at: &Slot, to: IpAddr) -> bool {
     let namespace = |slot: &Slot| &lab.station(slot.station).namespace;
-    let server = namespace(at).enter(|| bind(to)).unwrap();
+    let server = namespace(at).enter(|| socket::udp(SocketAddr::new(to, 5000))).unwrap().unwrap();
     server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let own = from.address_like(to);
-    let client = namespace(from).enter(|| bind(own)).unwrap();
+    let client =
+        namespace(from).enter(|| socket::udp(SocketAddr::new(own, 5000))).unwrap().unwrap();
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         client.send_to(b"hello", SocketAddr::new(to, 5000)).unwrap();
