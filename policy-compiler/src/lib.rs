@@ -26,6 +26,7 @@ pub mod name;
 pub mod packet;
 pub mod policy;
 pub mod port;
+pub mod reach;
 pub mod render;
 pub mod ruleset;
 pub mod selector;

@@ -43,7 +43,7 @@ impl Coverage {
 }
 
 /// Addresses from `first` to `last`, both included, as numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Span {
     pub(crate) first: u128,
     pub(crate) last: u128,

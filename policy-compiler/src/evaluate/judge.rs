@@ -98,7 +98,14 @@ impl<'a> Index<'a> {
         }
     }
 
-    fn half(&self, direction: Direction, own: &Party<'a>, other: &Party<'a>, flow: &Flow) -> Half {
+    /// What the policies of `own` say.
+    pub(super) fn half(
+        &self,
+        direction: Direction,
+        own: &Party<'a>,
+        other: &Party<'a>,
+        flow: &Flow,
+    ) -> Half {
         let Some(pod) = own.subject() else {
             let (decision, because) = match &own.absent {
                 Some(_) => (Decision::Denied, Because::NoAddress),

@@ -30,7 +30,7 @@ use crate::config::{Hairpin, PodNetworks};
 use crate::flow::{Flow, Traffic, Wire};
 use crate::name::NodeName;
 use crate::policy::{Direction, Policy};
-use crate::verdict::{Because, Decision, Ruling, Verdict};
+use crate::verdict::{Because, Decision, Half, Ruling, Verdict};
 
 use judge::Judged;
 use party::{Index, Party};
@@ -119,6 +119,20 @@ impl<'a> Evaluator<'a> {
             isolate_unknown(&to, &from, &mut ingress);
         }
         conclude(egress, ingress)
+    }
+
+    /// One half of the answer to a flow, as the policies of its subject have it: nothing that is so on the
+    /// wire alone has its say. Of a flow of a pod to itself it is what they say to another pod that is
+    /// just the same.
+    #[must_use]
+    pub fn half(&self, direction: Direction, flow: &Flow) -> Half {
+        let from = self.index.party(&flow.from, flow.family);
+        let to = self.index.party(&flow.to, flow.family);
+        let (own, other) = match direction {
+            Direction::Egress => (&from, &to),
+            Direction::Ingress => (&to, &from),
+        };
+        self.index.half(direction, own, other, flow)
     }
 
     /// Both ends are one pod.
