@@ -22,6 +22,7 @@ pub mod demo;
 pub mod enforcement;
 pub mod error;
 pub mod faults;
+pub mod generate;
 pub mod in_kernel;
 pub mod lab;
 pub mod namespace;
