@@ -61,6 +61,8 @@ pub enum Command {
     Can(Can),
     /// The iptables and ipset rules of a node, or of one pod.
     Render(Render),
+    /// The connections that policies allow, as a picture.
+    Graph(Graph),
     /// Mistakes in policies: what is legal and hardly meant, and what is invalid.
     Lint(Lint),
     /// Run files of expected verdicts.
@@ -227,6 +229,51 @@ pub struct Render {
     /// The form of the answer: text is what `ipset restore` and `iptables-restore` read.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
+}
+
+/// `policyc graph`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc graph -f examples/shop -o svg > shop.svg\n  \
+    policyc graph -f examples/shop -o mermaid\n  \
+    policyc graph -f examples/shop | dot -Tpng > shop.png\n  \
+    policyc graph --by namespace -o dot             # the cluster of the kubeconfig\n\n\
+    Drawn is what policies have a say in. Between two pods that no policy limits everything passes: these are\n\
+    drawn with a dashed outline, and no arrow between them.")]
+pub struct Graph {
+    /// Objects to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// What a node of the picture is: a pod, the pods of a workload that fare alike, or a namespace.
+    #[arg(long, value_name = "LEVEL", default_value = "workload")]
+    pub by: By,
+    /// The form of the picture.
+    #[arg(short, long, value_name = "FORMAT", default_value = "dot")]
+    pub output: GraphFormat,
+}
+
+/// What is taken as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Each pod.
+    Pod,
+    /// The pods of a workload.
+    Workload,
+    /// The pods of a namespace.
+    Namespace,
+}
+
+/// The forms of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For Graphviz.
+    Dot,
+    /// For Mermaid, which repositories draw in a README.
+    Mermaid,
+    /// For programs; see `policyc schema Graph`.
+    Json,
+    /// As JSON, in YAML.
+    Yaml,
 }
 
 /// `policyc lint`.

@@ -1,9 +1,12 @@
 //! From the command line to the exit status.
 
 use policy_compiler::name::ObjectKey;
+use policy_compiler::reach::{Level, Reach};
 use serde::Serialize;
 
-use crate::args::{Can, Cli, Command, Explain, ExplainPod, Format, Render, Shell};
+use crate::args::{
+    By, Can, Cli, Command, Explain, ExplainPod, Format, Graph, GraphFormat, Render, Shell,
+};
 use crate::can::{self, Port};
 use crate::error::CommandError;
 use crate::explain::{self, PodExplanation};
@@ -12,7 +15,7 @@ use crate::output::{self, Output};
 use crate::question::{self, Questions};
 use crate::status::Status;
 use crate::text::Layout;
-use crate::{lint, render, report, schema, subject, test};
+use crate::{graph as picture, lint, render, report, schema, subject, test};
 
 /// Does what the command line asks; errors are reported on standard error.
 #[must_use]
@@ -22,6 +25,7 @@ pub fn run(cli: &Cli) -> Status {
         Command::Explain(Explain::Pod(args)) => explain_pod(args, cli.verbose, output),
         Command::Can(args) => can(args, cli.verbose, output),
         Command::Render(args) => render_rules(args, cli.verbose, output),
+        Command::Graph(args) => graph(args, cli.verbose, output),
         Command::Lint(args) => lint::run(args, cli.verbose, output),
         Command::Test(args) => test::run(args, output),
         Command::Schema { kind } => schema::text(kind.as_deref())
@@ -115,6 +119,28 @@ fn render_rules(args: &Render, verbose: bool, output: Output) -> Result<Status, 
         format => serialized(format, "Rulesets", &render::data(&rendered, &families)),
     })?;
     Ok(input.status())
+}
+
+fn graph(args: &Graph, verbose: bool, output: Output) -> Result<Status, CommandError> {
+    let input = input::read(&args.input, verbose, output)?;
+    let reach = Reach::new(input.snapshot());
+    let graph = picture::graph(&reach, level(args.by));
+    output.result(&match args.output {
+        GraphFormat::Dot => picture::dot(&graph),
+        GraphFormat::Mermaid => picture::mermaid(&graph),
+        GraphFormat::Json => serialized(Format::Json, "Graph", &graph),
+        GraphFormat::Yaml => serialized(Format::Yaml, "Graph", &graph),
+    })?;
+    let all: Vec<ObjectKey> = input.snapshot().policies.keys().cloned().collect();
+    Ok(input.status().and(input.status_of_policies(&all)))
+}
+
+fn level(by: By) -> Level {
+    match by {
+        By::Pod => Level::Pod,
+        By::Workload => Level::Workload,
+        By::Namespace => Level::Namespace,
+    }
 }
 
 fn layout(input: &Input, output: Output) -> Layout {

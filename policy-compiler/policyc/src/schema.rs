@@ -4,8 +4,9 @@ use crate::error::CommandError;
 use crate::suggest;
 
 /// The kinds of output and their schemas.
-pub const SCHEMAS: [(&str, &str); 6] = [
+pub const SCHEMAS: [(&str, &str); 7] = [
     ("Connection", include_str!("../schemas/Connection.json")),
+    ("Graph", include_str!("../schemas/Graph.json")),
     ("LintReport", include_str!("../schemas/LintReport.json")),
     ("PodExplanation", include_str!("../schemas/PodExplanation.json")),
     ("PodExplanationList", include_str!("../schemas/PodExplanationList.json")),

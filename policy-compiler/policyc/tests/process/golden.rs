@@ -95,6 +95,12 @@ golden! {
     can_from_an_address_that_audits_would_deny: "can 2001:db8::7 x/web 8081 -f audit.yaml";
     can_where_an_audit_adds_nothing: "can x/web x/db 5432 -f audit.yaml";
     can_with_audits_as_json: "can x/db x/web http -4 -f audit.yaml -o json";
+    graph_for_graphviz: "graph -f ../../../../examples/shop";
+    graph_for_mermaid: "graph -f ../../../../examples/shop -o mermaid";
+    graph_by_pod: "graph -f halves.yaml --by pod";
+    graph_by_namespace: "graph -f shop --by namespace -o mermaid";
+    graph_as_json: "graph -f ../../../../examples/metadata-guard -o json";
+    graph_as_yaml: "graph -f ../../../../examples/dual-stack -o yaml";
     render_audits: "render --pod x/web -4 -f audit.yaml";
     a_misspelt_schema: "schema PodExplanatoin";
     the_kinds_of_schema: "schema";

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::run::policyc;
 
-const ANSWERS: [(&str, &str); 20] = [
+const ANSWERS: [(&str, &str); 22] = [
     ("PodExplanation", "explain pod shop/cart-0 -f shop"),
     ("PodExplanation", "explain pod obs/agent -f shop"),
     ("PodExplanation", "explain pod shop/web -f invalid"),
@@ -25,6 +25,8 @@ const ANSWERS: [(&str, &str); 20] = [
     ("LintReport", "lint -f lint.yaml"),
     ("LintReport", "lint -f invalid"),
     ("LintReport", "lint -f shop"),
+    ("Graph", "graph -f shop"),
+    ("Graph", "graph --by pod -f templates"),
     ("Rulesets", "render -f shop"),
     ("TestReport", "test cases/good.yaml cases/wrong.yaml cases/misspelt.yaml"),
 ];

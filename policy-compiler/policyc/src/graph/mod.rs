@@ -1,0 +1,32 @@
+//! `policyc graph`: the connections that policies allow, as a picture.
+//!
+//! ```text
+//!  relations ──> ends ──> fold ──> Graph (data) ──┬──> json, yaml, dot, mermaid
+//!  (what passes) (who)   (arrows)                 └──> layout ──> svg, html
+//! ```
+//!
+//! A picture of everything that is allowed shows nothing: most pods of most clusters are isolated by
+//! nobody and may all reach one another. So what is drawn is what policies have a say in; the rest is
+//! said of the ends, and in the legend.
+
+mod answer;
+mod dot;
+mod ends;
+mod fold;
+mod mermaid;
+
+use policy_compiler::reach::{Level, Reach};
+
+pub use answer::{Edge, Graph, Group, Kind, Node};
+pub use dot::dot;
+pub use mermaid::mermaid;
+
+use crate::relations::Relations;
+
+/// The picture of what `reach` has at `level`.
+#[must_use]
+pub fn graph(reach: &Reach<'_>, level: Level) -> Graph {
+    let relations = Relations::new(reach, level);
+    let ends = ends::Ends::of(&relations);
+    answer::of(&relations, &ends)
+}

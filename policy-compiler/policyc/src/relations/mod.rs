@@ -1,0 +1,194 @@
+//! What passes between all parties of an input, gathered once for every picture.
+//!
+//! A pod's own node always reaches it and is reached: that says nothing about the policies, so between a
+//! node and pods only those on other nodes count. What passes is interned: pictures compare small
+//! numbers.
+
+mod reasons;
+
+use std::collections::BTreeMap;
+
+use policy_compiler::cidr::Family;
+use policy_compiler::cluster::Snapshot;
+use policy_compiler::flow::End;
+use policy_compiler::name::NodeName;
+use policy_compiler::policy::Direction;
+use policy_compiler::reach::{Between, Level, Party, Reach, TrafficSet, Who};
+
+pub use reasons::Reason;
+
+/// What passes from one party to another in one family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Passing {
+    /// What passes for every pair of ends.
+    pub all: TrafficSet,
+    /// What passes for one pair at least.
+    pub some: TrafficSet,
+    /// Of what the input does not tell for one pair at least.
+    pub unknown: TrafficSet,
+}
+
+impl Passing {
+    /// Whether nothing passes, and surely.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.some.is_empty() && self.unknown.is_empty()
+    }
+
+    /// `8080/TCP`, `53/UDP; in part 80/TCP`, `unknown: 5432/TCP`, `nothing`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.all.is_empty() {
+            parts.push(self.all.to_string());
+        }
+        let partly = self.some.difference(&self.all);
+        if !partly.is_empty() {
+            parts.push(format!("in part {partly}"));
+        }
+        let unknown = self.unknown.difference(&self.all);
+        if !unknown.is_empty() {
+            parts.push(format!("unknown: {unknown}"));
+        }
+        if parts.is_empty() { "nothing".to_owned() } else { parts.join("; ") }
+    }
+}
+
+impl From<Between> for Passing {
+    fn from(between: Between) -> Self {
+        Self { all: between.all, some: between.some, unknown: between.unknown }
+    }
+}
+
+/// What passes in each family, IPv4 first, by number; none where the ends lack the family.
+pub type Passed = [Option<usize>; 2];
+
+/// The parties of an input and what passes between every two of them.
+#[derive(Debug)]
+pub struct Relations<'r, 'a> {
+    reach: &'r Reach<'a>,
+    /// The parties: pods, then nodes, then the world.
+    pub parties: Vec<Party>,
+    /// Which of them nobody isolates, in each direction.
+    open: Vec<Open>,
+    passings: Vec<Passing>,
+    passed: Vec<Passed>,
+}
+
+/// Whether no policy isolates any pod of a party. What is no pod is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Open {
+    /// It takes whatever comes.
+    pub ingress: bool,
+    /// It may send whatever it wants.
+    pub egress: bool,
+}
+
+impl<'r, 'a> Relations<'r, 'a> {
+    /// What passes between the parties of `level`.
+    #[must_use]
+    pub fn new(reach: &'r Reach<'a>, level: Level) -> Self {
+        let parties = reach.parties(level);
+        let open = parties.iter().map(|party| open(reach, party)).collect();
+        let mut relations = Self { reach, parties, open, passings: Vec::new(), passed: Vec::new() };
+        let mut known: BTreeMap<Passing, usize> = BTreeMap::new();
+        for from in &relations.parties {
+            for to in &relations.parties {
+                let passed = Family::ALL.map(|family| {
+                    let passing = passing(reach, from, to, family)?;
+                    let next = known.len();
+                    Some(*known.entry(passing).or_insert(next))
+                });
+                relations.passed.push(passed);
+            }
+        }
+        let mut passings: Vec<(usize, Passing)> =
+            known.into_iter().map(|(passing, number)| (number, passing)).collect();
+        passings.sort_unstable_by_key(|(number, _)| *number);
+        relations.passings = passings.into_iter().map(|(_, passing)| passing).collect();
+        relations
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn snapshot(&self) -> &'a Snapshot {
+        self.reach.snapshot()
+    }
+
+    /// What passes from the party of one number to that of another.
+    #[must_use]
+    pub fn passed(&self, from: usize, to: usize) -> Passed {
+        let at = from * self.parties.len() + to;
+        self.passed.get(at).copied().unwrap_or_default()
+    }
+
+    /// Whether nobody isolates the party of this number.
+    #[must_use]
+    pub fn open(&self, party: usize) -> Open {
+        self.open.get(party).copied().unwrap_or(Open { ingress: true, egress: true })
+    }
+
+    /// Whether anything passes, or may.
+    #[must_use]
+    pub fn is_any(&self, passed: Passed) -> bool {
+        let any = |n: usize| self.passings.get(n).is_some_and(|passing| !passing.is_empty());
+        passed.into_iter().flatten().any(any)
+    }
+
+    /// What passes, in words: `8080/TCP`, or by family where they differ.
+    #[must_use]
+    pub fn text(&self, passed: Passed) -> String {
+        match passed.map(|n| n.and_then(|n| self.passings.get(n))) {
+            [Some(v4), Some(v6)] if v4 == v6 => v4.text(),
+            [Some(v4), Some(v6)] if v6.is_empty() => format!("{} (IPv4 only)", v4.text()),
+            [Some(v4), Some(v6)] if v4.is_empty() => format!("{} (IPv6 only)", v6.text()),
+            [Some(v4), Some(v6)] => format!("IPv4: {} · IPv6: {}", v4.text(), v6.text()),
+            [Some(only), None] | [None, Some(only)] => only.text(),
+            [None, None] => "no family in common".to_owned(),
+        }
+    }
+
+    /// What passes in each family, for those that ask of one.
+    #[must_use]
+    pub fn passing(&self, number: usize) -> Option<&Passing> {
+        self.passings.get(number)
+    }
+}
+
+fn passing(reach: &Reach<'_>, from: &Party, to: &Party, family: Family) -> Option<Passing> {
+    let (from, to) = (elsewhere(reach, from, to)?, elsewhere(reach, to, from)?);
+    let between = reach.between(&from, &to, family);
+    (between.pairs > 0 && !between.itself).then(|| between.into())
+}
+
+/// `party` without its pods on the node that `other` is; none where none are left.
+fn elsewhere(reach: &Reach<'_>, party: &Party, other: &Party) -> Option<Party> {
+    let Who::Node(node) = &other.who else { return Some(party.clone()) };
+    let members: Vec<End> =
+        party.members.iter().filter(|end| !is_on(reach, end, node)).cloned().collect();
+    (!members.is_empty()).then(|| Party { who: party.who.clone(), members })
+}
+
+fn is_on(reach: &Reach<'_>, end: &End, node: &NodeName) -> bool {
+    match end {
+        End::Pod(key) => {
+            let pod = reach.snapshot().pods.get(key);
+            pod.is_some_and(|pod| pod.node.as_ref() == Some(node))
+        }
+        End::Node(name) => name == node,
+        End::Address(_) => false,
+    }
+}
+
+fn open(reach: &Reach<'_>, party: &Party) -> Open {
+    let isolated = |direction| {
+        party.members.iter().any(|end| match end {
+            End::Pod(key) => {
+                let pod = reach.snapshot().pods.get(key);
+                pod.is_some_and(|pod| !reach.evaluator().isolating(pod, direction).is_empty())
+            }
+            End::Node(_) | End::Address(_) => false,
+        })
+    };
+    Open { ingress: !isolated(Direction::Ingress), egress: !isolated(Direction::Egress) }
+}
