@@ -270,6 +270,14 @@ pub enum GraphFormat {
     Dot,
     /// For Mermaid, which repositories draw in a README.
     Mermaid,
+    /// An image of its own, for light and dark.
+    #[value(help = "An image of its own, for light and dark")]
+    Svg,
+    /// A page of its own: opens a namespace at a time, tells the rules behind each arrow.
+    #[value(
+        help = "A page of its own: opens a namespace at a time, tells the rules behind each arrow"
+    )]
+    Html,
     /// For programs; see `policyc schema Graph`.
     Json,
     /// As JSON, in YAML.

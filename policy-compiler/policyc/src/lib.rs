@@ -20,6 +20,7 @@ pub mod input;
 pub mod lint;
 pub mod live;
 pub mod output;
+pub mod page;
 pub mod phrase;
 pub mod question;
 pub mod relations;

@@ -128,6 +128,8 @@ fn graph(args: &Graph, verbose: bool, output: Output) -> Result<Status, CommandE
     output.result(&match args.output {
         GraphFormat::Dot => picture::dot(&graph),
         GraphFormat::Mermaid => picture::mermaid(&graph),
+        GraphFormat::Html => picture::html(&graph),
+        GraphFormat::Svg => picture::svg(&graph)?,
         GraphFormat::Json => serialized(Format::Json, "Graph", &graph),
         GraphFormat::Yaml => serialized(Format::Yaml, "Graph", &graph),
     })?;

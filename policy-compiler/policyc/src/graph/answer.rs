@@ -70,6 +70,8 @@ pub enum Kind {
     Nodes,
     /// Addresses that are no pod's and no node's.
     Addresses,
+    /// All that is drawn of a namespace, where a page folds it.
+    Namespace,
 }
 
 /// An arrow.
@@ -231,15 +233,11 @@ fn gathering(tip: &Tip, groups: &[Group]) -> Node {
             (Kind::Anyone, None, "anyone".to_owned(), "every pod, node and address".to_owned())
         }
     };
-    Node {
-        id: format!("{title} {detail}"),
-        kind,
-        namespace,
-        title,
-        detail,
-        open_ingress: false,
-        open_egress: false,
-    }
+    let id = match tip {
+        Tip::Namespace(_) => format!("{title} {detail}"),
+        Tip::Pods | Tip::Anyone | Tip::One(_) => title.clone(),
+    };
+    Node { id, kind, namespace, title, detail, open_ingress: false, open_egress: false }
 }
 
 /// Makes ids unique where parts of one workload read alike.

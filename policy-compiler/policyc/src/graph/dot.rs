@@ -52,6 +52,7 @@ fn statement(n: usize, node: &Node) -> String {
     let lines = [node.title.as_str(), node.detail.as_str(), node.openness()];
     let lines: Vec<&str> = lines.into_iter().filter(|line| !line.is_empty()).collect();
     let style = match node.kind {
+        Kind::Namespace => "",
         Kind::Pods if node.openness().is_empty() => "",
         Kind::Pods => " style=\"rounded,dashed\"",
         Kind::EveryPodOfNamespace | Kind::EveryPod | Kind::Anyone => {

@@ -54,7 +54,7 @@ fn statement(n: usize, node: &Node) -> String {
         lines.into_iter().filter(|line| !line.is_empty()).map(escaped).collect();
     let label = format!("\"{}\"", lines.join("<br/>"));
     match node.kind {
-        Kind::Pods => format!("n{n}[{label}]"),
+        Kind::Pods | Kind::Namespace => format!("n{n}[{label}]"),
         Kind::EveryPodOfNamespace | Kind::EveryPod | Kind::Anyone => format!("n{n}([{label}])"),
         Kind::Nodes | Kind::Addresses => format!("n{n}{{{{{label}}}}}"),
     }

@@ -13,13 +13,19 @@ mod answer;
 mod dot;
 mod ends;
 mod fold;
+mod html;
+mod layout;
 mod mermaid;
+mod svg;
 
 use policy_compiler::reach::{Level, Reach};
 
 pub use answer::{Edge, Graph, Group, Kind, Node};
 pub use dot::dot;
+pub use html::html;
+pub use layout::{Drawing, Rect, Route};
 pub use mermaid::mermaid;
+pub use svg::{escaped, svg};
 
 use crate::relations::Relations;
 

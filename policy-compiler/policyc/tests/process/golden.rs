@@ -97,6 +97,7 @@ golden! {
     can_with_audits_as_json: "can x/db x/web http -4 -f audit.yaml -o json";
     graph_for_graphviz: "graph -f ../../../../examples/shop";
     graph_for_mermaid: "graph -f ../../../../examples/shop -o mermaid";
+    graph_too_large_to_look_at: "graph -f large.yaml -o svg";
     graph_by_pod: "graph -f halves.yaml --by pod";
     graph_by_namespace: "graph -f shop --by namespace -o mermaid";
     graph_as_json: "graph -f ../../../../examples/metadata-guard -o json";

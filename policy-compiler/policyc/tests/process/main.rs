@@ -6,6 +6,7 @@ mod examples;
 mod golden;
 mod lint;
 mod live;
+mod pictures;
 mod readme;
 mod run;
 mod sarif;
