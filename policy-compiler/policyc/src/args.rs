@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use policy_compiler::reach::Level;
 
 /// Says what Kubernetes NetworkPolicies allow, and why.
 #[derive(Debug, Parser)]
@@ -59,6 +60,8 @@ pub enum Command {
     Explain(Explain),
     /// One connection: is it allowed, and by which rule or why not.
     Can(Can),
+    /// What everyone may send to everyone.
+    Matrix(Matrix),
     /// The iptables and ipset rules of a node, or of one pod.
     Render(Render),
     /// The connections that policies allow, as a picture.
@@ -208,6 +211,88 @@ pub struct Can {
     pub output: Format,
 }
 
+/// `policyc matrix`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc matrix -f examples/shop\n  \
+    policyc matrix --by namespace -A\n  \
+    policyc matrix -n shop -f examples/shop              # between the pods of shop, and the world\n  \
+    policyc matrix --to ns/shop --port 8080 -f examples/shop\n  \
+    policyc matrix --from world --networks -o csv -f examples/shop\n\n\
+    A pod always reaches itself and its own node, and its node reaches it. `partly` is said of what some\n\
+    of the pods may send and others not, `unknown` of what the input does not tell.")]
+pub struct Matrix {
+    /// How pods are put together: by workload (replicas that fare differently stand apart), by
+    /// namespace, or pod by pod.
+    #[arg(long, value_name = "LEVEL", default_value = "workload", hide_possible_values = true)]
+    pub by: By,
+    /// Who opens connections: a pod, a workload, svc/, ns/NAME, node/NAME, `world`.
+    #[arg(long, value_name = "WHO")]
+    pub from: Option<String>,
+    /// To whom.
+    #[arg(long, value_name = "WHO")]
+    pub to: Option<String>,
+    /// Only whether this port may be reached: 8080, 53/UDP, icmp.
+    #[arg(long, value_name = "PORT[/PROTOCOL]")]
+    pub port: Option<String>,
+    /// With the nodes.
+    #[arg(long)]
+    pub nodes: bool,
+    /// With the addresses outside apart, as policies tell them apart.
+    #[arg(long)]
+    pub networks: bool,
+    /// All namespaces, which is so without -n too.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Objects to read; with -n only pods of that namespace are rows and columns.
+    #[command(flatten)]
+    pub input: Input,
+    /// Families to ask.
+    #[command(flatten)]
+    pub families: Families,
+    /// The form of the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: MatrixFormat,
+}
+
+/// What `--by` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Each pod.
+    Pod,
+    /// Each workload.
+    Workload,
+    /// Each namespace.
+    Namespace,
+}
+
+impl From<By> for Level {
+    fn from(by: By) -> Self {
+        match by {
+            By::Pod => Level::Pod,
+            By::Workload => Level::Workload,
+            By::Namespace => Level::Namespace,
+        }
+    }
+}
+
+/// The forms of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MatrixFormat {
+    /// For people.
+    Text,
+    /// For spreadsheets.
+    #[value(help = "For spreadsheets: a record a pair")]
+    Csv,
+    /// For pages.
+    #[value(help = "For pages: a table as GitHub reads it")]
+    Markdown,
+    /// For programs; see `policyc schema Matrix`.
+    Json,
+    /// As JSON, in YAML.
+    Yaml,
+}
+
 /// `policyc render`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -250,17 +335,6 @@ pub struct Graph {
     /// The form of the picture.
     #[arg(short, long, value_name = "FORMAT", default_value = "dot")]
     pub output: GraphFormat,
-}
-
-/// What is taken as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    /// Each pod.
-    Pod,
-    /// The pods of a workload.
-    Workload,
-    /// The pods of a namespace.
-    Namespace,
 }
 
 /// The forms of a picture.

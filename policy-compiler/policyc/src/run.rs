@@ -5,7 +5,7 @@ use policy_compiler::reach::{Level, Reach};
 use serde::Serialize;
 
 use crate::args::{
-    By, Can, Cli, Command, Explain, ExplainPod, Format, Graph, GraphFormat, Render, Shell,
+    Can, Cli, Command, Explain, ExplainPod, Format, Graph, GraphFormat, Render, Shell,
 };
 use crate::can::{self, Port};
 use crate::error::CommandError;
@@ -15,7 +15,7 @@ use crate::output::{self, Output};
 use crate::question::{self, Questions};
 use crate::status::Status;
 use crate::text::Layout;
-use crate::{graph as picture, lint, render, report, schema, subject, test};
+use crate::{graph as picture, lint, matrix, render, report, schema, subject, test};
 
 /// Does what the command line asks; errors are reported on standard error.
 #[must_use]
@@ -24,6 +24,7 @@ pub fn run(cli: &Cli) -> Status {
     let result = match &cli.command {
         Command::Explain(Explain::Pod(args)) => explain_pod(args, cli.verbose, output),
         Command::Can(args) => can(args, cli.verbose, output),
+        Command::Matrix(args) => matrix::run(args, cli.verbose, output),
         Command::Render(args) => render_rules(args, cli.verbose, output),
         Command::Graph(args) => graph(args, cli.verbose, output),
         Command::Lint(args) => lint::run(args, cli.verbose, output),
@@ -124,7 +125,7 @@ fn render_rules(args: &Render, verbose: bool, output: Output) -> Result<Status, 
 fn graph(args: &Graph, verbose: bool, output: Output) -> Result<Status, CommandError> {
     let input = input::read(&args.input, verbose, output)?;
     let reach = Reach::new(input.snapshot());
-    let graph = picture::graph(&reach, level(args.by));
+    let graph = picture::graph(&reach, Level::from(args.by));
     output.result(&match args.output {
         GraphFormat::Dot => picture::dot(&graph),
         GraphFormat::Mermaid => picture::mermaid(&graph),
@@ -135,14 +136,6 @@ fn graph(args: &Graph, verbose: bool, output: Output) -> Result<Status, CommandE
     })?;
     let all: Vec<ObjectKey> = input.snapshot().policies.keys().cloned().collect();
     Ok(input.status().and(input.status_of_policies(&all)))
-}
-
-fn level(by: By) -> Level {
-    match by {
-        By::Pod => Level::Pod,
-        By::Workload => Level::Workload,
-        By::Namespace => Level::Namespace,
-    }
 }
 
 fn layout(input: &Input, output: Output) -> Layout {

@@ -4,10 +4,11 @@ use crate::error::CommandError;
 use crate::suggest;
 
 /// The kinds of output and their schemas.
-pub const SCHEMAS: [(&str, &str); 7] = [
+pub const SCHEMAS: &[(&str, &str)] = &[
     ("Connection", include_str!("../schemas/Connection.json")),
     ("Graph", include_str!("../schemas/Graph.json")),
     ("LintReport", include_str!("../schemas/LintReport.json")),
+    ("Matrix", include_str!("../schemas/Matrix.json")),
     ("PodExplanation", include_str!("../schemas/PodExplanation.json")),
     ("PodExplanationList", include_str!("../schemas/PodExplanationList.json")),
     ("Rulesets", include_str!("../schemas/Rulesets.json")),

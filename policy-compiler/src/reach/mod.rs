@@ -75,6 +75,12 @@ impl<'a> Partition<'a> {
         &self.world
     }
 
+    /// All of the world as one party; none where it has no address at all.
+    #[must_use]
+    pub fn outside(&self) -> Option<Party> {
+        outside(&self.world)
+    }
+
     /// The live pods of all snapshots by `level`, folded only where they are alike in each; then every
     /// node of any; then the world.
     #[must_use]
@@ -96,6 +102,12 @@ impl<'a> Partition<'a> {
         }));
         parties
     }
+}
+
+fn outside(world: &[WorldClass]) -> Option<Party> {
+    let members = world.iter().map(|class| End::Address(class.representative()));
+    let members: Vec<End> = members.collect();
+    (!members.is_empty()).then_some(Party { who: Who::Outside, members })
 }
 
 /// Every node that a snapshot mentions.
@@ -176,6 +188,12 @@ impl<'a> Reach<'a> {
     #[must_use]
     pub fn world(&self) -> &[WorldClass] {
         &self.world
+    }
+
+    /// All of the world as one party; none where it has no address at all.
+    #[must_use]
+    pub fn outside(&self) -> Option<Party> {
+        outside(&self.world)
     }
 
     /// The addresses that are some pod's or some node's: what [`WorldClass::prefixes`] leaves out.

@@ -1,6 +1,6 @@
 //! Who stands at the ends: pods, folded where they are alike, nodes, and the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,8 +52,10 @@ pub enum Who {
     Namespace(NamespaceName),
     /// A node.
     Node(NodeName),
-    /// Addresses that are no pod's and no node's.
+    /// Some of the addresses that are no pod's and no node's.
     World(WorldClass),
+    /// Every address that is no pod's and no node's, of both families.
+    Outside,
 }
 
 impl Who {
@@ -63,7 +65,7 @@ impl Who {
         match self {
             Who::Pod(key) => Some(&key.namespace),
             Who::Workload { namespace, .. } | Who::Namespace(namespace) => Some(namespace),
-            Who::Node(_) | Who::World(_) => None,
+            Who::Node(_) | Who::World(_) | Who::Outside => None,
         }
     }
 
@@ -76,7 +78,7 @@ impl Who {
 
 impl fmt::Display for Who {
     /// `shop/web-0`, `shop/web ×2`, `shop/web 1 of 3`, `namespace shop`, `node/node-a`,
-    /// `world 203.0.113.0/24`.
+    /// `world 203.0.113.0/24`, `world`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Who::Pod(key) => key.to_string(),
@@ -90,7 +92,24 @@ impl fmt::Display for Who {
             Who::Namespace(name) => format!("namespace {name}"),
             Who::Node(name) => format!("node/{name}"),
             Who::World(class) => format!("world {class}"),
+            Who::Outside => "world".to_owned(),
         };
+        f.pad(&text)
+    }
+}
+
+impl fmt::Display for Party {
+    /// As [`Who`]; of a workload whose pods are not all alike with the first of these: `shop/web 2 of 3
+    /// (web-0, ...)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.who.to_string();
+        if let (Who::Workload { count, of, .. }, Some(End::Pod(pod))) =
+            (&self.who, self.members.first())
+            && count != of
+        {
+            let more = if self.members.len() > 1 { ", ..." } else { "" };
+            text.push_str(&format!(" ({}{more})", pod.name));
+        }
         f.pad(&text)
     }
 }
@@ -106,7 +125,8 @@ pub fn instances(pod: &Pod) -> u32 {
 }
 
 /// The live pods of `snapshots` as parties of `level`, in the order of their names. Pods of one
-/// workload stand together where `class` gives them one class.
+/// workload stand together where `class` gives them one class. A template stands for pods only where
+/// none of its workload exists.
 pub(super) fn pods<C: Ord>(
     snapshots: &[&Snapshot],
     level: Level,
@@ -118,6 +138,13 @@ pub(super) fn pods<C: Ord>(
             live.entry(&pod.key).or_insert(pod);
         }
     }
+    let workload = |pod: &Pod| {
+        let workload = pod.workload.as_ref();
+        workload.map(|of| (pod.key.namespace.clone(), of.kind.clone(), of.name.clone()))
+    };
+    let existing: BTreeSet<_> =
+        live.values().filter(|pod| !pod.template).filter_map(|pod| workload(pod)).collect();
+    live.retain(|_, pod| !pod.template || workload(pod).is_none_or(|key| !existing.contains(&key)));
     let end = |pod: &&Pod| End::Pod(pod.key.clone());
     match level {
         Level::Pod => live

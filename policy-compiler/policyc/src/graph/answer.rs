@@ -178,7 +178,7 @@ fn node(relations: &Relations<'_, '_>, drawn: &Drawn) -> Node {
             let title = if names.len() == 1 { "node" } else { "nodes" };
             (Kind::Nodes, title.to_owned(), shortened(&names))
         }
-        Some(Who::World(_)) => {
+        Some(Who::World(_) | Who::Outside) => {
             let classes: Vec<_> = parties
                 .iter()
                 .filter_map(|party| match &party.who {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::run::policyc;
 
-const ANSWERS: [(&str, &str); 22] = [
+const ANSWERS: &[(&str, &str)] = &[
     ("PodExplanation", "explain pod shop/cart-0 -f shop"),
     ("PodExplanation", "explain pod obs/agent -f shop"),
     ("PodExplanation", "explain pod shop/web -f invalid"),
@@ -22,6 +22,9 @@ const ANSWERS: [(&str, &str); 22] = [
     ("PodExplanation", "explain pod x/web -f audit.yaml"),
     ("Connection", "can x/db x/web http -f audit.yaml"),
     ("Connection", "can 203.0.113.7 x/db 5432 -f audit.yaml"),
+    ("Matrix", "matrix -f shop"),
+    ("Matrix", "matrix -f shop --by namespace --networks --nodes"),
+    ("Matrix", "matrix -f templates --by pod -4 --port 5432"),
     ("LintReport", "lint -f lint.yaml"),
     ("LintReport", "lint -f invalid"),
     ("LintReport", "lint -f shop"),
@@ -33,7 +36,7 @@ const ANSWERS: [(&str, &str); 22] = [
 
 #[test]
 fn every_answer_meets_its_schema() {
-    for (kind, line) in ANSWERS {
+    for &(kind, line) in ANSWERS {
         let answer = json(&policyc(&format!("{line} -o json")).stdout);
         let schema = json(&policyc(&format!("schema {kind}")).stdout);
         assert_eq!(answer["kind"], kind, "{line}");
@@ -64,7 +67,7 @@ fn a_schema_refuses_what_it_does_not_know() {
 
 #[test]
 fn yaml_says_the_same_as_json() {
-    for (kind, line) in ANSWERS {
+    for &(kind, line) in ANSWERS {
         let answer = json(&policyc(&format!("{line} -o json")).stdout);
         let text = policyc(&format!("{line} -o yaml")).stdout;
         let nodes = policy_manifest::yaml::parse(&text).expect("valid YAML");

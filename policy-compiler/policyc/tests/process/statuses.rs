@@ -44,6 +44,10 @@ fn exit_statuses_are_as_documented() {
         ("an invalid policy selects the source", "can shop/web shop/cart 8080 -f invalid", 2),
         ("an invalid policy selects another pod", "explain pod shop/cart -f invalid", 0),
         ("render takes an invalid policy as the node does", "render -f invalid node.yaml", 0),
+        ("printed, whatever it says", "matrix -f shop", 0),
+        ("an invalid policy selects a row", "matrix -f invalid", 2),
+        ("a namespace that is not there", "matrix --to ns/nowhere -f shop", 2),
+        ("a port by name", "matrix --port http -f shop", 2),
         ("cases passed", "test cases/good.yaml", 0),
         ("a case failed", "test cases/good.yaml cases/wrong.yaml", 1),
         ("a case file that is not there", "test cases/good.yaml cases/nowhere.yaml", 2),
@@ -228,7 +232,7 @@ fn the_order_of_the_input_changes_nothing() {
 
 #[test]
 fn every_command_has_an_example_and_every_shell_a_completion() {
-    for command in ["explain pod", "can", "render", "test", "schema", "completions"] {
+    for command in ["explain pod", "can", "matrix", "render", "test", "schema", "completions"] {
         let help = policyc(&format!("{command} --help"));
         assert_eq!(help.status, 0);
         assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
@@ -242,7 +246,7 @@ fn every_command_has_an_example_and_every_shell_a_completion() {
 
 /// Whether a question reads the cluster of a kubeconfig; `live.rs` asks such ones.
 fn needs_a_cluster(line: &str) -> bool {
-    let questions = ["explain", "can", "render"];
+    let questions = ["explain", "can", "matrix", "render"];
     questions.iter().any(|q| line.starts_with(q))
         && (line.contains("--live") || !line.contains("-f "))
 }
@@ -251,7 +255,7 @@ fn needs_a_cluster(line: &str) -> bool {
 fn the_examples_of_the_help_work() {
     let root = fixtures().join("../../../..");
     let mut tried = 0;
-    for command in ["explain pod", "can", "render", "test", "schema"] {
+    for command in ["explain pod", "can", "matrix", "render", "test", "schema"] {
         let help = policyc(&format!("{command} --help")).stdout;
         let examples = help.lines().filter_map(|line| line.trim().strip_prefix("policyc "));
         for line in examples.filter(|line| !line.contains(['*', '>'])) {

@@ -1,0 +1,302 @@
+//! The matrix for people: a grid where it fits, else a list of who reaches whom.
+
+use std::collections::BTreeMap;
+
+use anstyle::Style;
+use policy_compiler::reach::{Party, Who};
+
+use crate::answer::Outcome;
+use crate::can::Port;
+use crate::text::{
+    BAD, Column, DIM, DOUBT, GOOD, HEADING, Layout, Line, PLAIN, STRONG, Table, count, join, wrap,
+};
+
+use super::answer::folded;
+use super::{Content, Grid};
+
+/// The grid as text.
+#[must_use]
+pub fn text(grid: &Grid, layout: &Layout) -> String {
+    let mut out = String::new();
+    if grid.from.is_empty() || grid.to.is_empty() {
+        wrap(&mut out, &Line::plain("There is nobody to ask about."), 0, 2, layout.width);
+        return out;
+    }
+    if let Some(port) = &grid.port {
+        let line = Line::of(HEADING, "PORT ").with(PLAIN, port.text());
+        wrap(&mut out, &line, 0, 2, layout.width);
+        out.push('\n');
+    }
+    // A column takes four places at least: a grid that cannot fit is not laid out to see that.
+    let narrow = grid.to.len().saturating_mul(4) <= layout.width;
+    let forms = [square, beside].into_iter().skip(usize::from(!narrow)).map(|form| form(grid));
+    let fitting = forms.into_iter().find(|table| table.natural_width() <= layout.width);
+    fitting.unwrap_or_else(|| below(grid)).write(&mut out, 0, layout.width);
+    out.push('\n');
+    summary(&mut out, grid, layout.width);
+    out
+}
+
+/// What stands in a cell: a line for each family that fares otherwise.
+#[must_use]
+pub(super) fn brief(content: &Content, port: Option<&Port>) -> Vec<(Style, String)> {
+    if content.itself {
+        return vec![(DIM, "itself".to_owned())];
+    }
+    if content.families.is_empty() {
+        return vec![(DIM, "-".to_owned())];
+    }
+    if let Some(port) = port {
+        let (style, word) = match content.outcome_of(port) {
+            Outcome::Allowed => (GOOD, "yes"),
+            Outcome::Denied => (DIM, "·"),
+            Outcome::Partly => (DOUBT, "partly"),
+            Outcome::Unknown => (DOUBT, "unknown"),
+        };
+        return vec![(style, word.to_owned())];
+    }
+    let folded = folded(content);
+    let alone = folded.len() == 1;
+    let mut lines = Vec::new();
+    for (families, exchange) in &folded {
+        let of = match (alone, families.as_slice()) {
+            (false, [family]) => format!(" ({family})"),
+            _ => String::new(),
+        };
+        if exchange.all.is_all() {
+            lines.push((GOOD, format!("all{of}")));
+        } else if !exchange.all.is_empty() {
+            lines.push((PLAIN, format!("{}{of}", exchange.all)));
+        }
+        for (set, word) in [(&exchange.partly, "partly"), (&exchange.unknown, "unknown")] {
+            if set.is_all() {
+                lines.push((DOUBT, format!("{word} all{of}")));
+            } else if !set.is_empty() {
+                lines.push((DOUBT, format!("{word} {set}{of}")));
+            }
+        }
+    }
+    if lines.is_empty() {
+        lines.push((DIM, "·".to_owned()));
+    }
+    lines
+}
+
+/// How a party is called where all pods are of the namespace `within`, if they are of one.
+fn called(party: &Party, within: Option<&str>) -> String {
+    let text = party.to_string();
+    match within.and_then(|namespace| text.strip_prefix(namespace)?.strip_prefix('/')) {
+        Some(short) => short.to_owned(),
+        None => text,
+    }
+}
+
+/// The one namespace that all pods are of.
+fn one_namespace(grid: &Grid) -> Option<&str> {
+    let mut names = grid.from.iter().chain(&grid.to).filter_map(|party| party.who.namespace());
+    let first = names.next()?;
+    names.all(|name| name == first).then(|| first.as_str())
+}
+
+/// Rows and columns under the names of their namespaces, where there are several.
+fn square(grid: &Grid) -> Table {
+    let within = one_namespace(grid);
+    let mut table = Table::new(vec![Column::fixed(""); grid.to.len() + 1]);
+    let mut before = None;
+    let titles = grid.to.iter().map(|party| {
+        let own = party.who.namespace();
+        let new = own.filter(|_| own != std::mem::replace(&mut before, own) && within.is_none());
+        let namespace = new.map_or_else(Line::default, |name| Line::of(DIM, name.as_str()));
+        vec![namespace, Line::of(STRONG, short(party))]
+    });
+    let corner = vec![Line::default(), Line::of(DIM, "FROM \\ TO")];
+    table.row(headed([corner].into_iter().chain(titles).collect()));
+    let mut before = None;
+    for (row, party) in grid.from.iter().enumerate() {
+        let own = party.who.namespace();
+        let new = own.filter(|_| own != std::mem::replace(&mut before, own) && within.is_none());
+        if let Some(name) = new {
+            table.row(vec![vec![Line::of(DIM, name.as_str())]]);
+        }
+        let cells = (0..grid.to.len()).map(|column| match grid.content(row, column) {
+            Some(content) => lines(content, grid.port.as_ref()),
+            None => Vec::new(),
+        });
+        let inset = if within.is_none() && own.is_some() { "  " } else { "" };
+        let name = Line::of(STRONG, short(party)).between(inset, "");
+        table.row([vec![name]].into_iter().chain(cells).collect());
+    }
+    table
+}
+
+/// The titles without the line of namespaces where there is none to tell.
+fn headed(titles: Vec<Vec<Line>>) -> Vec<Vec<Line>> {
+    if titles.iter().any(|title| title.first().is_some_and(|line| !line.is_empty())) {
+        return titles;
+    }
+    titles.into_iter().map(|title| title.into_iter().skip(1).collect()).collect()
+}
+
+/// How a party is called where its namespace is told beside it.
+fn short(party: &Party) -> String {
+    let text = party.to_string();
+    match (&party.who, party.who.namespace()) {
+        (Who::Namespace(_), _) | (_, None) => text,
+        (_, Some(namespace)) => called(party, Some(namespace.as_str())),
+    }
+}
+
+/// What stands in a cell, each protocol on a line of its own.
+fn lines(content: &Content, port: Option<&Port>) -> Vec<Line> {
+    let parts = brief(content, port).into_iter().flat_map(|(style, text)| {
+        let whole = text.contains("everything but");
+        let parts: Vec<String> =
+            if whole { vec![text] } else { text.split("; ").map(str::to_owned).collect() };
+        parts.into_iter().map(move |part| Line::of(style, part))
+    });
+    parts.collect()
+}
+
+/// At most this many columns are named where many are sent the same.
+const NAMED: usize = 5;
+
+/// Whom each row reaches with what, those that it sends the same together.
+fn listed(grid: &Grid) -> Vec<(Line, Vec<[Vec<Line>; 2]>)> {
+    let within = one_namespace(grid);
+    let reaches = |cells: &Vec<Option<usize>>| {
+        let mut by_content: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (column, content) in cells.iter().enumerate() {
+            if let Some(content) = content {
+                by_content.entry(*content).or_default().push(column);
+            }
+        }
+        let told = by_content.into_iter().filter_map(|(index, columns)| {
+            let content = grid.contents.get(index)?;
+            let denied = match &grid.port {
+                Some(port) => content.outcome_of(port) == Outcome::Denied,
+                None => content.outcome() == Outcome::Denied,
+            };
+            if denied || content.itself {
+                return None;
+            }
+            let to = destinations(grid, &columns, within).into_iter().map(Line::plain);
+            let traffic = brief(content, grid.port.as_ref()).into_iter();
+            Some([to.collect(), traffic.map(|(style, text)| Line::of(style, text)).collect()])
+        });
+        let mut told: Vec<_> = told.collect();
+        if told.is_empty() {
+            told.push([vec![Line::of(DIM, "nobody")], Vec::new()]);
+        }
+        told
+    };
+    let rows = grid.from.iter().zip(&grid.cells);
+    rows.map(|(from, cells)| (Line::of(STRONG, called(from, within)), reaches(cells))).collect()
+}
+
+/// The list with who sends beside it.
+fn beside(grid: &Grid) -> Table {
+    let columns = ["FROM", "TO", "TRAFFIC"];
+    let mut table = Table::new(columns.into_iter().map(Column::wrapping).collect());
+    for (from, reaches) in listed(grid) {
+        for (i, [to, traffic]) in reaches.into_iter().enumerate() {
+            let from = if i == 0 { vec![from.clone()] } else { Vec::new() };
+            table.row(vec![from, to, traffic]);
+        }
+    }
+    table
+}
+
+/// The list below who sends, for narrow places.
+fn below(grid: &Grid) -> Table {
+    let mut table = Table::new(vec![Column::wrapping(""), Column::wrapping("")]);
+    for (from, reaches) in listed(grid) {
+        table.row(vec![vec![from]]);
+        for [to, traffic] in reaches {
+            let to = to.into_iter().map(|line| line.between("  ", "")).collect();
+            table.row(vec![to, traffic]);
+        }
+    }
+    table
+}
+
+/// Columns in words, one a line: by name, or by namespace where they are many.
+fn destinations(grid: &Grid, columns: &[usize], within: Option<&str>) -> Vec<String> {
+    let parties = columns.iter().filter_map(|column| grid.to.get(*column));
+    if columns.len() <= NAMED {
+        return parties.map(|party| called(party, within)).collect();
+    }
+    let of_namespace = |wanted: &str| {
+        let own = |party: &&Party| party.who.namespace().is_some_and(|n| n.as_str() == wanted);
+        grid.to.iter().filter(own).count()
+    };
+    let mut named: Vec<String> = Vec::new();
+    let mut namespaces: BTreeMap<&str, Vec<&Party>> = BTreeMap::new();
+    for party in parties {
+        match party.who.namespace() {
+            Some(namespace) => namespaces.entry(namespace.as_str()).or_default().push(party),
+            None => named.push(called(party, within)),
+        }
+    }
+    let mut lines = Vec::new();
+    for (namespace, parties) in namespaces {
+        let all = of_namespace(namespace);
+        lines.push(match parties.as_slice() {
+            [only] => called(only, within),
+            few if few.len() <= NAMED && few.len() < all => {
+                let names: Vec<String> = few.iter().map(|party| called(party, within)).collect();
+                join(&names, "and")
+            }
+            many if many.len() == all => format!("all {all} of {namespace}"),
+            many => format!("{} of {all} of {namespace}", many.len()),
+        });
+    }
+    lines.extend(named);
+    lines
+}
+
+fn summary(out: &mut String, grid: &Grid, width: usize) {
+    let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
+    let cells = grid.cells.iter().flatten().flatten().filter_map(|index| grid.contents.get(*index));
+    for content in cells.filter(|content| !content.itself && !content.families.is_empty()) {
+        let outcome = match &grid.port {
+            Some(port) => content.outcome_of(port),
+            None => content.outcome(),
+        };
+        *counts.entry(outcome).or_default() += 1;
+    }
+    let asked = counts.values().sum::<usize>();
+    let part = |outcome: Outcome, style: Style, words: &str| {
+        let n = counts.get(&outcome).copied().unwrap_or_default();
+        (n > 0).then(|| (style, format!("{n} {words}")))
+    };
+    let parts = [
+        part(
+            Outcome::Allowed,
+            GOOD,
+            if grid.port.is_some() { "allowed" } else { "for everything" },
+        ),
+        part(
+            Outcome::Partly,
+            DOUBT,
+            if grid.port.is_some() { "partly allowed" } else { "for some traffic" },
+        ),
+        part(Outcome::Unknown, DOUBT, "of which the input does not tell"),
+        part(Outcome::Denied, BAD, "denied"),
+    ];
+    let mut line = Line::of(PLAIN, format!("{}: ", count(asked, "pair", "pairs")));
+    for (i, (style, text)) in parts.into_iter().flatten().enumerate() {
+        line.push(PLAIN, if i == 0 { "" } else { ", " });
+        line.push(style, text);
+    }
+    wrap(out, &line, 0, 2, width);
+    let split = grid
+        .from
+        .iter()
+        .chain(&grid.to)
+        .any(|party| matches!(&party.who, Who::Workload { count, of, .. } if count != of));
+    if split {
+        let line =
+            Line::of(DIM, "Replicas of one workload that fare differently stand apart: `1 of 3`.");
+        wrap(out, &line, 0, 2, width);
+    }
+}
