@@ -15,6 +15,7 @@
 //! process, Ctrl-C and `kill -9` included, ends the lab with all of its links, rules and sets. The
 //! namespace that the process was started in is never touched.
 
+pub mod bench;
 pub mod cluster;
 pub mod conntrack;
 pub mod daemon;

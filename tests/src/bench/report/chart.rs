@@ -1,0 +1,121 @@
+//! The ratios as a chart: a bar for each, its quartiles, and a tick where its target is.
+//!
+//! Plain SVG without scripts or fonts of its own, which GitHub shows in a README, in colours that are
+//! legible on a light and on a dark page.
+
+use std::fmt::Write as _;
+
+use super::{Report, Row, Target, Unit, Verdict};
+
+const LABELS: f64 = 380.0;
+const BARS: f64 = 420.0;
+const FIGURES: f64 = 100.0;
+const STEP: f64 = 26.0;
+const TOP: f64 = 64.0;
+const BOTTOM: f64 = 44.0;
+/// A ratio beyond this ends at the edge, with its figure beside it.
+const EDGE: f64 = 2.0;
+
+/// The rows that are ratios to no policy engine; what compares larger things has its place in the table.
+pub(super) fn chart(report: &Report) -> String {
+    let rows: Vec<&Row> = report
+        .rows
+        .iter()
+        .filter(|row| row.unit == Unit::Ratio && row.figure.is_finite())
+        .collect();
+    #[allow(clippy::cast_precision_loss, reason = "a few dozen rows")]
+    let height = TOP + STEP * rows.len() as f64 + BOTTOM;
+    let width = LABELS + BARS + FIGURES;
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" role=\"img\" font-family=\"system-ui, sans-serif\" font-size=\"13\">\n\
+         <title>What policies cost: time with policyd to time without</title>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
+         <text x=\"16\" y=\"28\" font-size=\"16\" font-weight=\"600\" fill=\"#1f2328\">\
+         Time with rules, as a ratio of the time without</text>\n"
+    );
+    axis(&mut text, height);
+    let mut top = TOP;
+    for row in rows {
+        bar(&mut text, row, top);
+        top += STEP;
+    }
+    let _ = writeln!(
+        text,
+        "<text x=\"16\" y=\"{:.1}\" font-size=\"11\" fill=\"#59636e\">{}</text>\n</svg>",
+        height - 14.0,
+        escaped(&format!(
+            "{}, kernel {}, iptables {}. Line: quartiles. Tick: target. Grey: for comparison, or unproven.",
+            report.machine.processor, report.machine.kernel, report.machine.iptables
+        ))
+    );
+    text
+}
+
+fn place(ratio: f64) -> f64 {
+    LABELS + BARS * ratio.clamp(0.0, EDGE) / EDGE
+}
+
+fn axis(text: &mut String, height: f64) {
+    for (ratio, label) in [(0.0, "0"), (0.5, "0.5"), (1.0, "1"), (1.5, "1.5"), (2.0, "2")] {
+        let (x, end) = (place(ratio), height - BOTTOM + 4.0);
+        let colour = if label == "1" { "#59636e" } else { "#d1d9e0" };
+        let _ = writeln!(
+            text,
+            "<line x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{end:.1}\" stroke=\"{colour}\"/>\
+             <text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"11\" text-anchor=\"middle\" fill=\"#59636e\">{label}</text>",
+            TOP - 6.0,
+            TOP - 10.0
+        );
+    }
+}
+
+fn bar(text: &mut String, row: &Row, top: f64) {
+    let colour = match row.verdict() {
+        Verdict::Met => "#1a7f37",
+        Verdict::Missed => "#cf222e",
+        Verdict::Unproven | Verdict::Shown => "#8c959f",
+    };
+    let label = match row.backend_word() {
+        "" => row.title.clone(),
+        backend => format!("{}, {backend}", row.title),
+    };
+    let (middle, length) = (top + STEP / 2.0, place(row.figure) - LABELS);
+    let _ = writeln!(
+        text,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#1f2328\">{}</text>\
+         <rect x=\"{LABELS:.1}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"14\" fill=\"{colour}\"/>",
+        LABELS - 10.0,
+        middle + 4.5,
+        escaped(&label),
+        middle - 7.0
+    );
+    if let Some((low, high)) = row.spread {
+        let _ = writeln!(
+            text,
+            "<line x1=\"{:.1}\" y1=\"{middle:.1}\" x2=\"{:.1}\" y2=\"{middle:.1}\" stroke=\"#1f2328\"/>",
+            place(low),
+            place(high)
+        );
+    }
+    if let Some(Target::AtMost(limit) | Target::AtLeast(limit)) = row.target {
+        let x = place(limit);
+        let _ = writeln!(
+            text,
+            "<line x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{:.1}\" stroke=\"#1f2328\" stroke-width=\"2\"/>",
+            middle - 10.0,
+            middle + 10.0
+        );
+    }
+    let _ = writeln!(
+        text,
+        "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#1f2328\">{}</text>",
+        LABELS + BARS + 10.0,
+        middle + 4.5,
+        escaped(&row.unit.show(row.figure))
+    );
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

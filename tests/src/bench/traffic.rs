@@ -1,0 +1,344 @@
+//! What is sent along the road, and how long that takes.
+//!
+//! Each kind sends in batches: making packets ready and emptying sockets is no part of the time. All
+//! sockets belong to the thread that measures.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use policy_compiler::flow::Traffic as Carried;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use super::BenchError;
+use super::path::{Packets, Passage};
+use super::road::{NODE, Road};
+use super::shape::Ends;
+use crate::packet::Outline;
+use crate::socket::udp;
+
+/// How long anything on one machine may take that takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Something to send.
+pub trait Traffic {
+    /// Sends a batch; how many nanoseconds one of its units took.
+    ///
+    /// # Errors
+    /// Where a socket fails.
+    fn batch(&mut self) -> Result<f64, BenchError>;
+
+    /// What was sent since this was last asked.
+    fn sent(&mut self) -> Packets;
+
+    /// Whether connections may be forgotten between blocks.
+    fn is_forgetful(&self) -> bool;
+}
+
+#[allow(clippy::cast_precision_loss, reason = "of nanoseconds, far below 2^52")]
+fn each(elapsed: Duration, units: usize) -> f64 {
+    elapsed.as_nanos() as f64 / units as f64
+}
+
+/// Packets of which each begins a flow of its own, by a raw socket.
+#[derive(Debug)]
+pub struct NewFlows {
+    socket: Socket,
+    receivers: Vec<UdpSocket>,
+    turns: Vec<Ends>,
+    passage: Passage,
+    turn: usize,
+    sent: Packets,
+}
+
+impl NewFlows {
+    /// How many packets a batch has; as many fit into a receiver's buffer.
+    const BATCH: usize = 32;
+
+    /// UDP, from one end of `road` to the other.
+    ///
+    /// # Errors
+    /// Where a socket is refused.
+    pub fn open(road: &Road, turns: &[Ends], passage: Passage) -> Result<Self, BenchError> {
+        let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)));
+        let socket = road.from.enter(raw)?.map_err(BenchError::system("open a raw socket"))?;
+        let mut ports: Vec<u16> = turns.iter().map(|ends| ends.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let listen = |port: u16| {
+            let bound = road.to.enter(|| udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))?;
+            let bound = bound.map_err(BenchError::system("bind a UDP socket"))?;
+            bound.set_nonblocking(true).map_err(BenchError::system("use a UDP socket"))?;
+            Ok(bound)
+        };
+        let receivers = ports.into_iter().map(listen).collect::<Result<_, BenchError>>()?;
+        Ok(Self { socket, receivers, turns: turns.to_vec(), passage, turn: 0, sent: Packets::default() })
+    }
+
+    fn ready(&mut self) -> Vec<(Vec<u8>, SockAddr)> {
+        let mut ready = Vec::with_capacity(Self::BATCH);
+        for _ in 0..Self::BATCH {
+            let Some(ends) = self.turns.get(self.turn % self.turns.len()) else { break };
+            // Another source port each time that the turns have gone round; the table of connections is
+            // emptied before they repeat.
+            let lap = self.turn / self.turns.len() % 50_000;
+            let source_port = 10_000 + u16::try_from(lap).unwrap_or(0);
+            let outline = Outline::opening(
+                IpAddr::V4(ends.source),
+                IpAddr::V4(ends.destination),
+                Carried::udp(ends.port),
+                source_port,
+            );
+            let towards = SockAddr::from(SocketAddr::from((ends.destination, 0)));
+            ready.push((outline.bytes(1), towards));
+            self.turn += 1;
+        }
+        ready
+    }
+}
+
+impl Traffic for NewFlows {
+    fn batch(&mut self) -> Result<f64, BenchError> {
+        let ready = self.ready();
+        let begun = Instant::now();
+        for (packet, towards) in &ready {
+            self.socket.send_to(packet, towards).map_err(BenchError::system("send a packet"))?;
+        }
+        let elapsed = begun.elapsed();
+        let count = u64::try_from(ready.len()).unwrap_or(u64::MAX);
+        self.sent.add(self.passage, count, count);
+        let mut buffer = [0; 64];
+        let mut received = 0;
+        for receiver in &self.receivers {
+            while receiver.recv(&mut buffer).is_ok() {
+                received += 1;
+            }
+        }
+        let due = if self.passage == Passage::Denied { 0 } else { count };
+        if received != due {
+            return Err(BenchError::Path {
+                row: "new flows".to_owned(),
+                arm: "any".to_owned(),
+                what: "received at the far end".to_owned(),
+                found: received,
+                expected: due.to_string(),
+            });
+        }
+        Ok(each(elapsed, ready.len()))
+    }
+
+    fn sent(&mut self) -> Packets {
+        std::mem::take(&mut self.sent)
+    }
+
+    fn is_forgetful(&self) -> bool {
+        true
+    }
+}
+
+/// Datagrams that the node itself sends, in a flow that was answered.
+#[derive(Debug)]
+pub struct SentByNode {
+    socket: UdpSocket,
+    receiver: UdpSocket,
+    sent: Packets,
+}
+
+impl SentByNode {
+    const BATCH: usize = 32;
+
+    /// From the node to a pod.
+    ///
+    /// # Errors
+    /// Where a socket is refused, or nothing is answered.
+    pub fn open(road: &Road, ends: Ends) -> Result<Self, BenchError> {
+        let failed = || BenchError::system("talk from the node to a pod");
+        let pod = SocketAddr::from((ends.destination, ends.port));
+        let receiver = road.to.enter(|| udp(pod))?.map_err(failed())?;
+        let socket = road.node.enter(|| udp(SocketAddr::from((NODE, 0))))?.map_err(failed())?;
+        socket.connect(pod).map_err(failed())?;
+        let mut buffer = [0; 8];
+        for socket in [&socket, &receiver] {
+            socket.set_read_timeout(Some(PATIENCE)).map_err(failed())?;
+        }
+        // Two each way: the flow is then "assured", and a packet changes nothing about it.
+        for _ in 0..2 {
+            socket.send(b"ask").map_err(failed())?;
+            let (_, asker) = receiver.recv_from(&mut buffer).map_err(failed())?;
+            receiver.send_to(b"answer", asker).map_err(failed())?;
+            socket.recv(&mut buffer).map_err(failed())?;
+        }
+        receiver.set_nonblocking(true).map_err(failed())?;
+        Ok(Self { socket, receiver, sent: Packets::default() })
+    }
+}
+
+impl Traffic for SentByNode {
+    fn batch(&mut self) -> Result<f64, BenchError> {
+        let begun = Instant::now();
+        for _ in 0..Self::BATCH {
+            self.socket.send(b"datum").map_err(BenchError::system("send a datagram"))?;
+        }
+        let elapsed = begun.elapsed();
+        let count = u64::try_from(Self::BATCH).unwrap_or(u64::MAX);
+        self.sent.add(Passage::Sent, count, count);
+        let mut buffer = [0; 8];
+        while self.receiver.recv(&mut buffer).is_ok() {}
+        Ok(each(elapsed, Self::BATCH))
+    }
+
+    fn sent(&mut self) -> Packets {
+        std::mem::take(&mut self.sent)
+    }
+
+    fn is_forgetful(&self) -> bool {
+        false
+    }
+}
+
+/// A byte to and fro on an open TCP connection.
+#[derive(Debug)]
+pub struct RoundTrips {
+    client: TcpStream,
+    server: TcpStream,
+    sent: Packets,
+}
+
+impl RoundTrips {
+    const BATCH: usize = 16;
+
+    /// Opens the connection.
+    ///
+    /// # Errors
+    /// Where that fails, because it is denied for example.
+    pub fn open(road: &Road, ends: Ends) -> Result<Self, BenchError> {
+        let listener = listen(road, ends.port)?;
+        let (client, server) = connect(road, ends, &listener)?;
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).map_err(BenchError::system("use a connection"))?;
+            stream.set_read_timeout(Some(PATIENCE)).map_err(BenchError::system("use a connection"))?;
+        }
+        Ok(Self { client, server, sent: Packets::default() })
+    }
+
+    fn trip(&mut self) -> io::Result<()> {
+        let mut byte = [7];
+        self.client.write_all(&byte)?;
+        self.server.read_exact(&mut byte)?;
+        self.server.write_all(&byte)?;
+        self.client.read_exact(&mut byte)
+    }
+}
+
+impl Traffic for RoundTrips {
+    fn batch(&mut self) -> Result<f64, BenchError> {
+        let begun = Instant::now();
+        for _ in 0..Self::BATCH {
+            self.trip().map_err(BenchError::system("go to and fro on a connection"))?;
+        }
+        let elapsed = begun.elapsed();
+        let count = u64::try_from(Self::BATCH).unwrap_or(u64::MAX);
+        // A segment each way, and at most as many that only acknowledge.
+        self.sent.add(Passage::Established, 2 * count, 4 * count);
+        Ok(each(elapsed, Self::BATCH))
+    }
+
+    fn sent(&mut self) -> Packets {
+        std::mem::take(&mut self.sent)
+    }
+
+    fn is_forgetful(&self) -> bool {
+        false
+    }
+}
+
+/// TCP connections that are opened, accepted and broken off. The thread that measures must be in the
+/// namespace at the near end, where their sockets are made.
+#[derive(Debug)]
+pub struct Connections {
+    listeners: Vec<(u16, TcpListener)>,
+    turns: Vec<Ends>,
+    turn: usize,
+    sent: Packets,
+}
+
+impl Connections {
+    const BATCH: usize = 16;
+
+    /// From one end of `road` to the other.
+    ///
+    /// # Errors
+    /// Where a socket is refused.
+    pub fn open(road: &Road, turns: &[Ends]) -> Result<Self, BenchError> {
+        let mut ports: Vec<u16> = turns.iter().map(|ends| ends.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let listeners = ports
+            .into_iter()
+            .map(|port| Ok((port, listen(road, port)?)))
+            .collect::<Result<_, BenchError>>()?;
+        Ok(Self { listeners, turns: turns.to_vec(), turn: 0, sent: Packets::default() })
+    }
+
+    fn one(&mut self) -> io::Result<()> {
+        let ends = self.turns.get(self.turn % self.turns.len()).ok_or(ErrorKind::NotFound)?;
+        let lap = self.turn / self.turns.len() % 50_000;
+        self.turn += 1;
+        let listener = self.listeners.iter().find(|(port, _)| *port == ends.port);
+        let (_, listener) = listener.ok_or(ErrorKind::NotFound)?;
+        let client = dial(*ends, 10_000 + u16::try_from(lap).unwrap_or(0))?;
+        let (server, _) = listener.accept()?;
+        SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+        drop(client);
+        drop(server);
+        Ok(())
+    }
+}
+
+impl Traffic for Connections {
+    fn batch(&mut self) -> Result<f64, BenchError> {
+        let begun = Instant::now();
+        for _ in 0..Self::BATCH {
+            self.one().map_err(BenchError::system("make a connection"))?;
+        }
+        let elapsed = begun.elapsed();
+        let count = u64::try_from(Self::BATCH).unwrap_or(u64::MAX);
+        self.sent.add(Passage::Allowed, count, count);
+        // The answer, its acknowledgement, the reset.
+        self.sent.add(Passage::Established, 3 * count, 3 * count);
+        Ok(each(elapsed, Self::BATCH))
+    }
+
+    fn sent(&mut self) -> Packets {
+        std::mem::take(&mut self.sent)
+    }
+
+    fn is_forgetful(&self) -> bool {
+        true
+    }
+}
+
+fn listen(road: &Road, port: u16) -> Result<TcpListener, BenchError> {
+    let bound = road.to.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+    bound.map_err(BenchError::system("listen"))
+}
+
+/// A connection from the near end, made by a thread that is there.
+fn dial(ends: Ends, source_port: u16) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((ends.source, source_port)).into())?;
+    socket.connect(&SocketAddr::from((ends.destination, ends.port)).into())?;
+    Ok(socket)
+}
+
+fn connect(
+    road: &Road,
+    ends: Ends,
+    listener: &TcpListener,
+) -> Result<(TcpStream, TcpStream), BenchError> {
+    let failed = || BenchError::system("make a connection");
+    let client = road.from.enter(|| dial(ends, 9_999))?.map_err(failed())?;
+    let (server, _) = listener.accept().map_err(failed())?;
+    Ok((client.into(), server))
+}
