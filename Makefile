@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test test-long image rootfs lint fmt clean
+.PHONY: help setup build demo test test-long bench image rootfs lint fmt clean
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ test-long: setup ## Runs what takes minutes: crashes and soaks, 2,000 pods on an
 	@PROGRAMS="$(TARGET)/debug" .ci/rootfs "$(TARGET)/rootfs"
 	@POLICYD_ROOTFS="$(abspath $(TARGET))/rootfs" $(CARGO) nextest run --locked --package policy-tests \
 		--ignore-default-filter --filterset 'binary(kernel) & test(/^image::/)'
+
+bench: setup ## Measures what policies cost packets and nodes (needs root; BENCH="steady denied" chooses, QUICK=1)
+	@$(CARGO) run --quiet --locked --profile measure --package policy-tests --bin bench -- \
+		$(if $(QUICK),--quick) --output "$(TARGET)/bench" $(BENCH)
 
 image: ## Builds the container image (IMAGE=policyd:VERSION, CONTAINER_TOOL=docker|podman|buildah)
 	@.ci/image "$(IMAGE)" "$(CONTAINER_TOOL)"

@@ -86,12 +86,14 @@ pub fn fight(
         Sent { tallies: &base.tallies, packets: of_base },
         Sent { tallies: &tested.tallies, packets: of_tested },
     ];
-    check(&sent, &before, &road.counters()?).map_err(|(what, found, expected)| BenchError::Path {
-        row: row.to_owned(),
-        arm: format!("{} against {}", tested.name, base.name),
-        what,
-        found,
-        expected,
+    check(&sent, &before, &road.counters()?).map_err(|(what, found, expected)| {
+        BenchError::Path {
+            row: row.to_owned(),
+            arm: format!("{} against {}", tested.name, base.name),
+            what,
+            found,
+            expected,
+        }
     })?;
     Ok(Duel {
         ratio: Spread::of(&ratios),
@@ -111,5 +113,6 @@ fn block(road: &Road, traffic: &mut dyn Traffic, effort: Effort) -> Result<f64, 
     }
     let times: Vec<f64> =
         (0..effort.batches).map(|_| traffic.batch()).collect::<Result<_, BenchError>>()?;
+    road.settle()?;
     Ok(median(&times))
 }

@@ -114,7 +114,8 @@ impl Counters {
     pub fn of(&self, tally: &Tally) -> u64 {
         let meant = |(chain, words): &(String, String)| {
             tally.chains.iter().any(|prefix| chain.starts_with(prefix.as_str()))
-                && (tally.target.is_empty() || format!("{words} ").contains(&format!("{} ", tally.target)))
+                && (tally.target.is_empty()
+                    || format!("{words} ").contains(&format!("{} ", tally.target)))
         };
         self.packets.iter().filter(|(rule, _)| meant(rule)).map(|(_, count)| count).sum()
     }
@@ -134,12 +135,17 @@ pub struct Sent<'a> {
 ///
 /// # Errors
 /// The first tally that differs: what it counts, by how many it has grown, and what it should have.
-pub fn check(sent: &[Sent<'_>], before: &Counters, after: &Counters) -> Result<(), (String, u64, String)> {
+pub fn check(
+    sent: &[Sent<'_>],
+    before: &Counters,
+    after: &Counters,
+) -> Result<(), (String, u64, String)> {
     for tally in sent.iter().flat_map(|one| one.tallies) {
         let found = after.of(tally).saturating_sub(before.of(tally));
         let (mut low, mut high) = (0, 0);
         for one in sent {
-            let same = |other: &&Tally| other.chains == tally.chains && other.target == tally.target;
+            let same =
+                |other: &&Tally| other.chains == tally.chains && other.target == tally.target;
             if let Some(own) = one.tallies.iter().find(same) {
                 let (least, most) = one.packets.tallied(own);
                 (low, high) = (low + least, high + most);
@@ -182,7 +188,8 @@ COMMIT
 
     #[test]
     fn a_packet_counts_as_often_as_its_passage_is_named() {
-        let tally = Tally::new("marked", &["LIN-N-"], "-j MARK", &[Passage::Allowed, Passage::Allowed]);
+        let tally =
+            Tally::new("marked", &["LIN-N-"], "-j MARK", &[Passage::Allowed, Passage::Allowed]);
         assert_eq!(tally.each(Passage::Allowed), 2);
         assert_eq!(tally.each(Passage::Denied), 0);
     }

@@ -17,7 +17,8 @@ pub fn pin() -> Result<usize, BenchError> {
     };
     let own = Pid::from_raw(0);
     let allowed = sched_getaffinity(own).map_err(refused)?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
+    let last =
+        (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
     let mut only = CpuSet::new();
     only.set(last).map_err(refused)?;
     sched_setaffinity(own, &only).map_err(refused)?;

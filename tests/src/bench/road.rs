@@ -6,10 +6,13 @@
 //!
 //! A thread that sends into a veth carries the packet all the way: the node's softirq, the rules and
 //! the receiving stack run before the call returns, on the processor that made it. So the time of the
-//! call is that of the whole way, and no other thread has a part in it.
+//! call is that of the whole way, and no other thread has a part in it. A kernel that is kept from its
+//! work may finish a burst later; before rules are changed a marker to the node's own address, which
+//! the processor takes up after all that was sent before it, shows that nothing is on its way.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use policy_compiler::cidr::Family;
 
@@ -21,9 +24,12 @@ use crate::conntrack::Conntrack;
 use crate::enforcement::Backend;
 use crate::lab::wiring::{FORWARDING, QUIET};
 use crate::namespace::Namespace;
+use crate::socket::udp;
 
 /// The address by which each end knows the node, and the node each end.
 const GATEWAY: &str = "169.254.1.1";
+/// How long a packet may be under way.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The node's own address.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
@@ -39,6 +45,14 @@ pub struct Road {
     /// Whose rules.
     pub backend: Backend,
     conntrack: Conntrack,
+    marker: Marker,
+}
+
+/// Where markers are sent from, and where they arrive.
+#[derive(Debug)]
+struct Marker {
+    near: UdpSocket,
+    node: UdpSocket,
 }
 
 impl Road {
@@ -54,7 +68,8 @@ impl Road {
         let to = end(&node, "to0", 2, turns.iter().map(|ends| ends.destination))?;
         node.ip(&[format!("address replace {NODE}/32 dev lo")])?;
         let conntrack = Conntrack::of(&node)?;
-        let road = Self { node, from, to, backend, conntrack };
+        let marker = Marker::open(&node, &from)?;
+        let road = Self { node, from, to, backend, conntrack, marker };
         road.backend.restore(&road.node, Family::V4, PROXY)?;
         Ok(road)
     }
@@ -90,12 +105,40 @@ impl Road {
         Ok(Counters::parse(&self.node.run(save.args(["-c", "-t", "filter"]), "")?))
     }
 
+    /// Waits until all that was sent has been judged.
+    ///
+    /// # Errors
+    /// Where a marker does not arrive.
+    pub fn settle(&self) -> Result<(), BenchError> {
+        self.marker.pass().map_err(BenchError::system("wait for packets under way"))
+    }
+
     /// Forgets all connections, so that none is known twice and the table does not grow.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn forget(&self) -> Result<(), BenchError> {
         Ok(self.conntrack.flush()?)
+    }
+}
+
+impl Marker {
+    fn open(node: &Namespace, from: &Namespace) -> Result<Self, BenchError> {
+        let failed = || BenchError::system("open the marker's sockets");
+        let address = SocketAddr::from((NODE, 9));
+        let node = node.enter(|| udp(address))?.map_err(failed())?;
+        node.set_read_timeout(Some(PATIENCE)).map_err(failed())?;
+        let near = from.enter(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(address)?;
+            Ok(socket)
+        })?;
+        Ok(Self { near: near.map_err(failed())?, node })
+    }
+
+    fn pass(&self) -> std::io::Result<()> {
+        self.near.send(b"marker")?;
+        self.node.recv(&mut [0; 8]).map(drop)
     }
 }
 
@@ -108,7 +151,8 @@ fn end(
 ) -> Result<Namespace, BenchError> {
     let end = Namespace::create()?;
     end.sysctl(QUIET)?;
-    let (near, far) = (format!("02:00:00:00:01:{number:02x}"), format!("02:00:00:00:02:{number:02x}"));
+    let (near, far) =
+        (format!("02:00:00:00:01:{number:02x}"), format!("02:00:00:00:02:{number:02x}"));
     let peer = format!("169.254.2.{number}");
     let mut there = vec![
         "link set eth0 up".to_owned(),
@@ -116,7 +160,10 @@ fn end(
         format!("route replace default via {GATEWAY} dev eth0 onlink"),
     ];
     let mut here = vec![
-        format!("link add {device} address {near} type veth peer name eth0 address {far} netns {}", end.path()),
+        format!(
+            "link add {device} address {near} type veth peer name eth0 address {far} netns {}",
+            end.path()
+        ),
         format!("link set {device} up"),
         format!("neighbour replace {peer} lladdr {far} dev {device} nud permanent"),
     ];
@@ -131,7 +178,8 @@ fn end(
     // The default route needs an address to come from.
     there.rotate_left(3);
     let routes = there.split_off(there.len() - 3);
-    let order: Vec<String> = routes.iter().take(2).chain(&there).chain(routes.iter().skip(2)).cloned().collect();
+    let order: Vec<String> =
+        routes.iter().take(2).chain(&there).chain(routes.iter().skip(2)).cloned().collect();
     end.ip(&order)?;
     Ok(end)
 }

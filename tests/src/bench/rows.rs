@@ -52,7 +52,10 @@ impl Selection {
 ///
 /// # Errors
 /// Where the machine cannot do it, or packets did not go where they were meant to.
-pub fn measure(selection: &Selection, progress: &mut (dyn FnMut(&Row) + Send)) -> Result<Report, BenchError> {
+pub fn measure(
+    selection: &Selection,
+    progress: &mut (dyn FnMut(&Row) + Send),
+) -> Result<Report, BenchError> {
     let mut rows = Vec::new();
     let mut take = |measured: Vec<Row>| {
         measured.iter().for_each(|row| progress(row));

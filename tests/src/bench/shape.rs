@@ -1,14 +1,14 @@
-//! The node that is measured: isolated pods in namespaces of ten, each selected by every policy of its
-//! namespace, and their peers on other nodes.
+//! The node that is measured: isolated pods, each selected by every policy of its namespace, and their
+//! peers on other nodes.
 //!
 //! ```text
-//!  namespace n    10 local pods and 40 remote ones, labelled app=a0..a4 in turn
-//!  policy n/pK    selects all of them; lets app=a(K mod 5) in on port 8000+K, and out to all of n
+//!  namespace n    as many local pods as the shape says, and 40 remote ones, labelled app=a0..a9 in turn
+//!  policy n/pK    selects all of them, on port 8000+K: lets app=aK in, and out to app=a(K+1)
 //! ```
 //!
-//! So a packet from such a pod to another of its namespace on port 8000+K is allowed, by the K-th of
-//! as many policies, and one to [`DENIED_PORT`] by none. Addresses are dense, as an address manager
-//! gives them out: local pods in `10.244.0.0/18`, remote ones in `10.245.0.0/16`.
+//! So a packet from a pod of `aK` to one of `a(K+1)` on port 8000+K is allowed, by the K-th of as many
+//! policies, and one to [`DENIED_PORT`] by none. Addresses are dense, as an address manager gives them
+//! out: local pods in `10.244.0.0/18`, remote ones in `10.245.0.0/16`.
 
 use std::net::Ipv4Addr;
 
@@ -25,12 +25,12 @@ use super::BenchError;
 
 /// The node that has the local pods.
 pub const NODE: &str = "measured";
-/// How many local pods a namespace has.
+/// How many local pods a namespace has where there are several.
 pub const TOGETHER: u16 = 10;
 /// How many pods a namespace has elsewhere.
 pub const ELSEWHERE: u16 = 40;
 /// How many values the label `app` has, dealt out to the pods of a namespace in turn.
-const APPS: u16 = 5;
+const APPS: u16 = 10;
 /// The port of the first policy's traffic.
 pub const FIRST_PORT: u16 = 8_000;
 /// A port that no policy allows.
@@ -48,8 +48,10 @@ pub enum Directions {
 /// How large the node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Local pods, all of them isolated; whole namespaces of [`TOGETHER`].
+    /// Local pods, all of them isolated.
     pub pods: u16,
+    /// How many of them a namespace has, [`TOGETHER`] for most.
+    pub together: u16,
     /// Policies in each namespace, all of which select all of its pods.
     pub policies: u16,
     /// For which directions.
@@ -73,7 +75,7 @@ impl Shape {
     /// How many namespaces there are.
     #[must_use]
     pub fn namespaces(&self) -> u16 {
-        self.pods.div_ceil(TOGETHER)
+        self.pods.div_ceil(self.together)
     }
 
     /// The name of a namespace.
@@ -87,7 +89,9 @@ impl Shape {
     pub fn local(number: u16) -> Ipv4Addr {
         // Network and broadcast addresses of a /24 are given to nobody.
         let (net, host) = (number / 250, number % 250 + 2);
-        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 0, 0)) + u32::from(net) * 256 + u32::from(host))
+        Ipv4Addr::from(
+            u32::from(Ipv4Addr::new(10, 244, 0, 0)) + u32::from(net) * 256 + u32::from(host),
+        )
     }
 
     /// The address of a pod on another node.
@@ -99,39 +103,38 @@ impl Shape {
     /// The pods of a namespace that are labelled as peers of policy `policy`, local and remote.
     #[must_use]
     pub fn peers(&self, namespace: u16, policy: u16) -> Vec<Ipv4Addr> {
-        let labelled = |pod: &u16| pod % APPS == policy % APPS;
-        let locals = (0..TOGETHER).filter(labelled).map(|pod| Self::local(namespace * TOGETHER + pod));
-        let first = u32::from(namespace) * u32::from(ELSEWHERE);
-        let remotes = (0..ELSEWHERE).filter(labelled).map(|pod| Self::remote(first + u32::from(pod)));
-        locals.chain(remotes).collect()
+        let members = self.local_pods(namespace).chain(Self::remote_pods(namespace));
+        members.filter(|(number, _)| number % APPS == policy % APPS).map(|(_, at)| at).collect()
     }
 
     /// All pods of a namespace, local and remote.
     #[must_use]
     pub fn members(&self, namespace: u16) -> Vec<Ipv4Addr> {
-        let first = u32::from(namespace) * u32::from(ELSEWHERE);
-        let remotes = (0..ELSEWHERE).map(|pod| Self::remote(first + u32::from(pod)));
-        (0..TOGETHER).map(|pod| Self::local(namespace * TOGETHER + pod)).chain(remotes).collect()
+        let members = self.local_pods(namespace).chain(Self::remote_pods(namespace));
+        members.map(|(_, address)| address).collect()
     }
 
-    /// Packets over which a measurement takes turns: to `count` pods that are spread over all of them,
-    /// each allowed by another policy than the one before it.
+    /// The local pods of a namespace, each by its number there.
+    fn local_pods(&self, namespace: u16) -> impl Iterator<Item = (u16, Ipv4Addr)> {
+        let first = namespace * self.together;
+        (0..self.together).map(move |number| (number, Self::local(first + number)))
+    }
+
+    fn remote_pods(namespace: u16) -> impl Iterator<Item = (u16, Ipv4Addr)> {
+        let first = u32::from(namespace) * u32::from(ELSEWHERE);
+        (0..ELSEWHERE).map(move |number| (number, Self::remote(first + u32::from(number))))
+    }
+
+    /// Packets over which a measurement takes turns: one in each namespace, each allowed by another policy
+    /// than the one before it.
     #[must_use]
-    pub fn turns(&self, count: u16) -> Vec<Ends> {
-        let namespaces = self.namespaces();
-        let ends = |turn: u16| {
-            let namespace = turn * namespaces / count;
-            let policy = turn % self.policies;
-            // No pod is a source in one turn and a destination in another: they stand in two places.
-            let source = policy % APPS;
-            let destination = APPS + turn * 3 % (TOGETHER - APPS);
-            Ends {
-                source: Self::local(namespace * TOGETHER + source),
-                destination: Self::local(namespace * TOGETHER + destination),
-                port: FIRST_PORT + policy,
-            }
+    pub fn turns(&self) -> Vec<Ends> {
+        let ends = |namespace: u16| {
+            let policy = namespace % self.policies;
+            let pod = |app: u16| Self::local(namespace * self.together + app % APPS);
+            Ends { source: pod(policy), destination: pod(policy + 1), port: FIRST_PORT + policy }
         };
-        (0..count).map(ends).collect()
+        (0..self.namespaces()).map(ends).collect()
     }
 
     /// The cluster.
@@ -141,13 +144,12 @@ impl Shape {
     pub fn snapshot(&self) -> Result<Snapshot, BenchError> {
         let mut snapshot = Snapshot::default();
         for namespace in 0..self.namespaces() {
-            for number in 0..TOGETHER {
-                let pod = pod(namespace, number, NODE, Self::local(namespace * TOGETHER + number))?;
+            for (number, address) in self.local_pods(namespace) {
+                let pod = pod(namespace, number, NODE, address)?;
                 snapshot.pods.insert(pod.key.clone(), pod);
             }
-            for number in 0..ELSEWHERE {
-                let index = u32::from(namespace) * u32::from(ELSEWHERE) + u32::from(number);
-                let pod = pod(namespace, number + TOGETHER, "another", Self::remote(index))?;
+            for (number, address) in Self::remote_pods(namespace) {
+                let pod = pod(namespace, self.together + number, "another", address)?;
                 snapshot.pods.insert(pod.key.clone(), pod);
             }
             for number in 0..self.policies {
@@ -164,15 +166,15 @@ impl Shape {
     /// As [`Shape::snapshot`].
     pub fn policy(&self, namespace: u16, number: u16, port: u16) -> Result<Policy, BenchError> {
         let ports = json!([{"protocol": self.protocol.to_string().to_uppercase(), "port": port}]);
-        let app = format!("a{}", number % APPS);
+        let labelled = |app: u16| json!([{"podSelector": {"matchLabels": {"app": format!("a{}", app % APPS)}}}]);
         let mut spec = json!({
             "podSelector": {},
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": app}}}], "ports": ports}],
+            "ingress": [{"from": labelled(number), "ports": ports}],
         });
         if self.directions == Directions::Both {
             spec["policyTypes"] = json!(["Ingress", "Egress"]);
-            spec["egress"] = json!([{"to": [{"podSelector": {}}], "ports": ports}]);
+            spec["egress"] = json!([{"to": labelled(number + 1), "ports": ports}]);
         }
         let object = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -191,7 +193,8 @@ impl Shape {
     /// # Errors
     /// None, unless the name is refused.
     pub fn config(ipvs: bool) -> Result<NodeConfig, BenchError> {
-        let node = NodeName::new(NODE).map_err(|error: NameError| BenchError::Shape(error.to_string()))?;
+        let node =
+            NodeName::new(NODE).map_err(|error: NameError| BenchError::Shape(error.to_string()))?;
         Ok(NodeConfig { ipvs, ..NodeConfig::new(node) })
     }
 }

@@ -28,7 +28,8 @@ pub fn quad(round: usize) -> [Arm; 4] {
 /// The ratio of tested to base in one quad.
 #[must_use]
 pub fn ratio(blocks: &[(Arm, f64)]) -> f64 {
-    let sum = |arm: Arm| blocks.iter().filter(|(of, _)| *of == arm).map(|(_, time)| time).sum::<f64>();
+    let sum =
+        |arm: Arm| blocks.iter().filter(|(of, _)| *of == arm).map(|(_, time)| time).sum::<f64>();
     sum(Arm::Tested) / sum(Arm::Base)
 }
 
@@ -68,7 +69,11 @@ impl Spread {
     /// That of some samples.
     #[must_use]
     pub fn of(samples: &[f64]) -> Self {
-        Self { low: quantile(samples, 0.25), middle: median(samples), high: quantile(samples, 0.75) }
+        Self {
+            low: quantile(samples, 0.25),
+            middle: median(samples),
+            high: quantile(samples, 0.75),
+        }
     }
 }
 

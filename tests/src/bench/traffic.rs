@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use policy_compiler::flow::Traffic as Carried;
@@ -12,13 +13,10 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::BenchError;
 use super::path::{Packets, Passage};
-use super::road::{NODE, Road};
+use super::road::{NODE, PATIENCE, Road};
 use super::shape::Ends;
 use crate::packet::Outline;
 use crate::socket::udp;
-
-/// How long anything on one machine may take that takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Something to send.
 pub trait Traffic {
@@ -72,7 +70,14 @@ impl NewFlows {
             Ok(bound)
         };
         let receivers = ports.into_iter().map(listen).collect::<Result<_, BenchError>>()?;
-        Ok(Self { socket, receivers, turns: turns.to_vec(), passage, turn: 0, sent: Packets::default() })
+        Ok(Self {
+            socket,
+            receivers,
+            turns: turns.to_vec(),
+            passage,
+            turn: 0,
+            sent: Packets::default(),
+        })
     }
 
     fn ready(&mut self) -> Vec<(Vec<u8>, SockAddr)> {
@@ -95,6 +100,33 @@ impl NewFlows {
         }
         ready
     }
+
+    /// Takes what has arrived, all that was sent or nothing of it.
+    fn receive(&self, count: u64) -> Result<(), BenchError> {
+        let due = if self.passage == Passage::Denied { 0 } else { count };
+        let (begun, mut received, mut buffer) = (Instant::now(), 0, [0; 64]);
+        loop {
+            for receiver in &self.receivers {
+                while receiver.recv(&mut buffer).is_ok() {
+                    received += 1;
+                }
+            }
+            if received >= due || begun.elapsed() > PATIENCE {
+                break;
+            }
+            thread::yield_now();
+        }
+        if received == due {
+            return Ok(());
+        }
+        Err(BenchError::Path {
+            row: "flows".to_owned(),
+            arm: "far end".to_owned(),
+            what: "received".to_owned(),
+            found: received,
+            expected: due.to_string(),
+        })
+    }
 }
 
 impl Traffic for NewFlows {
@@ -107,23 +139,7 @@ impl Traffic for NewFlows {
         let elapsed = begun.elapsed();
         let count = u64::try_from(ready.len()).unwrap_or(u64::MAX);
         self.sent.add(self.passage, count, count);
-        let mut buffer = [0; 64];
-        let mut received = 0;
-        for receiver in &self.receivers {
-            while receiver.recv(&mut buffer).is_ok() {
-                received += 1;
-            }
-        }
-        let due = if self.passage == Passage::Denied { 0 } else { count };
-        if received != due {
-            return Err(BenchError::Path {
-                row: "new flows".to_owned(),
-                arm: "any".to_owned(),
-                what: "received at the far end".to_owned(),
-                found: received,
-                expected: due.to_string(),
-            });
-        }
+        self.receive(count)?;
         Ok(each(elapsed, ready.len()))
     }
 
@@ -216,7 +232,9 @@ impl RoundTrips {
         let (client, server) = connect(road, ends, &listener)?;
         for stream in [&client, &server] {
             stream.set_nodelay(true).map_err(BenchError::system("use a connection"))?;
-            stream.set_read_timeout(Some(PATIENCE)).map_err(BenchError::system("use a connection"))?;
+            stream
+                .set_read_timeout(Some(PATIENCE))
+                .map_err(BenchError::system("use a connection"))?;
         }
         Ok(Self { client, server, sent: Packets::default() })
     }

@@ -31,6 +31,7 @@ macro_rules! under_both_backends {
 
 mod antispoof;
 mod backends;
+mod bench;
 mod bridge;
 mod cases;
 mod crash;

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 use super::{Layout, Sets, ipset_restore, proxy};
 use crate::bench::path::{Passage, Tally};
-use crate::bench::shape::{Directions, FIRST_PORT, Shape, TOGETHER};
+use crate::bench::shape::{Directions, FIRST_PORT, Shape};
 
 /// The mark of a packet that some policy allows.
 const MARK: &str = "0x10000/0x10000";
@@ -31,14 +31,16 @@ pub(super) fn layout(shape: &Shape) -> Layout {
             let _ = writeln!(declared, ":LIN-N-{namespace}-{policy} - [0:0]");
             policy_chain(&mut rules, shape, namespace, policy);
         }
-        for pod in namespace * TOGETHER..(namespace + 1) * TOGETHER {
+        for pod in namespace * shape.together..(namespace + 1) * shape.together {
             let _ = writeln!(declared, ":LIN-P-{pod} - [0:0]");
             pod_chain(&mut rules, shape, namespace, pod);
         }
     }
-    for pod in 0..shape.namespaces() * TOGETHER {
+    for pod in 0..shape.namespaces() * shape.together {
         let address = Shape::local(pod);
-        for (side, bridged) in [("-d", ""), ("-d", " -i bridge0"), ("-s", ""), ("-s", " -i bridge0")] {
+        for (side, bridged) in
+            [("-d", ""), ("-d", " -i bridge0"), ("-s", ""), ("-s", " -i bridge0")]
+        {
             let _ = writeln!(rules, "-A LIN-ENTRY {side} {address}/32{bridged} -j LIN-P-{pod}");
         }
     }
@@ -50,28 +52,34 @@ pub(super) fn layout(shape: &Shape) -> Layout {
         sets: ipset_restore(&sets),
         chains: format!("*filter\n{declared}{rules}COMMIT\n"),
         hooks: vec![("FORWARD", "-j LIN-ENTRY".to_owned())],
-        tallies: [proxy::tallies(false), vec![
-            Tally::new("found established", &["LIN-P-"], "-j ACCEPT", &[Passage::Established]),
-            Tally::new("marked", &["LIN-N-"], "-j MARK", allowed),
-            Tally::new("dropped", &["LIN-P-"], "-j DROP", &[Passage::Denied]),
-        ]].concat(),
+        tallies: [
+            proxy::tallies(false),
+            vec![
+                Tally::new("found established", &["LIN-P-"], "-j ACCEPT", &[Passage::Established]),
+                Tally::new("marked", &["LIN-N-"], "-j MARK", allowed),
+                Tally::new("dropped", &["LIN-P-"], "-j DROP", &[Passage::Denied]),
+            ],
+        ]
+        .concat(),
     }
 }
 
 fn policy_chain(rules: &mut String, shape: &Shape, namespace: u16, policy: u16) {
     let port = FIRST_PORT + policy;
     let protocol = shape.protocol.to_string().to_lowercase();
-    let (peers, members) = (format!("lin-p-{namespace}-{policy}"), format!("lin-m-{namespace}"));
+    let members = format!("lin-m-{namespace}");
+    let peers = |policy: u16| format!("lin-p-{namespace}-{}", policy % shape.policies);
     let mut allow = |from: &str, to: &str| {
         let fits = format!(
             "-m set --match-set {from} src -m set --match-set {to} dst -p {protocol} -m {protocol} --dport {port}"
         );
         let _ = writeln!(rules, "-A LIN-N-{namespace}-{policy} {fits} -j MARK --set-xmark {MARK}");
-        let _ = writeln!(rules, "-A LIN-N-{namespace}-{policy} {fits} -m mark --mark {MARK} -j RETURN");
+        let _ =
+            writeln!(rules, "-A LIN-N-{namespace}-{policy} {fits} -m mark --mark {MARK} -j RETURN");
     };
-    allow(&peers, &members);
+    allow(&peers(policy), &members);
     if shape.directions == Directions::Both {
-        allow(&members, &members);
+        allow(&members, &peers(policy + 1));
     }
 }
 
@@ -86,7 +94,9 @@ fn pod_chain(rules: &mut String, shape: &Shape, namespace: u16, pod: u16) {
         rule(format_args!("-j LIN-N-{namespace}-{policy}"));
     }
     let unmarked = format!("-m mark ! --mark {MARK}");
-    rule(format_args!("{unmarked} -m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-group 100"));
+    rule(format_args!(
+        "{unmarked} -m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-group 100"
+    ));
     rule(format_args!("{unmarked} -j DROP"));
     rule(format_args!("-j MARK --set-xmark 0x0/0x10000"));
 }

@@ -34,7 +34,10 @@ impl Machine {
         Self {
             processor: processor.unwrap_or_default().trim().to_owned(),
             processors: std::thread::available_parallelism().map_or(0, usize::from),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             iptables: version("iptables-nft"),
             ipset: version("ipset"),
         }

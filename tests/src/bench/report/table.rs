@@ -2,7 +2,8 @@
 
 use super::{Report, Row};
 
-const HEAD: [&str; 8] = ["figure", "backend", "measured", "quartiles", "control", "target", "", "against"];
+const HEAD: [&str; 8] =
+    ["figure", "backend", "measured", "quartiles", "control", "target", "", "against"];
 
 /// The whole, with the machine first and what the verdicts mean last.
 pub(super) fn table(report: &Report) -> String {

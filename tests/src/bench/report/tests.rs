@@ -18,8 +18,10 @@ fn report() -> Report {
         ipset: "v7.17".to_owned(),
     };
     let rows = vec![
-        Row::of_duel("flow", "packet of a new flow", Backend::Nft, &duel).aiming(Target::AtMost(1.27)),
-        Row::of_duel("flow", "packet of a new flow", Backend::Legacy, &duel).aiming(Target::AtMost(1.1)),
+        Row::of_duel("flow", "packet of a new flow", Backend::Nft, &duel)
+            .aiming(Target::AtMost(1.27)),
+        Row::of_duel("flow", "packet of a new flow", Backend::Legacy, &duel)
+            .aiming(Target::AtMost(1.1)),
         Row::of_duel("steady", "round trip", Backend::Nft, &strayed).aiming(Target::AtMost(1.27)),
         Row::of_duel("flow", "  the same, linear layout", Backend::Nft, &duel),
         Row::of_figure("rules", "rules", Unit::Count, 1_061.0)
@@ -59,7 +61,8 @@ fn the_chart_is_as_it_was() {
 
 /// Compares with the file; `BLESS=1` writes it.
 fn golden(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bench/report/golden").join(name);
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bench/report/golden").join(name);
     if std::env::var_os("BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();

@@ -25,7 +25,8 @@ pub(super) fn measure(
     take: &mut Take<'_>,
 ) -> Result<(), BenchError> {
     if selection.has("node") || selection.has("flow") {
-        Stage::build(selection, backend, node(Directions::Both, Protocol::Udp))?.run(take, both_ways)?;
+        Stage::build(selection, backend, node(Directions::Both, Protocol::Udp))?
+            .run(take, both_ways)?;
     }
     if selection.has("steady") || selection.has("connection") {
         Stage::build(selection, backend, node(Directions::Both, Protocol::Tcp))?.run(take, tcp)?;
@@ -54,7 +55,7 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     fn build(selection: &'a Selection, backend: Backend, shape: Shape) -> Result<Self, BenchError> {
-        let turns = shape.turns(shape.namespaces());
+        let turns = shape.turns();
         let road = Road::build(backend, &turns)?;
         let ours = Layout::ours(&shape, true, 'C')?;
         road.load(&ours)?;
@@ -95,7 +96,10 @@ impl<'a> Stage<'a> {
         let ours = self.duel((group, title), (&self.nothing, &self.ours), traffic)?;
         let listed = format!("  the same with the linear layout ({group})");
         let list = self.duel((group, &listed), (&self.nothing, linear), traffic)?;
-        Ok(vec![ours.aiming(Target::AtMost(limit)), Row { title: "  the same, linear layout".to_owned(), ..list }])
+        Ok(vec![
+            ours.aiming(Target::AtMost(limit)),
+            Row { title: "  the same, linear layout".to_owned(), ..list },
+        ])
     }
 
     /// The target of the backend.
@@ -153,12 +157,16 @@ fn ingress(stage: &Stage<'_>, take: &mut Take<'_>) -> Result<(), BenchError> {
         take(vec![row.aiming(Target::AtMost(stage.limit(1.23, 1.13)))]);
     }
     if stage.selection.has("denied") {
-        let turns: Vec<Ends> = stage.turns.iter().map(|ends| Ends { port: DENIED_PORT, ..*ends }).collect();
+        let turns: Vec<Ends> =
+            stage.turns.iter().map(|ends| Ends { port: DENIED_PORT, ..*ends }).collect();
         let mut flows = NewFlows::open(&stage.road, &turns, Passage::Denied)?;
         let drop = Layout::one_drop("udp", DENIED_PORT);
         let title = ("denied", "denied packet");
         let row = stage.duel(title, (&drop, &stage.ours), &mut flows)?;
-        take(vec![row.aiming(Target::AtMost(stage.limit(1.16, 1.03))).against("a single rule that drops it")]);
+        take(vec![
+            row.aiming(Target::AtMost(stage.limit(1.16, 1.03)))
+                .against("a single rule that drops it"),
+        ]);
     }
     Ok(())
 }
