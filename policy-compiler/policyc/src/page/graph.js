@@ -21,6 +21,7 @@ function show() {
     make("button", { type: "button", "aria-current": String(n === view), click: () => openView(n) }, one.name)));
   byId("legend").replaceChildren(...graph.legend.concat(data.views[view].note || []).map((line) => make("p", {}, line)));
   byId("picture").replaceChildren(...(drawing ? [picture(name, graph, drawing)] : []));
+  byId("picture").scrollLeft = 0;
   list(graph);
   search();
 }
