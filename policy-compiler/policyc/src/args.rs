@@ -287,6 +287,9 @@ pub enum MatrixFormat {
     /// For pages.
     #[value(help = "For pages: a table as GitHub reads it")]
     Markdown,
+    /// A page of its own.
+    #[value(help = "A page of its own: folds by namespace, tells the rules behind each cell")]
+    Html,
     /// For programs; see `policyc schema Matrix`.
     Json,
     /// As JSON, in YAML.

@@ -7,6 +7,7 @@
 
 mod answer;
 mod choose;
+mod html;
 mod table;
 mod text;
 
@@ -31,6 +32,7 @@ use crate::text::Layout;
 
 pub use answer::{Matrix, PartyAnswer, Reached, Row, Traffics};
 pub use choose::{Choice, choose};
+pub use html::html;
 pub use table::{csv, markdown};
 pub use text::text;
 
@@ -210,6 +212,7 @@ pub fn run(args: &args::Matrix, verbose: bool, output: Output) -> Result<Status,
         }
         MatrixFormat::Csv => csv(&grid),
         MatrixFormat::Markdown => markdown(&grid),
+        MatrixFormat::Html => html(&grid, &reach),
         MatrixFormat::Json => serialized(output::json),
         MatrixFormat::Yaml => serialized(output::yaml),
     };

@@ -33,6 +33,13 @@ pub const GRAPH: Page = Page {
     script: include_str!("graph.js"),
 };
 
+/// The page of a matrix.
+pub const MATRIX: Page = Page {
+    title: "Who may reach whom",
+    body: include_str!("matrix.html"),
+    script: include_str!("matrix.js"),
+};
+
 impl Page {
     /// The page with `data`.
     #[must_use]
@@ -89,7 +96,7 @@ mod tests {
 
     #[test]
     fn pages_name_the_hashes_of_what_is_inside_and_load_nothing() {
-        for page in [GRAPH] {
+        for page in [GRAPH, MATRIX] {
             let text = page.with(&0);
             let style = text.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next());
             let script =

@@ -5,3 +5,4 @@
 mod browser;
 mod crowd;
 mod graph;
+mod matrix;

@@ -19,7 +19,12 @@ fn the_picture_of_the_shop_is_what_policyc_draws() {
 
 #[test]
 fn pictures_are_the_same_every_time() {
-    for line in ["graph -f shop -o html", "graph -f shop -o svg", "graph -f shop --by pod -o dot"] {
+    for line in [
+        "graph -f shop -o html",
+        "matrix -f shop -o html",
+        "graph -f shop -o svg",
+        "graph -f shop --by pod -o dot",
+    ] {
         let first = crate::run::policyc(line);
         assert_eq!(first.status, 0, "{line}");
         for _ in 0..3 {
