@@ -68,6 +68,8 @@ pub enum Command {
     Graph(Graph),
     /// Mistakes in policies: what is legal and hardly meant, and what is invalid.
     Lint(Lint),
+    /// Which connections open and close between two inputs, and because of what.
+    Diff(Diff),
     /// Run files of expected verdicts.
     Test(Test),
     /// Print the JSON schema of an output kind, or list the kinds.
@@ -418,6 +420,93 @@ pub enum LintFormat {
     /// SARIF 2.1.0, for code scanning.
     #[value(help = "SARIF 2.1.0, for code scanning")]
     Sarif,
+}
+
+/// `policyc diff`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc diff examples/tenants examples/shop         # directories or files\n  \
+    policyc diff git:main -- k8s/                       # a revision against the work tree\n  \
+    policyc diff git:main git:HEAD -- k8s/ -o markdown  # for a pull request\n  \
+    policyc diff live k8s/                              # were k8s/ applied to the cluster\n  \
+    policyc diff git:main k8s/ --with live              # policies in git, the pods of the cluster\n  \
+    policyc diff live:staging live:production --fail-on widening\n\n\
+    A connection is compared where both of its ends are on both sides. Pods that are on one side alone are\n\
+    listed apart: a new workload is no change of what was there, and neither widens nor breaks anything.\n\
+    Files that are compared with a cluster are laid over it, as if they were applied.\n\n\
+    Exit status: 0 no difference, 1 differences (see --fail-on), 2 usage, or input not read in full,\n\
+    3 the input does not tell whether there is one.")]
+pub struct Diff {
+    /// What was: a file, a directory, `-`, git:REVISION, live, or live:CONTEXT.
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// What is or would be, likewise; without it, the work tree is compared with git:REVISION.
+    #[arg(value_name = "NEW")]
+    pub new: Option<String>,
+    /// What is read of a git revision [default: the directory on the other side, or the current one].
+    #[arg(last = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Objects of both sides, unless one of them has the same: live, or what OLD can be. So policies can
+    /// be compared that stand in files without the pods.
+    #[arg(long, value_name = "SOURCE")]
+    pub with: Option<String>,
+    /// Where files are compared with a cluster: its `NetworkPolicies` that the files lack count as deleted.
+    #[arg(
+        long,
+        help = "Where files are compared with a cluster: its NetworkPolicies that the files lack count as deleted"
+    )]
+    pub prune: bool,
+    /// What makes the exit status 1: widening (a connection opens), breaking (one closes), any (pods
+    /// that came or went too), never. Several with commas between.
+    #[arg(
+        long,
+        value_name = "CHANGES",
+        value_delimiter = ',',
+        default_value = "any",
+        hide_possible_values = true
+    )]
+    pub fail_on: Vec<ChangeKind>,
+    /// The kubeconfig of the cluster; else `KUBECONFIG`, else ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context, for `live`.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The namespace of objects that name none [default: `default`].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Families to compare.
+    #[command(flatten)]
+    pub families: Families,
+    /// The form of the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: DiffFormat,
+}
+
+/// What `diff --fail-on` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChangeKind {
+    /// A connection that was denied is allowed.
+    Widening,
+    /// A connection that was allowed is denied.
+    Breaking,
+    /// Either, and pods that came or went.
+    Any,
+    /// Nothing.
+    Never,
+}
+
+/// The forms of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// For people.
+    Text,
+    /// For programs; see `policyc schema Comparison`.
+    Json,
+    /// As JSON, in YAML.
+    Yaml,
+    /// For the comments of a pull request.
+    Markdown,
 }
 
 /// `policyc test`.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::diff::GitError;
 use crate::live::LiveError;
 
 /// A command failed; nothing, or not all, could be answered.
@@ -10,6 +11,9 @@ pub enum CommandError {
     /// The cluster cannot be read.
     #[error(transparent)]
     Live(#[from] LiveError),
+    /// A git revision cannot be read.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// What was asked about is not in the input.
     #[error("{what} `{name}` is not in the input")]
     NotFound {
@@ -53,6 +57,7 @@ impl CommandError {
     pub fn help(&self) -> Option<String> {
         match self {
             CommandError::Live(error) => error.help(),
+            CommandError::Git(error) => error.help(),
             CommandError::NotFound { nearest, help, .. } if nearest.is_empty() => help.clone(),
             CommandError::NotFound { nearest, .. } => {
                 let names: Vec<String> = nearest.iter().map(|n| format!("`{n}`")).collect();

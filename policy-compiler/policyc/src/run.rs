@@ -15,7 +15,7 @@ use crate::output::{self, Output};
 use crate::question::{self, Questions};
 use crate::status::Status;
 use crate::text::Layout;
-use crate::{graph as picture, lint, matrix, render, report, schema, subject, test};
+use crate::{diff, graph as picture, lint, matrix, render, report, schema, subject, test};
 
 /// Does what the command line asks; errors are reported on standard error.
 #[must_use]
@@ -28,6 +28,7 @@ pub fn run(cli: &Cli) -> Status {
         Command::Render(args) => render_rules(args, cli.verbose, output),
         Command::Graph(args) => graph(args, cli.verbose, output),
         Command::Lint(args) => lint::run(args, cli.verbose, output),
+        Command::Diff(args) => diff::run(args, cli.verbose, output),
         Command::Test(args) => test::run(args, output),
         Command::Schema { kind } => schema::text(kind.as_deref())
             .and_then(|text| output.result(&text).map(|()| Status::Fine)),

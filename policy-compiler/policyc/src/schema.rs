@@ -5,6 +5,7 @@ use crate::suggest;
 
 /// The kinds of output and their schemas.
 pub const SCHEMAS: &[(&str, &str)] = &[
+    ("Comparison", include_str!("../schemas/Comparison.json")),
     ("Connection", include_str!("../schemas/Connection.json")),
     ("Graph", include_str!("../schemas/Graph.json")),
     ("LintReport", include_str!("../schemas/LintReport.json")),

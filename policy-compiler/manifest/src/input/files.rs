@@ -21,7 +21,7 @@ use super::{InputError, Loaded, Options, ParsedFile, merge_layers, parse_file};
 pub const STDIN: &str = "-";
 
 /// More than this is no manifest, and would be held in memory several times over.
-const MAX_BYTES: u64 = 64 << 20;
+pub const MAX_BYTES: u64 = 64 << 20;
 
 /// The files that a path stands for.
 #[derive(Clone, Debug, Default)]
@@ -60,25 +60,44 @@ fn read_layers<P: AsRef<Path>>(
     options: &Options,
     stdin: &mut dyn Read,
 ) -> Loaded {
-    let mut parsed: Vec<ParsedFile> = Vec::new();
-    let mut errors: Vec<InputError> = Vec::new();
-    let mut notes: Vec<Diagnostic> = Vec::new();
+    let mut parsed = parse_paths(paths, options, stdin);
+    let errors = std::mem::take(&mut parsed.errors);
+    let mut loaded = merge_layers(&[base.iter().collect(), parsed.files.iter().collect()]);
+    loaded.add_failures(errors, parsed.notes);
+    loaded
+}
+
+/// What the files hold that some paths name, each parsed on its own and not yet merged.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// The files, in the order in which they were found.
+    pub files: Vec<ParsedFile>,
+    /// What could not be read at all.
+    pub errors: Vec<InputError>,
+    /// What is noteworthy about the paths: directories without manifests.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// Parses what `paths` name, as [`read_from`] would, and leaves the merging to the caller.
+#[must_use]
+pub fn parse_paths<P: AsRef<Path>>(paths: &[P], options: &Options, stdin: &mut dyn Read) -> Parsed {
+    let mut parsed = Parsed::default();
     let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
     for path in paths.iter().map(AsRef::as_ref) {
         if path == Path::new(STDIN) {
             if seen.insert(path.to_owned()) {
                 match read_all(path, stdin) {
-                    Ok(text) => parsed.push(parse_file(STDIN, &text, options)),
-                    Err(error) => errors.push(error),
+                    Ok(text) => parsed.files.push(parse_file(STDIN, &text, options)),
+                    Err(error) => parsed.errors.push(error),
                 }
             }
             continue;
         }
         let listing = list(path);
         if listing.files.is_empty() && listing.errors.is_empty() {
-            notes.push(nothing_in(path));
+            parsed.notes.push(nothing_in(path));
         }
-        errors.extend(listing.errors);
+        parsed.errors.extend(listing.errors);
         for file in listing.files {
             // What cannot be resolved is at worst read twice.
             let identity = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
@@ -86,17 +105,14 @@ fn read_layers<P: AsRef<Path>>(
                 continue;
             }
             match read_text(&file) {
-                Ok(text) => parsed.push(parse_file(&file.display().to_string(), &text, options)),
-                Err(error) => errors.push(error),
+                Ok(text) => {
+                    parsed.files.push(parse_file(&file.display().to_string(), &text, options));
+                }
+                Err(error) => parsed.errors.push(error),
             }
         }
     }
-    let mut loaded = merge_layers(&[base.iter().collect(), parsed.iter().collect()]);
-    errors.append(&mut loaded.unreadable);
-    loaded.unreadable = errors;
-    loaded.diagnostics.extend(notes);
-    loaded.diagnostics.sort();
-    loaded
+    parsed
 }
 
 fn nothing_in(path: &Path) -> Diagnostic {
@@ -214,6 +230,14 @@ fn read_all(path: &Path, reader: &mut dyn Read) -> Result<String, InputError> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
         return Err(InputError::TooLarge { path: path.to_owned(), mebibytes: MAX_BYTES >> 20 });
     }
+    text_of(path, bytes)
+}
+
+/// The text that the content of `path` is.
+///
+/// # Errors
+/// Where it is not UTF-8, with the place of the first byte that is not.
+pub fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, InputError> {
     String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
         let before = &bytes[..error.utf8_error().valid_up_to()];

@@ -25,7 +25,8 @@ pub fn merge<'a>(files: impl IntoIterator<Item = &'a ParsedFile>) -> Loaded {
 
 /// As [`merge`], for several layers of files: what a later layer says replaces what an earlier one
 /// says of the same object, and that is no duplicate.
-pub(crate) fn merge_layers(layers: &[Vec<&ParsedFile>]) -> Loaded {
+#[must_use]
+pub fn merge_layers(layers: &[Vec<&ParsedFile>]) -> Loaded {
     let mut loaded = Loaded::default();
     let mut objects: BTreeMap<ObjectRef, (usize, &Object)> = BTreeMap::new();
     for (depth, layer) in layers.iter().enumerate() {

@@ -32,10 +32,10 @@ pub(crate) use self::document::{add as add_document, quoting};
 pub use self::error::InputError;
 pub(crate) use self::files::read_stdin;
 pub use self::files::{
-    Listing, STDIN, is_manifest, list, read, read_from, read_over, read_regular, read_text,
+    Listing, MAX_BYTES, Parsed, STDIN, is_manifest, list, parse_paths, read, read_from, read_over,
+    read_regular, read_text, text_of,
 };
-pub use self::merge::merge;
-pub(crate) use self::merge::merge_layers;
+pub use self::merge::{merge, merge_layers};
 
 use crate::source::Sources;
 
@@ -197,6 +197,13 @@ impl Loaded {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.unreadable.is_empty() && self.left_out.is_empty() && self.templates.is_empty()
+    }
+
+    /// Adds what could not be read and what is noteworthy before any file was parsed.
+    pub fn add_failures(&mut self, errors: Vec<InputError>, notes: Vec<Diagnostic>) {
+        self.unreadable.splice(0..0, errors);
+        self.diagnostics.extend(notes);
+        self.diagnostics.sort();
     }
 }
 

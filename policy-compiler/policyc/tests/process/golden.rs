@@ -87,6 +87,15 @@ golden! {
     lint_explains_a_rule: "lint --explain PC013";
     lint_lists_its_rules: "lint --explain";
     lint_of_an_unknown_rule: "lint -f lint.yaml --ignore PC103";
+    diff_a_policy: "diff ../../../../examples/shop/cart.yaml diff/cart.yaml --with ../../../../examples/shop";
+    diff_a_policy_as_markdown: "diff ../../../../examples/shop/cart.yaml diff/cart.yaml --with ../../../../examples/shop -o markdown";
+    diff_everything: "diff diff/old.yaml diff/new.yaml";
+    diff_everything_as_markdown: "diff diff/old.yaml diff/new.yaml -o markdown";
+    diff_everything_as_json: "diff diff/old.yaml diff/new.yaml -o json";
+    diff_of_what_templates_do_not_tell: "diff templates diff/templates.yaml";
+    diff_of_the_same: "diff shop shop";
+    diff_of_one_side: "diff shop";
+    diff_of_a_hostile_revision: "diff git:--output=x shop";
     test_that_passes: "test cases/good.yaml";
     test_that_fails: "test cases/good.yaml cases/wrong.yaml";
     test_that_cannot_be_read: "test cases/misspelt.yaml cases/nowhere.yaml cases/good.yaml";

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod diff;
 mod examples;
 mod golden;
 mod lint;

@@ -1,0 +1,134 @@
+//! A comparison as a short table for the comments of a pull request.
+
+use crate::answer::Place;
+use crate::text::join;
+
+use super::answer::{Becomes, Comparison, ConnectionChange};
+use super::cause::Cause;
+use super::text;
+
+/// How many lines are shown: a comment is read at a glance, or not at all.
+const SHOWN: usize = 30;
+
+/// `comparison` in the dialect of Markdown that code hosts have.
+#[must_use]
+pub(super) fn markdown(comparison: &Comparison) -> String {
+    let title = format!("**policyc diff** {} → {}", code(&comparison.old), code(&comparison.new));
+    let mut out = format!("{title}: {}\n", text::summary(comparison));
+    if !comparison.connections.is_empty() {
+        out.push_str("\n| | From | To | Port | Because |\n| --- | --- | --- | --- | --- |\n");
+        for line in comparison.connections.iter().take(SHOWN) {
+            out.push_str(&row(line));
+        }
+        if let Some(more @ 1..) = comparison.connections.len().checked_sub(SHOWN) {
+            out.push_str(&format!(
+                "\n…and {more} lines more; see `policyc diff` without `-o markdown`.\n"
+            ));
+        }
+    }
+    if !comparison.workloads.is_empty() {
+        let of = |change: &str| -> Vec<String> {
+            let workloads = comparison.workloads.iter().filter(|w| w.change == change);
+            workloads.map(|w| code(&text::workload_name(w))).collect()
+        };
+        out.push('\n');
+        for (change, intro) in [("added", "New workloads"), ("removed", "Workloads gone")] {
+            let names = of(change);
+            if !names.is_empty() {
+                out.push_str(&format!("{intro}: {}. ", names.join(", ")));
+            }
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+    }
+    out
+}
+
+fn row(line: &ConnectionChange) -> String {
+    let becomes = match line.change {
+        Becomes::Opened => "**opened**",
+        Becomes::Closed => "**closed**",
+        Becomes::Changed => "**changed**",
+        Becomes::Unknown => "*cannot tell*",
+    };
+    let ends = |ends| {
+        let names: Vec<String> = text::named(ends).iter().map(|name| code(name)).collect();
+        names.join("<br>")
+    };
+    let mut ports = Vec::new();
+    for (sign, traffic) in [
+        ("+", &line.opened),
+        ("−", &line.closed),
+        ("perhaps +", &line.may_open),
+        ("perhaps −", &line.may_close),
+    ] {
+        if !traffic.is_empty() {
+            let over = if line.partial {
+                format!(" over {}", line.families.join(", "))
+            } else {
+                String::new()
+            };
+            ports.push(format!("{sign} {}{over}", traffic.join(", ")));
+        }
+    }
+    let causes: Vec<String> = line.causes.iter().map(because).collect();
+    let cells = [
+        becomes.to_owned(),
+        ends(&line.from),
+        ends(&line.to),
+        ports.join("<br>"),
+        causes.join("<br>"),
+    ];
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn because(cause: &Cause) -> String {
+    let places: Vec<String> =
+        [&cause.old, &cause.new].into_iter().flatten().filter_map(place).collect();
+    let places =
+        if places.is_empty() { String::new() } else { format!(" ({})", join(&places, "→")) };
+    format!("{}{places}", plain(&text::words(cause)))
+}
+
+fn place(place: &Place) -> Option<String> {
+    let line = place.line?;
+    Some(code(&format!("{}:{line}", place.file)))
+}
+
+/// Text that Markdown takes as it is: a name in a manifest must not become a link or a mention.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '@' => out.push_str("&#64;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Text in the font of code, whatever it is made of.
+fn code(text: &str) -> String {
+    let text: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    format!("`{}`", text.replace('`', "'").replace('|', "\\|"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_is_called_stays_in_its_cell() {
+        assert_eq!(code("a|b`c\n"), "`a\\|b'c `");
+        assert_eq!(plain("a|b <c> [d](e) @f *g*"), "a\\|b &lt;c&gt; \\[d\\](e) &#64;f \\*g\\*");
+    }
+}
