@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use crate::cidr::Family;
 use crate::cluster::{Pod, Snapshot};
 use crate::config::{Hairpin, PodNetworks};
-use crate::flow::{Flow, Traffic, Wire};
+use crate::flow::{End, Flow, Traffic, Wire};
 use crate::name::NodeName;
 use crate::policy::{Direction, Policy};
 use crate::verdict::{Because, Decision, Half, Ruling, Verdict};
@@ -40,6 +40,17 @@ use party::{Index, Party};
 #[must_use]
 pub fn evaluate(snapshot: &Snapshot, flow: &Flow) -> Verdict {
     Evaluator::new(snapshot).verdict(flow)
+}
+
+/// Who stands at an end of flows, as verdicts take it.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing<'a> {
+    /// The pods that it is, the one that is judged first; none where it is no pod.
+    pub(crate) pods: Vec<&'a Pod>,
+    /// The addresses that it may have; none where the input does not say.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The nodes that it is.
+    pub(crate) nodes: BTreeSet<&'a NodeName>,
 }
 
 /// A snapshot, indexed for questions.
@@ -119,6 +130,12 @@ impl<'a> Evaluator<'a> {
             isolate_unknown(&to, &from, &mut ingress);
         }
         conclude(egress, ingress)
+    }
+
+    /// Who stands at `end` in flows of `family`.
+    pub(crate) fn standing(&self, end: &End, family: Family) -> Standing<'a> {
+        let party = self.index.party(end, family);
+        Standing { pods: party.pods, addresses: party.addresses, nodes: party.nodes }
     }
 
     /// One half of the answer to a flow, as the policies of its subject have it: nothing that is so on the

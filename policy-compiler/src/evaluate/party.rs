@@ -75,8 +75,10 @@ pub(super) struct Index<'a> {
     snapshot: &'a Snapshot,
     /// Live pods by address, the newest first.
     owners: BTreeMap<IpAddr, Vec<&'a Pod>>,
-    /// Node addresses.
+    /// Node addresses, of every node that is mentioned.
     nodes: BTreeMap<&'a NodeName, BTreeSet<IpAddr>>,
+    /// The nodes by address.
+    nodes_by_address: BTreeMap<IpAddr, BTreeSet<&'a NodeName>>,
     /// Policies of each namespace, in key order.
     policies: BTreeMap<&'a NamespaceName, Vec<&'a Policy>>,
     /// The labels of every namespace that has a pod.
@@ -88,10 +90,17 @@ pub(super) struct Index<'a> {
 impl<'a> Index<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
         let nodes = node_addresses(snapshot);
-        let of_nodes: BTreeSet<IpAddr> = nodes.values().flatten().copied().collect();
+        let mut nodes_by_address: BTreeMap<IpAddr, BTreeSet<&NodeName>> = BTreeMap::new();
+        for (name, addresses) in &nodes {
+            for address in addresses {
+                nodes_by_address.entry(*address).or_default().insert(*name);
+            }
+        }
         let mut owners: BTreeMap<IpAddr, Vec<&Pod>> = BTreeMap::new();
         for pod in snapshot.pods.values().filter(|pod| pod.is_live()) {
-            for address in pod.addresses.iter().filter(|address| !of_nodes.contains(address)) {
+            for address in
+                pod.addresses.iter().filter(|address| !nodes_by_address.contains_key(address))
+            {
                 owners.entry(address).or_default().push(pod);
             }
         }
@@ -106,7 +115,7 @@ impl<'a> Index<'a> {
             snapshot.pods.keys().map(|key| &key.namespace).collect();
         let labels =
             names.into_iter().map(|name| (name, snapshot.namespace_labels(name))).collect();
-        Self { snapshot, owners, nodes, policies, labels, pod_networks: None }
+        Self { snapshot, owners, nodes, nodes_by_address, policies, labels, pod_networks: None }
     }
 
     /// The live pods that have `address`, the newest first.
@@ -116,11 +125,7 @@ impl<'a> Index<'a> {
 
     /// The nodes that have `address`.
     pub(super) fn nodes_with(&self, address: IpAddr) -> BTreeSet<&'a NodeName> {
-        self.nodes
-            .iter()
-            .filter(|(_, addresses)| addresses.contains(&address))
-            .map(|(name, _)| *name)
-            .collect()
+        self.nodes_by_address.get(&address).cloned().unwrap_or_default()
     }
 
     /// The addresses of a node, of one family if that is given.
@@ -220,14 +225,7 @@ impl<'a> Index<'a> {
     }
 
     fn node(&self, name: &NodeName, family: Family) -> Party<'a> {
-        let nodes = self
-            .nodes
-            .keys()
-            .copied()
-            .chain(self.snapshot.pods.values().filter_map(|pod| pod.node.as_ref()))
-            .find(|known| *known == name)
-            .into_iter()
-            .collect();
+        let nodes = self.nodes.get_key_value(name).map(|(known, _)| *known).into_iter().collect();
         let addresses = self.node_addresses(name, Some(family)).collect();
         Party { addresses, nodes, ..Party::default() }
     }

@@ -4,12 +4,13 @@
 //! unknown was answered by an [`Evaluator`] for one flow of each class of flows that no policy tells
 //! apart. Classes are only ever too fine, never too coarse:
 //!
-//! * **Ports** are cut at every number at which a rule or a named port begins or ends; one port of each
-//!   piece is asked. Port 0, which nothing listens on, is in no set.
+//! * **Ports** are cut where a rule that means the other end, or a name that it asks for, begins or ends;
+//!   one port of each piece is asked. Port 0, which nothing listens on, is in no set.
 //! * **Addresses** outside the cluster are cut at every edge of an `ipBlock` and its excepts:
 //!   [`WorldClass`].
-//! * **Pods** are folded by workload where they are alike in what they declare and in all that any
-//!   selector asks of them: [`Party`].
+//! * **Ends** are put into classes by which policies isolate them and by which peers mean them
+//!   ([`classes`]), and each half of a verdict is asked once for a class and what its policies see of
+//!   another ([`halves`]). Pods of a workload are folded where they are of one class: [`Party`].
 //!
 //! A pod to itself is always allowed, and so says nothing about the policies: groups are compared over
 //! pairs of different pods ([`Between`]); the pods that one template is to make are different pods.
@@ -30,27 +31,34 @@
 //! that no policy of any of them tells apart, and [`Partition::parties`] folds only pods that are alike
 //! in each.
 
+mod classes;
 mod connections;
+mod group;
+mod halves;
 mod party;
+mod pieces;
 mod traffic;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::cidr::Family;
 use crate::cluster::{Pod, Snapshot};
 use crate::evaluate::Evaluator;
-use crate::flow::{End, Flow, Traffic, Wire};
+use crate::flow::{End, Traffic};
 use crate::name::{NodeName, ObjectKey};
-use crate::policy::{Direction, Grant, PeerSelects, Peers, PortNumbers, Ports, Rule};
-use crate::port::{PortRange, Protocol};
-use crate::selector::Selector;
-use crate::verdict::{Decision, Verdict};
+use crate::policy::{Direction, Rule};
+use crate::verdict::Verdict;
+
+use group::Cell;
+use halves::{Halves, Seat, SeatClass};
 
 pub use connections::{Between, Connections};
+pub use group::Group;
 pub use party::{Level, Party, Who, instances};
 pub use traffic::{Part, PortSet, TrafficSet};
 pub use world::WorldClass;
@@ -87,21 +95,26 @@ impl<'a> Partition<'a> {
     pub fn parties(&self, level: Level) -> Vec<Party> {
         let reaches: Vec<Reach<'_>> =
             self.snapshots.iter().map(|snapshot| Reach::over(self, snapshot)).collect();
-        let class = |key: &ObjectKey| -> Vec<Option<PodClass<'_>>> {
+        let class = |key: &ObjectKey| -> Vec<[Option<SeatClass>; 2]> {
             reaches.iter().map(|reach| reach.class(key)).collect()
         };
         let mut parties = party::pods(&self.snapshots, level, class);
-        let nodes: BTreeSet<&NodeName> = self.snapshots.iter().flat_map(|s| nodes(s)).collect();
-        parties.extend(nodes.into_iter().map(|name| Party {
-            who: Who::Node(name.clone()),
-            members: vec![End::Node(name.clone())],
-        }));
-        parties.extend(self.world.iter().map(|class| Party {
-            who: Who::World(class.clone()),
-            members: vec![End::Address(class.representative())],
-        }));
+        parties.extend(strangers(&self.snapshots, &self.world));
         parties
     }
+}
+
+/// Who is no pod: the nodes of all snapshots, then the world.
+fn strangers(snapshots: &[&Snapshot], world: &[WorldClass]) -> Vec<Party> {
+    let nodes: BTreeSet<&NodeName> = snapshots.iter().flat_map(|s| nodes(s)).collect();
+    let nodes = nodes
+        .into_iter()
+        .map(|name| Party { who: Who::Node(name.clone()), members: vec![End::Node(name.clone())] });
+    let classes = world.iter().map(|class| Party {
+        who: Who::World(class.clone()),
+        members: vec![End::Address(class.representative())],
+    });
+    nodes.chain(classes).collect()
 }
 
 fn outside(world: &[WorldClass]) -> Option<Party> {
@@ -116,43 +129,14 @@ fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = &NodeName> {
     snapshot.nodes.keys().chain(scheduled)
 }
 
-/// A snapshot, ready to be asked for sets of traffic.
+/// A snapshot, ready to be asked for sets of traffic. What was asked once is remembered.
 #[derive(Clone, Debug)]
 pub struct Reach<'a> {
     snapshot: &'a Snapshot,
     evaluator: Evaluator<'a>,
     world: Arc<[WorldClass]>,
     taken: BTreeSet<IpAddr>,
-    /// The label keys that pod selectors ask for.
-    keys: BTreeSet<&'a str>,
-    pieces: Vec<Piece>,
-}
-
-/// Traffic that no policy tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Piece {
-    part: Part,
-}
-
-impl Piece {
-    fn representative(self, family: Family) -> Traffic {
-        match self.part {
-            Part::Ports(protocol, range) => Traffic::Port { protocol, port: range.first().get() },
-            Part::Icmp => Traffic::ping(family),
-            Part::Other => Traffic::Other { protocol: 47 },
-        }
-    }
-}
-
-/// What decides how a pod fares, beside its node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PodClass<'a> {
-    labels: Vec<(&'a str, &'a str)>,
-    ports: &'a [crate::cluster::ContainerPort],
-    /// The class of its address in each family; none where it has none.
-    addresses: Vec<Option<usize>>,
-    /// Whom else its addresses belong to, where it is not alone.
-    shared: Option<&'a ObjectKey>,
+    halves: RefCell<Halves<'a>>,
 }
 
 impl<'a> Reach<'a> {
@@ -168,8 +152,8 @@ impl<'a> Reach<'a> {
         let evaluator = Evaluator::new(snapshot);
         let taken = world::taken(snapshot, &evaluator);
         let world = Arc::clone(&partition.world);
-        let keys = asked_keys(snapshot);
-        Self { snapshot, evaluator, world, taken, keys, pieces: pieces(snapshot) }
+        let halves = RefCell::new(Halves::new(snapshot));
+        Self { snapshot, evaluator, world, taken, halves }
     }
 
     /// The snapshot.
@@ -181,7 +165,11 @@ impl<'a> Reach<'a> {
     /// The live pods by `level`, folded where they are alike; then the nodes; then the world.
     #[must_use]
     pub fn parties(&self, level: Level) -> Vec<Party> {
-        Partition { snapshots: vec![self.snapshot], world: Arc::clone(&self.world) }.parties(level)
+        let snapshots = vec![self.snapshot];
+        let class = |key: &ObjectKey| self.class(key);
+        let mut parties = party::pods(&snapshots, level, class);
+        parties.extend(strangers(&snapshots, &self.world));
+        parties
     }
 
     /// The classes of the addresses outside: IPv4 first, the rest of each family last.
@@ -221,55 +209,43 @@ impl<'a> Reach<'a> {
     /// reaches itself.
     #[must_use]
     pub fn pair(&self, from: &End, to: &End, family: Family) -> Connections {
-        self.gathered(from, to, family, |traffic| self.because(from, to, family, traffic).decision)
-    }
-
-    /// As [`Reach::pair`] between two pods that are just as `end` is.
-    fn replicas(&self, end: &End, family: Family) -> Connections {
-        self.gathered(end, end, family, |traffic| {
-            let flow = flow(end, end, family, traffic);
-            let half = |direction| self.evaluator.half(direction, &flow).decision;
-            half(Direction::Egress).and(half(Direction::Ingress))
-        })
-    }
-
-    fn gathered(
-        &self,
-        from: &End,
-        to: &End,
-        family: Family,
-        decide: impl Fn(Traffic) -> Decision,
-    ) -> Connections {
         if !self.speaks(from, family) || !self.speaks(to, family) {
             return Connections::nothing();
         }
-        let mut allowed = Gathered::default();
-        let mut unknown = Gathered::default();
-        for piece in &self.pieces {
-            match decide(piece.representative(family)) {
-                Decision::Allowed => allowed.add(piece.part),
-                Decision::Unknown => unknown.add(piece.part),
-                Decision::Denied => {}
-            }
-        }
-        Connections::new(allowed.set(), &unknown.set())
+        let (from, to) = (self.seat(from, family), self.seat(to, family));
+        let mut halves = self.halves.borrow_mut();
+        let number = halves.pair(&self.evaluator, &from, &to, false);
+        halves.connections(number).clone()
     }
 
-    /// What becomes of all traffic between two groups.
+    /// The ends of `party` that have `family`, to be asked about many times.
+    #[must_use]
+    pub fn group(&self, party: &Party, family: Family) -> Group<'a> {
+        let spoken = party.members.iter().filter(|end| self.speaks(end, family));
+        let seats = spoken.map(|end| (self.seat(end, family), self.instances(end)));
+        Group::new(family, seats)
+    }
+
+    /// What becomes of all traffic between two parties.
     #[must_use]
     pub fn between(&self, from: &Party, to: &Party, family: Family) -> Between {
+        self.among(&self.group(from, family), &self.group(to, family))
+    }
+
+    /// What becomes of all traffic between two groups of one family; nothing where they differ in it.
+    #[must_use]
+    pub fn among(&self, from: &Group<'a>, to: &Group<'a>) -> Between {
         let mut between = Between::default();
         let mut itself = false;
-        for source in from.members.iter().filter(|end| self.speaks(end, family)) {
-            for destination in to.members.iter().filter(|end| self.speaks(end, family)) {
-                let (m, n) = (self.instances(source), self.instances(destination));
-                if source == destination && self.is_pod(source) {
-                    itself = true;
-                    if n > 1 {
-                        between.add(&self.replicas(source, family), n * (n - 1));
-                    }
+        if from.family != to.family {
+            return between;
+        }
+        for source in &from.cells {
+            for destination in &to.cells {
+                if source.apart || destination.apart {
+                    itself |= self.one_by_one(source, destination, &mut between);
                 } else {
-                    between.add(&self.pair(source, destination, family), m * n);
+                    itself |= self.all_alike(source, destination, &mut between);
                 }
             }
         }
@@ -280,16 +256,55 @@ impl<'a> Reach<'a> {
         between
     }
 
+    /// Adds the pairs of two classes; says whether some end is in both.
+    fn all_alike(&self, from: &Cell<'a>, to: &Cell<'a>, between: &mut Between) -> bool {
+        let shared = from.shared(to);
+        let themselves = shared.iter().fold(0_u64, |sum, instances| sum.saturating_add(*instances));
+        let all = from.instances.saturating_mul(to.instances);
+        let pairs = all.saturating_sub(themselves);
+        if let (true, Some((source, _)), Some((destination, _))) =
+            (pairs > 0, from.seats.first(), to.seats.first())
+        {
+            let mut halves = self.halves.borrow_mut();
+            // Ends that are equal stand for two that are alike.
+            let number = halves.pair(&self.evaluator, source, destination, true);
+            between.add(halves.connections(number), pairs);
+        }
+        !shared.is_empty()
+    }
+
+    /// The same, end by end.
+    fn one_by_one(&self, from: &Cell<'a>, to: &Cell<'a>, between: &mut Between) -> bool {
+        let mut halves = self.halves.borrow_mut();
+        let mut shared = false;
+        for (source, m) in &from.seats {
+            for (destination, n) in &to.seats {
+                let equal = source.end == destination.end && self.is_pod(&source.end);
+                shared |= equal;
+                let pairs = if equal { n.saturating_mul(n - 1) } else { m.saturating_mul(*n) };
+                if pairs > 0 {
+                    let number = halves.pair(&self.evaluator, source, destination, equal);
+                    between.add(halves.connections(number), pairs);
+                }
+            }
+        }
+        shared
+    }
+
     /// The verdict on one flow, with every reason.
     #[must_use]
     pub fn because(&self, from: &End, to: &End, family: Family, traffic: Traffic) -> Verdict {
-        self.evaluator.verdict(&flow(from, to, family, traffic))
+        self.evaluator.verdict(&halves::flow(from, to, family, traffic))
     }
 
     /// The evaluator that everything here is asked of.
     #[must_use]
     pub fn evaluator(&self) -> &Evaluator<'a> {
         &self.evaluator
+    }
+
+    fn seat(&self, end: &End, family: Family) -> Rc<Seat<'a>> {
+        self.halves.borrow_mut().seat(&self.evaluator, end, family)
     }
 
     fn is_pod(&self, end: &End) -> bool {
@@ -303,103 +318,17 @@ impl<'a> Reach<'a> {
         }
     }
 
-    fn class(&self, key: &ObjectKey) -> Option<PodClass<'a>> {
-        let pod = self.snapshot.pods.get(key)?;
-        let class = |address: IpAddr| {
-            self.world.iter().position(|class| class.contains(address)).unwrap_or(usize::MAX)
-        };
-        let alone = pod
-            .addresses
-            .iter()
-            .all(|address| matches!(self.evaluator.owners(address), [only] if only.key == pod.key));
-        Some(PodClass {
-            labels: pod.labels.iter().filter(|(key, _)| self.keys.contains(key)).collect(),
-            ports: &pod.ports,
-            addresses: Family::ALL.map(|family| pod.addresses.of(family).map(class)).to_vec(),
-            shared: (!alone).then_some(&pod.key),
-        })
+    /// The classes of a pod in each family; none where it lacks it.
+    fn class(&self, key: &ObjectKey) -> [Option<SeatClass>; 2] {
+        let end = End::Pod(key.clone());
+        Family::ALL.map(|family| self.speaks(&end, family).then(|| self.seat(&end, family).class))
     }
-}
-
-fn flow(from: &End, to: &End, family: Family, traffic: Traffic) -> Flow {
-    Flow { from: from.clone(), to: to.clone(), family, traffic, wire: Wire::Routed }
-}
-
-/// A [`TrafficSet`] in the making.
-#[derive(Default)]
-struct Gathered {
-    ports: [Vec<PortRange>; 3],
-    icmp: bool,
-    other: bool,
-}
-
-impl Gathered {
-    fn add(&mut self, part: Part) {
-        match part {
-            Part::Ports(protocol, range) => self.ports[protocol as usize].push(range),
-            Part::Icmp => self.icmp = true,
-            Part::Other => self.other = true,
-        }
-    }
-
-    fn set(self) -> TrafficSet {
-        TrafficSet::new(self.ports.map(PortSet::from_iter), self.icmp, self.other)
-    }
-}
-
-/// The label keys that selectors of pods ask for.
-fn asked_keys(snapshot: &Snapshot) -> BTreeSet<&str> {
-    let peers = rules(snapshot).filter_map(|rule| match &rule.grant {
-        Grant::Traffic { peers: Peers::Listed(peers), .. } => Some(peers),
-        _ => None,
-    });
-    let of_peers = peers.flatten().filter_map(|peer| match &peer.selects {
-        PeerSelects::Pods { pods, .. } => Some(pods),
-        PeerSelects::Block(_) => None,
-    });
-    let of_policies = snapshot.policies.values().map(|policy| &policy.pod_selector);
-    let requirements = of_peers.chain(of_policies).flat_map(Selector::requirements);
-    requirements.map(|requirement| &*requirement.key).collect()
 }
 
 /// Every rule that counts.
 fn rules(snapshot: &Snapshot) -> impl Iterator<Item = &Rule> {
     let policies = snapshot.policies.values();
     policies.flat_map(|policy| Direction::ALL.into_iter().flat_map(|d| policy.rules(d)))
-}
-
-/// All traffic in pieces that no policy of `snapshot` tells apart.
-fn pieces(snapshot: &Snapshot) -> Vec<Piece> {
-    let mut edges: BTreeMap<Protocol, BTreeSet<u32>> = BTreeMap::new();
-    let mut cut = |protocol: Protocol, range: PortRange| {
-        let edges = edges.entry(protocol).or_default();
-        edges.extend([u32::from(range.first().get()), u32::from(range.last().get()) + 1]);
-    };
-    for rule in rules(snapshot) {
-        let Grant::Traffic { ports: Ports::Listed(ports), .. } = &rule.grant else { continue };
-        for port in ports {
-            if let PortNumbers::Range(range) = port.numbers {
-                cut(port.protocol, range);
-            }
-        }
-    }
-    for port in snapshot.pods.values().flat_map(|pod| &pod.ports) {
-        cut(port.protocol, PortRange::single(port.number));
-    }
-    let mut pieces: Vec<Piece> = Vec::new();
-    for protocol in Protocol::ALL {
-        let end = u32::from(u16::MAX) + 1;
-        let mut points = edges.remove(&protocol).unwrap_or_default();
-        points.extend([1, end]);
-        let points: Vec<u32> = points.into_iter().filter(|at| *at <= end).collect();
-        let port = |number: u32| u16::try_from(number).ok().and_then(NonZeroU16::new);
-        pieces.extend(points.windows(2).filter_map(|pair| {
-            let range = PortRange::new(port(pair[0])?, port(pair[1] - 1)?)?;
-            Some(Piece { part: Part::Ports(protocol, range) })
-        }));
-    }
-    pieces.extend([Piece { part: Part::Icmp }, Piece { part: Part::Other }]);
-    pieces
 }
 
 #[cfg(test)]

@@ -2,9 +2,12 @@ use super::*;
 use crate::cidr::IpBlock;
 use crate::cluster::{Addresses, Age, ContainerPort, Phase, Workload};
 use crate::document::Location;
-use crate::policy::{NamespaceScope, Peer, Policy, PortMatch};
-use crate::port::PortName;
-use crate::selector::{Operator, Requirement};
+use crate::policy::{
+    Grant, NamespaceScope, Peer, PeerSelects, Peers, Policy, PortMatch, PortNumbers, Ports,
+};
+use crate::port::{PortName, Protocol};
+use crate::selector::{Operator, Requirement, Selector};
+use std::num::NonZeroU16;
 
 fn key(text: &str) -> ObjectKey {
     let (namespace, name) = text.split_once('/').unwrap();

@@ -12,6 +12,7 @@ mod flows;
 mod history;
 mod law;
 mod names;
+mod reach;
 mod spoof;
 mod stability;
 mod steps;
@@ -23,6 +24,7 @@ fn config(law: &'static str, cases: u32) -> Config {
     let seeds = match law {
         "law" => "tests/laws/regressions/law.txt",
         "names" => "tests/laws/regressions/names.txt",
+        "reach" => "tests/laws/regressions/reach.txt",
         "spoof" => "tests/laws/regressions/spoof.txt",
         "stability" => "tests/laws/regressions/stability.txt",
         _ => "tests/laws/regressions/steps.txt",

@@ -17,7 +17,7 @@ use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Between, Level, Party, Reach, TrafficSet};
+use policy_compiler::reach::{Between, Group, Level, Party, Reach, TrafficSet};
 
 use crate::answer::Outcome;
 use crate::args::{self, MatrixFormat};
@@ -84,13 +84,10 @@ pub struct Exchange {
     pub unknown: TrafficSet,
 }
 
-impl From<&Between> for Exchange {
-    fn from(between: &Between) -> Self {
-        Self {
-            all: between.all.clone(),
-            partly: between.partly(),
-            unknown: between.unknown.clone(),
-        }
+impl From<Between> for Exchange {
+    fn from(between: Between) -> Self {
+        let partly = if between.is_uniform() { TrafficSet::nothing() } else { between.partly() };
+        Self { partly, all: between.all, unknown: between.unknown }
     }
 }
 
@@ -151,16 +148,23 @@ pub fn fill(
     let mut contents: Vec<Content> = Vec::new();
     let mut known: HashMap<Content, usize> = HashMap::new();
     let mut cells = Vec::with_capacity(from.len());
+    let grouped = |party: &Party| -> Vec<(Family, Group<'_>)> {
+        families.iter().map(|family| (*family, reach.group(party, *family))).collect()
+    };
+    let columns: Vec<_> = to.iter().map(|party| (party.who.is_pods(), grouped(party))).collect();
     for (done, source) in from.iter().enumerate() {
-        let row = to.iter().map(|destination| {
-            if !source.who.is_pods() && !destination.who.is_pods() {
+        let groups = grouped(source);
+        let row = columns.iter().map(|(pods, column)| {
+            if !source.who.is_pods() && !pods {
                 return None;
             }
-            let content = content(reach, source, destination, families);
-            Some(*known.entry(content).or_insert_with_key(|content| {
-                contents.push(content.clone());
-                contents.len() - 1
-            }))
+            let content = content(reach, &groups, column);
+            if let Some(index) = known.get(&content) {
+                return Some(*index);
+            }
+            contents.push(content.clone());
+            known.insert(content, contents.len() - 1);
+            Some(contents.len() - 1)
         });
         cells.push(row.collect());
         step(done + 1);
@@ -168,13 +172,17 @@ pub fn fill(
     Grid { level, families: families.to_vec(), port, from, to, contents, cells }
 }
 
-fn content(reach: &Reach<'_>, from: &Party, to: &Party, families: &[Family]) -> Content {
+fn content<'a>(
+    reach: &Reach<'a>,
+    from: &[(Family, Group<'a>)],
+    to: &[(Family, Group<'a>)],
+) -> Content {
     let mut content = Content { itself: false, families: Vec::new() };
-    for family in families {
-        let between = reach.between(from, to, *family);
+    for ((family, from), (_, to)) in from.iter().zip(to) {
+        let between = reach.among(from, to);
         if between.pairs > 0 {
             content.itself |= between.itself;
-            content.families.push((*family, Exchange::from(&between)));
+            content.families.push((*family, Exchange::from(between)));
         }
     }
     content

@@ -1,0 +1,258 @@
+//! Halves of verdicts, asked once for each class.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::cidr::Family;
+use crate::cluster::Snapshot;
+use crate::evaluate::{Evaluator, Standing};
+use crate::flow::{End, Flow, Traffic, Wire};
+use crate::name::{NodeName, ObjectKey};
+use crate::policy::{Direction, Grant, Ports};
+use crate::verdict::{Because, Decision, Half, RuleTrace};
+
+use super::classes::{Aspect, Classes, Interned};
+use super::connections::Connections;
+use super::pieces::{Edges, Gathered};
+
+/// An end in one family: its classes, and what no class tells.
+#[derive(Clone, Debug)]
+pub(super) struct Seat<'a> {
+    pub(super) end: End,
+    pub(super) family: Family,
+    /// The class of its ingress and of its egress, and that as the other end.
+    pub(super) class: SeatClass,
+    /// Whom it is to others; its own node stands beside its class.
+    pub(super) standing: Standing<'a>,
+}
+
+/// The classes of a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SeatClass {
+    pub(super) ingress: usize,
+    pub(super) egress: usize,
+    pub(super) profile: usize,
+}
+
+impl SeatClass {
+    fn subject(self, direction: Direction) -> usize {
+        match direction {
+            Direction::Ingress => self.ingress,
+            Direction::Egress => self.egress,
+        }
+    }
+}
+
+impl<'a> Seat<'a> {
+    /// The pod that is judged there.
+    fn subject(&self) -> Option<&'a ObjectKey> {
+        self.standing.pods.first().map(|pod| &pod.key)
+    }
+
+    fn node(&self) -> Option<&'a NodeName> {
+        self.standing.pods.first()?.node.as_ref()
+    }
+
+    /// Whether it is a node, to which the pods on it are no strangers.
+    pub(super) fn is_node(&self) -> bool {
+        !self.standing.nodes.is_empty()
+    }
+
+    /// Whether it is the one pod with its address and nothing else.
+    pub(super) fn is_alone(&self) -> bool {
+        let own = |key: &ObjectKey| matches!(&self.end, End::Pod(end) if end == key);
+        matches!(self.standing.pods.as_slice(), [only] if own(&only.key))
+    }
+
+    /// Whether both may be one and the same: then the wire has a say beside the policies.
+    fn may_be(&self, other: &Seat<'_>) -> bool {
+        let addresses = &self.standing.addresses;
+        (self.subject().is_some() && self.subject() == other.subject())
+            || (!addresses.is_empty() && *addresses == other.standing.addresses)
+    }
+}
+
+/// What was asked already.
+#[derive(Clone, Debug)]
+pub(super) struct Halves<'a> {
+    classes: Classes<'a>,
+    seats: HashMap<(End, Family), Rc<Seat<'a>>>,
+    connections: Interned<Connections>,
+    /// By subject and profile.
+    by_profile: HashMap<(usize, usize), usize>,
+    /// By subject and what its policies see of the other end.
+    by_aspect: HashMap<(usize, Aspect<'a>), usize>,
+    both: HashMap<(usize, usize), usize>,
+}
+
+impl<'a> Halves<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot) -> Self {
+        Self {
+            classes: Classes::new(snapshot),
+            seats: HashMap::new(),
+            connections: Interned::default(),
+            by_profile: HashMap::new(),
+            by_aspect: HashMap::new(),
+            both: HashMap::new(),
+        }
+    }
+
+    /// The seat of an end.
+    pub(super) fn seat(
+        &mut self,
+        evaluator: &Evaluator<'a>,
+        end: &End,
+        family: Family,
+    ) -> Rc<Seat<'a>> {
+        if let Some(seat) = self.seats.get(&(end.clone(), family)) {
+            return Rc::clone(seat);
+        }
+        let standing = evaluator.standing(end, family);
+        let mut subject = |direction| self.classes.subject(direction, family, &standing, evaluator);
+        let (ingress, egress) = (subject(Direction::Ingress), subject(Direction::Egress));
+        let class = SeatClass { ingress, egress, profile: self.classes.profile(&standing) };
+        let seat = Rc::new(Seat { end: end.clone(), family, class, standing });
+        self.seats.insert((end.clone(), family), Rc::clone(&seat));
+        seat
+    }
+
+    /// The connections of that number.
+    pub(super) fn connections(&self, number: usize) -> &Connections {
+        self.connections.get(number)
+    }
+
+    /// What passes from one seat to another, by number. Ends that may be one and the same are asked
+    /// about as they are, unless they are to be taken for two that are just alike.
+    pub(super) fn pair(
+        &mut self,
+        evaluator: &Evaluator<'a>,
+        from: &Seat<'a>,
+        to: &Seat<'a>,
+        different: bool,
+    ) -> usize {
+        if !different && from.may_be(to) {
+            let traffic = Traffic::ping(from.family);
+            let verdict = evaluator.verdict(&flow(&from.end, &to.end, from.family, traffic));
+            if verdict.egress.because == Because::Itself {
+                return self.connections.number(Connections::everything());
+            }
+        }
+        let egress = self.half(evaluator, Direction::Egress, from, to);
+        let ingress = self.half(evaluator, Direction::Ingress, to, from);
+        if let Some(known) = self.both.get(&(egress, ingress)) {
+            return *known;
+        }
+        let both = self.connections.get(egress).and(self.connections.get(ingress));
+        let number = self.connections.number(both);
+        self.both.insert((egress, ingress), number);
+        number
+    }
+
+    fn half(
+        &mut self,
+        evaluator: &Evaluator<'a>,
+        direction: Direction,
+        own: &Seat<'a>,
+        other: &Seat<'a>,
+    ) -> usize {
+        // Between a pod and its own node its class has no say.
+        if own.node().is_some_and(|node| other.standing.nodes.contains(node)) {
+            let asked = asked(evaluator, direction, own, other);
+            return self.connections.number(asked);
+        }
+        let subject = own.class.subject(direction);
+        let key = (subject, other.class.profile);
+        if let Some(known) = self.by_profile.get(&key) {
+            return *known;
+        }
+        let aspect = (subject, self.classes.aspect(subject, other.class.profile));
+        let number = match self.by_aspect.get(&aspect) {
+            Some(known) => *known,
+            None => self.connections.number(asked(evaluator, direction, own, other)),
+        };
+        self.by_aspect.insert(aspect, number);
+        self.by_profile.insert(key, number);
+        number
+    }
+}
+
+/// What the policies of `own` say to all traffic with `other`.
+fn asked(
+    evaluator: &Evaluator<'_>,
+    direction: Direction,
+    own: &Seat<'_>,
+    other: &Seat<'_>,
+) -> Connections {
+    let family = own.family;
+    let half = |traffic| {
+        let (from, to) = match direction {
+            Direction::Egress => (&own.end, &other.end),
+            Direction::Ingress => (&other.end, &own.end),
+        };
+        evaluator.half(direction, &flow(from, to, family, traffic))
+    };
+    let probe = half(Traffic::ping(family));
+    let policed = matches!(
+        probe.because,
+        Because::RuleAllows | Because::NoRuleAllows | Because::RuleMayAllow
+    );
+    // What is not for rules to say is so of all traffic.
+    if !policed {
+        return match probe.decision {
+            Decision::Allowed => Connections::everything(),
+            Decision::Denied | Decision::Unknown => Connections::nothing(),
+        };
+    }
+    let Some(edges) = edges(evaluator, direction, &probe, own, other) else {
+        return Connections::nothing();
+    };
+    let mut allowed = Gathered::default();
+    let mut unknown = Gathered::default();
+    for part in edges.pieces() {
+        match half(part.representative(family)).decision {
+            Decision::Allowed => allowed.add(part),
+            Decision::Unknown => unknown.add(part),
+            Decision::Denied => {}
+        }
+    }
+    Connections::new(allowed.set(), &unknown.set())
+}
+
+/// The edges of the ports of all rules that mean the other end, or may; none where none does.
+fn edges(
+    evaluator: &Evaluator<'_>,
+    direction: Direction,
+    probe: &Half,
+    own: &Seat<'_>,
+    other: &Seat<'_>,
+) -> Option<Edges> {
+    let means = |rule: &&RuleTrace| {
+        let peer = |trace: &crate::verdict::PeerTrace| trace.outcome.decision() != Decision::Denied;
+        rule.invalid.is_none() && (rule.peers.is_empty() || rule.peers.iter().any(peer))
+    };
+    let destinations = match direction {
+        Direction::Ingress => &own.standing.pods,
+        Direction::Egress => &other.standing.pods,
+    };
+    let subject = own.standing.pods.first()?;
+    let isolating = evaluator.isolating(subject, direction);
+    let mut edges = Edges::default();
+    let mut any = false;
+    for (trace, policy) in probe.policies.iter().zip(isolating) {
+        let rules = policy.rules(direction);
+        let meaning = trace.rules.iter().filter(means);
+        for rule in meaning.filter_map(|rule| rules.get(rule.index)) {
+            any = true;
+            if let Grant::Traffic { ports: Ports::Listed(ports), .. } = &rule.grant {
+                for port in ports {
+                    edges.add(port, destinations.iter().copied());
+                }
+            }
+        }
+    }
+    any.then_some(edges)
+}
+
+pub(super) fn flow(from: &End, to: &End, family: Family, traffic: Traffic) -> Flow {
+    Flow { from: from.clone(), to: to.clone(), family, traffic, wire: Wire::Routed }
+}
