@@ -217,6 +217,7 @@ pub struct Can {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     policyc matrix -f examples/shop\n  \
+    policyc matrix -f examples/shop -o html > shop.html\n  \
     policyc matrix --by namespace -A\n  \
     policyc matrix -n shop -f examples/shop              # between the pods of shop, and the world\n  \
     policyc matrix --to ns/shop --port 8080 -f examples/shop\n  \
@@ -325,6 +326,7 @@ pub struct Render {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     policyc graph -f examples/shop -o svg > shop.svg\n  \
+    policyc graph -f examples/shop -o html > shop.html\n  \
     policyc graph -f examples/shop -o mermaid\n  \
     policyc graph -f examples/shop | dot -Tpng > shop.png\n  \
     policyc graph --by namespace -o dot             # the cluster of the kubeconfig\n\n\

@@ -36,15 +36,13 @@ impl Ends {
                 let first = one.parties.first().and_then(|p| relations.parties.get(*p));
                 first.is_some_and(|first| same_kind(first, party)) && alike(other, &row)
             });
-            match like.and_then(|at| Some((drawn.get_mut(at)?, rows.get_mut(at)?))) {
-                Some((one, other)) => {
-                    one.parties.push(n);
-                    fill(other, &row);
-                }
-                None => {
-                    drawn.push(Drawn { parties: vec![n], pods: party.who.is_pods() });
-                    rows.push(row);
-                }
+            let known = like.and_then(|at| Some((drawn.get_mut(at)?, rows.get_mut(at)?)));
+            if let Some((one, other)) = known {
+                one.parties.push(n);
+                fill(other, &row);
+            } else {
+                drawn.push(Drawn { parties: vec![n], pods: party.who.is_pods() });
+                rows.push(row);
             }
         }
         let mut passed = Vec::with_capacity(drawn.len() * drawn.len());

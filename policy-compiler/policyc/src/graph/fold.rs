@@ -202,3 +202,89 @@ impl Bundle<'_> {
         self.arrows.push(Arrow { from, to, passed, pairs });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use policy_compiler::cluster::Snapshot;
+    use policy_compiler::reach::{Level, Reach};
+    use policy_manifest::input::{self, Options};
+
+    use super::*;
+
+    fn examples() -> Vec<(String, Snapshot)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        let mut paths: Vec<_> = std::fs::read_dir(folder)
+            .expect("there are examples")
+            .map(|entry| entry.expect("it can be read").path())
+            .collect();
+        paths.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/shop"));
+        let options = Options::in_namespace("default").expect("a name");
+        let read = |path: std::path::PathBuf| {
+            let snapshot = input::read(std::slice::from_ref(&path), &options).snapshot;
+            (path.display().to_string(), snapshot)
+        };
+        paths.into_iter().map(read).collect()
+    }
+
+    /// Whom a tip stands for, towards the other end of a pair.
+    fn members(tip: &Tip, namespaces: &Namespaces) -> Vec<usize> {
+        let among = |is: &dyn Fn(usize, Option<usize>) -> bool| {
+            let all = namespaces.iter().enumerate();
+            all.filter(|(end, namespace)| is(*end, **namespace)).map(|(end, _)| end).collect()
+        };
+        match tip {
+            Tip::One(one) => among(&|end, _| end == *one),
+            Tip::Namespace(n) => among(&|_, namespace| namespace == Some(*n)),
+            Tip::Pods => among(&|_, namespace| namespace.is_some()),
+            Tip::Anyone => among(&|_, _| true),
+        }
+    }
+
+    #[test]
+    fn folded_arrows_say_what_each_pair_alone_would_no_more_and_no_less() {
+        let mut folds = 0;
+        for (name, snapshot) in examples() {
+            for level in [Level::Pod, Level::Workload] {
+                let reach = Reach::new(&snapshot);
+                let relations = Relations::new(&reach, level, |_, _| {});
+                let ends = Ends::of(&relations);
+                let mut names: Vec<_> =
+                    relations.parties.iter().map(|p| p.who.namespace()).collect();
+                names.sort();
+                names.dedup();
+                let namespaces: Namespaces = ends
+                    .drawn
+                    .iter()
+                    .map(|drawn| relations.parties[drawn.parties[0]].who.namespace())
+                    .map(|own| own.and_then(|own| names.iter().position(|n| *n == Some(own))))
+                    .collect();
+                let mut alone: BTreeMap<(usize, usize), Passed> = BTreeMap::new();
+                for arrow in told(&relations, &ends) {
+                    alone.extend(arrow.pairs.iter().map(|pair| (*pair, arrow.passed)));
+                }
+                let mut shown: BTreeMap<(usize, usize), Passed> = BTreeMap::new();
+                for arrow in arrows(&relations, &ends, &namespaces) {
+                    folds += usize::from(arrow.pairs.len() > 1);
+                    for from in members(&arrow.from, &namespaces) {
+                        for to in members(&arrow.to, &namespaces) {
+                            // Of a pod and itself, and of ends with no family in common, nothing is said.
+                            if from != to && ends.passed(from, to) != [None, None] {
+                                let before = shown.insert((from, to), said(arrow.passed));
+                                assert_eq!(before, None, "{name}: {from} to {to} is told twice");
+                            }
+                        }
+                    }
+                }
+                let alone: BTreeMap<_, _> = alone
+                    .into_iter()
+                    .filter(|((from, to), _)| from != to)
+                    .map(|(pair, passed)| (pair, said(passed)))
+                    .collect();
+                assert_eq!(shown, alone, "{name} by {level:?}");
+            }
+        }
+        assert!(folds > 5, "only {folds} arrows were folded");
+    }
+}

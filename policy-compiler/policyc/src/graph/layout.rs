@@ -238,3 +238,83 @@ fn route(edge: &EdgeLabel) -> Route {
 fn tenths(length: f64) -> f64 {
     (length * 10.0).round() / 10.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Edge, Group};
+    use super::*;
+
+    /// Numbers that look random and are the same every time.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, most: usize) -> usize {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(self.0 >> 33).expect("31 bits") % most
+        }
+    }
+
+    fn any(dice: &mut Dice, most: usize) -> Graph {
+        let groups: Vec<Group> =
+            (0..dice.below(6)).map(|n| Group { name: format!("ns-{n}") }).collect();
+        let nodes: Vec<Node> = (0..=dice.below(most))
+            .map(|n| {
+                let namespace = groups.get(dice.below(7)).map(|group| group.name.clone());
+                Node {
+                    id: n.to_string(),
+                    kind: if namespace.is_some() { Kind::Pods } else { Kind::Addresses },
+                    namespace,
+                    title: "x".repeat(dice.below(60)),
+                    detail: "日本語".repeat(dice.below(3)),
+                    open_ingress: dice.below(2) == 0,
+                    open_egress: dice.below(2) == 0,
+                }
+            })
+            .collect();
+        let edges = (0..dice.below(2 * most)).map(|_| Edge {
+            from: dice.below(nodes.len()),
+            to: dice.below(nodes.len()),
+            traffic: "80/TCP; ".repeat(dice.below(9)),
+            partial: false,
+            because: Vec::new(),
+        });
+        let edges = edges.collect();
+        Graph { groups, nodes, edges, legend: Vec::new() }
+    }
+
+    #[test]
+    fn whatever_is_drawn_lies_inside_and_apart_and_is_the_same_every_time() {
+        for seed in 0..50 {
+            let graph = any(&mut Dice(seed), 24);
+            let drawing = Drawing::of(&graph);
+            assert_eq!(drawing, Drawing::of(&graph), "{seed}");
+            assert_eq!(drawing.nodes.len(), graph.nodes.len(), "{seed}");
+            assert_eq!(drawing.edges.len(), graph.edges.len(), "{seed}");
+            let inside = |x: f64, y: f64| {
+                (0.0..=drawing.width).contains(&x) && (0.0..=drawing.height).contains(&y)
+            };
+            let boxes = drawing.nodes.iter().chain(drawing.groups.iter().map(|(_, rect)| rect));
+            for Rect { x, y, w, h } in boxes {
+                assert!(inside(*x, *y) && inside(x + w, y + h), "{seed}");
+            }
+            for (x, y) in drawing.edges.iter().flat_map(|edge| &edge.points) {
+                assert!(inside(*x, *y), "{seed}");
+            }
+            for (n, a) in drawing.nodes.iter().enumerate() {
+                for b in &drawing.nodes[n + 1..] {
+                    let apart = a.x + a.w <= b.x
+                        || b.x + b.w <= a.x
+                        || a.y + a.h <= b.y
+                        || b.y + b.h <= a.y;
+                    assert!(apart, "{seed}: {a:?} and {b:?}");
+                }
+            }
+            for (edge, route) in graph.edges.iter().zip(&drawing.edges) {
+                assert!(!route.points.is_empty(), "{seed}: {} to {}", edge.from, edge.to);
+            }
+        }
+    }
+}

@@ -27,12 +27,17 @@ pub use layout::{Drawing, Rect, Route};
 pub use mermaid::mermaid;
 pub use svg::{escaped, svg};
 
+use crate::progress::Progress;
 use crate::relations::Relations;
 
 /// The picture of what `reach` has at `level`.
 #[must_use]
 pub fn graph(reach: &Reach<'_>, level: Level) -> Graph {
-    let relations = Relations::new(reach, level);
+    let mut progress: Option<Progress> = None;
+    let relations = Relations::new(reach, level, |done, all| {
+        progress.get_or_insert_with(|| Progress::start("asking for everyone", all)).at(done);
+    });
+    drop(progress);
     let ends = ends::Ends::of(&relations);
     answer::of(&relations, &ends)
 }

@@ -136,7 +136,7 @@ pub(super) fn path(points: &[(f64, f64)]) -> String {
     let _ = write!(out, "M{} {}", first.0, first.1);
     for pair in rest.windows(2) {
         let [corner, next] = pair else { continue };
-        let middle = tenths((corner.0 + next.0) / 2.0, (corner.1 + next.1) / 2.0);
+        let middle = tenths(f64::midpoint(corner.0, next.0), f64::midpoint(corner.1, next.1));
         let _ = write!(out, "Q{} {} {} {}", corner.0, corner.1, middle.0, middle.1);
     }
     if let Some(last) = rest.last() {

@@ -62,6 +62,9 @@ struct Shown {
 /// becomes of it, and the halves of its source and its destination.
 type Why = (usize, usize, Outcome, usize, usize);
 
+/// A [`Why`] that is of no family yet.
+type Asked = (usize, Outcome, usize, usize);
+
 /// What one half says: what it comes to, in a text, and each rule with its reason.
 type Told = (usize, Vec<(usize, usize)>);
 
@@ -171,7 +174,7 @@ impl<'t, 'a> Telling<'t, 'a> {
 
     fn cell(&mut self, from: &Party, to: &Party, content: &Content) -> usize {
         // What two families are told alike, they are told once.
-        let mut told: Vec<((usize, Outcome, usize, usize), Vec<String>)> = Vec::new();
+        let mut told: Vec<(Asked, Vec<String>)> = Vec::new();
         for (family, exchange) in &content.families {
             let Some((a, b)) = self.pair(from, to, *family) else { continue };
             let possible = exchange.all.union(&exchange.partly).union(&exchange.unknown);
@@ -231,7 +234,7 @@ impl<'t, 'a> Telling<'t, 'a> {
         passing.into_iter().chain(dropped).collect()
     }
 
-    fn why(&mut self, verdict: &Verdict, traffic: Traffic) -> (usize, Outcome, usize, usize) {
+    fn why(&mut self, verdict: &Verdict, traffic: Traffic) -> Asked {
         let traffic = match traffic {
             Traffic::Icmp { .. } => "icmp".to_owned(),
             other => other.to_string(),

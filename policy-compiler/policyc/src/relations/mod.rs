@@ -85,14 +85,16 @@ pub struct Open {
 }
 
 impl<'r, 'a> Relations<'r, 'a> {
-    /// What passes between the parties of `level`.
+    /// What passes between the parties of `level`; `step` is called before each with its number and how many
+    /// there are.
     #[must_use]
-    pub fn new(reach: &'r Reach<'a>, level: Level) -> Self {
+    pub fn new(reach: &'r Reach<'a>, level: Level, mut step: impl FnMut(usize, usize)) -> Self {
         let parties = reach.parties(level);
         let open = parties.iter().map(|party| open(reach, party)).collect();
         let mut relations = Self { reach, parties, open, passings: Vec::new(), passed: Vec::new() };
         let mut known: BTreeMap<Passing, usize> = BTreeMap::new();
-        for from in &relations.parties {
+        for (n, from) in relations.parties.iter().enumerate() {
+            step(n, relations.parties.len());
             for to in &relations.parties {
                 let passed = Family::ALL.map(|family| {
                     let passing = passing(reach, from, to, family)?;
@@ -145,6 +147,14 @@ impl<'r, 'a> Relations<'r, 'a> {
             [Some(v4), Some(v6)] => format!("IPv4: {} · IPv6: {}", v4.text(), v6.text()),
             [Some(only), None] | [None, Some(only)] => only.text(),
             [None, None] => "no family in common".to_owned(),
+        }
+    }
+
+    /// Whether these are a pod and the node that it runs on.
+    fn are_at_home(&self, a: &End, b: &End) -> bool {
+        match (a, b) {
+            (End::Node(node), end) | (end, End::Node(node)) => is_on(self.reach, end, node),
+            _ => false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use policy_compiler::cidr::Family;
 use policy_compiler::flow::{End, Traffic};
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Part, TrafficSet};
+use policy_compiler::reach::{Part, Party, TrafficSet, Who};
 use policy_compiler::verdict::{Because, Decision, Half};
 use serde::Serialize;
 
@@ -50,8 +50,7 @@ impl fmt::Display for Reason {
 }
 
 impl Relations<'_, '_> {
-    /// Why what passes from one party to another does: of every pair of members, since those of a
-    /// namespace need not be alike. In order: egress first, then by policy and rule.
+    /// Why what passes from one party to another does. In order: egress first, then by policy and rule.
     #[must_use]
     pub fn reasons(&self, from: usize, to: usize) -> BTreeSet<Reason> {
         let mut reasons = BTreeSet::new();
@@ -62,13 +61,28 @@ impl Relations<'_, '_> {
         for (family, passing) in Family::ALL.into_iter().zip(self.passed(from, to)) {
             let Some(passing) = passing.and_then(|number| self.passing(number)) else { continue };
             let possible = passing.some.union(&passing.unknown);
-            for a in source.members.iter().take(ENDS) {
-                for b in destination.members.iter().filter(|b| *b != a).take(ENDS) {
-                    self.of_pair(a, b, family, &possible, &mut reasons);
-                }
+            for (a, b) in self.pairs(source, destination, family) {
+                self.of_pair(a, b, family, &possible, &mut reasons);
             }
         }
         reasons
+    }
+
+    /// The pairs that speak for two parties: any one, where the members of each are alike, else the first
+    /// few. Between a pod and its own node everything passes, which says nothing.
+    fn pairs<'p>(
+        &self,
+        from: &'p Party,
+        to: &'p Party,
+        family: Family,
+    ) -> impl Iterator<Item = (&'p End, &'p End)> {
+        let mixed = |party: &Party| matches!(party.who, Who::Namespace(_) | Who::Outside);
+        let most = if mixed(from) || mixed(to) { PAIRS } else { 1 };
+        let speaks = move |end: &End| self.reach.speaks(end, family);
+        let pairs = from.members.iter().flat_map(|a| to.members.iter().map(move |b| (a, b)));
+        let told =
+            pairs.filter(move |(a, b)| a != b && speaks(a) && speaks(b) && !self.are_at_home(a, b));
+        told.take(most)
     }
 
     fn of_pair(
@@ -121,9 +135,8 @@ impl Relations<'_, '_> {
     }
 }
 
-/// Of how many members and parts reasons are gathered: those of one party are alike, and who reads more
-/// than this many ranges of ports asks for one of them.
-const ENDS: usize = 16;
+/// Of how many pairs and parts reasons are gathered: who reads of more asks for one of them.
+const PAIRS: usize = 64;
 const PARTS: usize = 32;
 
 /// A packet out of `part`.
