@@ -170,14 +170,14 @@ enum Kind {
 }
 
 /// Two ends in one family.
-struct Asked<'c> {
-    comparer: &'c Comparer<'c>,
+struct Asked<'c, 'a> {
+    comparer: &'c Comparer<'a>,
     from: &'c TwoNamed,
     to: &'c TwoNamed,
     family: Family,
 }
 
-impl Asked<'_> {
+impl Asked<'_, '_> {
     fn differences(&self, was: &Connections, is: &Connections) -> [(Kind, TrafficSet); 4] {
         let opened = is.allowed().difference(&was.possible());
         let closed = was.allowed().difference(&is.possible());
