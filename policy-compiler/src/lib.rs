@@ -29,6 +29,7 @@ pub mod port;
 pub mod reach;
 pub mod render;
 pub mod ruleset;
+pub mod scope;
 pub mod selector;
 pub mod simulate;
 pub mod update;

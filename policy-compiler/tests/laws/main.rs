@@ -13,6 +13,7 @@ mod history;
 mod law;
 mod names;
 mod reach;
+mod scope;
 mod spoof;
 mod stability;
 mod steps;
@@ -25,6 +26,7 @@ fn config(law: &'static str, cases: u32) -> Config {
         "law" => "tests/laws/regressions/law.txt",
         "names" => "tests/laws/regressions/names.txt",
         "reach" => "tests/laws/regressions/reach.txt",
+        "scope" => "tests/laws/regressions/scope.txt",
         "spoof" => "tests/laws/regressions/spoof.txt",
         "stability" => "tests/laws/regressions/stability.txt",
         _ => "tests/laws/regressions/steps.txt",
