@@ -201,6 +201,10 @@ pub struct RunArgs {
     /// that does not know it is asked for pages.
     #[arg(long, env = "POLICYD_STREAMING_LISTS", value_parser = BoolishValueParser::new())]
     pub streaming_lists: bool,
+    /// Watch the pods of this node, and of other nodes only those that policies of this node's pods name
+    /// as peers: by namespace, or across all by labels. Where that would be most pods, all are watched.
+    #[arg(long, env = "POLICYD_SCOPED_WATCH", value_parser = BoolishValueParser::new())]
+    pub scoped_watch: bool,
     /// The name of this node, as `spec.nodeName` of its pods has it.
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
     pub node: Option<NodeName>,
@@ -298,6 +302,9 @@ impl RunArgs {
         // Not left to the parser, for which a variable that says `false` is there all the same.
         if self.source.is_some() && self.streaming_lists {
             return Err(ArgsError::NoApiServer("streaming-lists"));
+        }
+        if self.source.is_some() && self.scoped_watch {
+            return Err(ArgsError::NoApiServer("scoped-watch"));
         }
         if self.source.is_some() && self.remove_taint.is_some() {
             return Err(ArgsError::NoApiServer("remove-taint"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use policy_compiler::name::NodeName;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use crate::agent::{Agent, AgentError};
@@ -21,10 +21,12 @@ use crate::dataplane::{Dataplane, OpenError, error_chain};
 use crate::denied::{self, Listening};
 use crate::inspect::sysctl::Sysctls;
 use crate::logging::{self, LogError};
+use crate::metrics::Metrics;
 use crate::serve;
 use crate::show::{self, ShowError};
 use crate::source::api::{ApiError, ApiServer};
 use crate::source::directory::{Directory, DirectoryError};
+use crate::source::scoped::PodWatches;
 use crate::source::{EndOfSource, Input, Source};
 use crate::sync::{Outlets, Sync};
 use crate::taint::StartupTaint;
@@ -109,6 +111,26 @@ impl Objects {
             None => Self::Cluster(Box::new(ApiServer::configure(&args.api())?)),
         })
     }
+
+    /// The same, told by the loop which pods to follow, where that is asked for.
+    fn scoped(self, args: &RunArgs, node: &NodeName, sync: Sync) -> (Self, Sync) {
+        match self {
+            Self::Cluster(server) if args.scoped_watch => {
+                let (wanted, asked) = watch::channel(PodWatches::new());
+                let server = server.scoped(node.clone(), asked);
+                (Self::Cluster(Box::new(server)), sync.with_scope(wanted))
+            }
+            objects => (objects, sync),
+        }
+    }
+
+    /// The same, with what comes counted there.
+    fn counting(self, metrics: &Arc<Metrics>) -> Self {
+        match self {
+            Self::Cluster(server) => Self::Cluster(Box::new(server.counting(Arc::clone(metrics)))),
+            manifests @ Self::Manifests(_) => manifests,
+        }
+    }
 }
 
 impl Source for Objects {
@@ -140,7 +162,8 @@ fn once(args: &RunArgs) -> Result<ExitCode, StartError> {
     let settings = args.settings()?;
     let objects = Objects::open(args)?;
     let _agent = Agent::hold()?;
-    let mut sync = Sync::new(settings, open(args)?);
+    let node = settings.node.clone();
+    let (objects, mut sync) = objects.scoped(args, &node, Sync::new(settings, open(args)?));
     match objects {
         Objects::Manifests(mut directory) => {
             if let Some(listing) = directory.settled() {
@@ -165,7 +188,9 @@ fn run(args: &RunArgs) -> Result<ExitCode, StartError> {
     let mut outlets = outlets(args, &objects, &settings.node)?;
     outlets.listening = Arc::new(Listening::to(args.log_denied));
     outlets.unanswered = agent.unheld().map(str::to_owned);
+    let node = settings.node.clone();
     let sync = Sync::new(settings, open(args)?).with_outlets(outlets.clone());
+    let (objects, sync) = objects.counting(&outlets.metrics).scoped(args, &node, sync);
     let (sender, inbox) = mpsc::channel();
     let (metrics, listening) = (Arc::clone(&outlets.metrics), Arc::clone(&outlets.listening));
     let denied = denied::start(sender.clone(), metrics, listening)?;

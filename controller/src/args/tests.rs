@@ -38,7 +38,7 @@ fn run(line: &str) -> RunArgs {
 
 #[test]
 fn without_a_directory_the_api_server_is_the_source() {
-    let line = "--node n1 --kubeconfig k --context c --streaming-lists --events false \
+    let line = "--node n1 --kubeconfig k --context c --streaming-lists --scoped-watch --events false \
                 --listen [::]:9476";
     let run = run(line);
     assert_eq!(run.source, None);
@@ -51,7 +51,7 @@ fn without_a_directory_the_api_server_is_the_source() {
         own_node: Some(node),
     };
     assert_eq!(run.api(), expected);
-    assert!(!run.events);
+    assert!(!run.events && run.scoped_watch);
     assert_eq!(run.listen, Listen::At("[::]:9476".parse().unwrap()));
 }
 
@@ -59,7 +59,7 @@ fn without_a_directory_the_api_server_is_the_source() {
 fn by_default_probes_are_answered_on_loopback_and_events_told() {
     let run = run("--node n1");
     assert_eq!(run.listen, Listen::At("127.0.0.1:9476".parse().unwrap()));
-    assert!(run.events);
+    assert!(run.events && !run.scoped_watch);
 }
 
 #[test]
@@ -102,6 +102,8 @@ fn what_contradicts_is_refused() {
     }
     let error = run("--node n1 --source d --streaming-lists").settings();
     assert_eq!(error, Err(ArgsError::NoApiServer("streaming-lists")));
+    let error = run("--node n1 --source d --scoped-watch").settings();
+    assert_eq!(error, Err(ArgsError::NoApiServer("scoped-watch")));
     assert_eq!(run("--node n1 --listen off").listen, Listen::Off);
 }
 

@@ -190,6 +190,9 @@ pub(super) struct SourceSeries {
     pub(super) problems: Gauge,
     pub(super) listed: Series<Gauge, 1>,
     pub(super) stale: Series<Seconds, 1>,
+    pub(super) objects: Series<Counter, 1>,
+    pub(super) bytes: Series<Counter, 1>,
+    pub(super) watches: Series<Gauge, 1>,
 }
 
 impl SourceSeries {
@@ -212,6 +215,24 @@ impl SourceSeries {
                 "policyd_source_staleness_seconds",
                 "For how long the API server cannot be followed; 0 while it is",
                 Series::new(["resource"], Seconds::default),
+            ),
+            objects: add(
+                registry,
+                "policyd_received_objects",
+                "Objects that came from the API server, in lists and in events",
+                Series::new(["resource"], Counter::default),
+            ),
+            bytes: add(
+                registry,
+                "policyd_received_bytes",
+                "Bytes of the API server's lists and watches, without headers",
+                Series::new(["resource"], Counter::default),
+            ),
+            watches: add(
+                registry,
+                "policyd_pod_watches",
+                "Watches of pods, by what they are asked for; with --scoped-watch",
+                Series::new(["scope"], Gauge::default),
             ),
         }
     }

@@ -19,6 +19,7 @@ use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::Ruleset;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use self::groups::{
@@ -29,6 +30,28 @@ use crate::dataplane::backend::Backend;
 use crate::dataplane::{Drift, Outcome};
 use crate::inspect::ConcernKind;
 use crate::source::{Kind, Standing};
+
+/// What has come from the API server, of one kind of object.
+#[derive(Clone, Debug, Default)]
+pub struct Received {
+    /// Objects, in lists and in events.
+    pub objects: Counter,
+    /// Bytes of answers, headers left out.
+    pub bytes: Counter,
+}
+
+/// How many watches of pods there are, by what they are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watches {
+    /// Of the node's own pods.
+    pub node: usize,
+    /// Of single namespaces.
+    pub namespace: usize,
+    /// Of all namespaces, by labels.
+    pub labels: usize,
+    /// Of all pods.
+    pub all: usize,
+}
 
 /// What became of a Kubernetes Event that was to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +212,26 @@ impl Metrics {
         let since = standing.failing.as_ref().map(|(since, _)| *since);
         let mut failing = self.failing.write().unwrap_or_else(PoisonError::into_inner);
         failing.insert(resource, since);
+    }
+
+    /// Where it is counted what comes of a kind.
+    #[must_use]
+    pub fn received(&self, kind: Kind) -> Received {
+        let resource = [kind.resource()];
+        Received {
+            objects: self.sources.objects.of(resource),
+            bytes: self.sources.bytes.of(resource),
+        }
+    }
+
+    /// How pods are watched.
+    pub fn watches(&self, watches: Watches) {
+        let Watches { node, namespace, labels, all } = watches;
+        for (scope, count) in
+            [("node", node), ("namespace", namespace), ("labels", labels), ("all", all)]
+        {
+            self.sources.watches.of([scope]).set(whole(count));
+        }
     }
 
     /// The kinds of what is of concern about the node, one for each finding.

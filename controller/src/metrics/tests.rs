@@ -77,6 +77,10 @@ fn filled(now: Instant) -> Metrics {
     metrics.processes(7);
     metrics.processes(9);
     metrics.told(Told::Published);
+    let received = metrics.received(Kind::Pod);
+    received.objects.inc_by(12);
+    received.bytes.inc_by(34_567);
+    metrics.watches(Watches { node: 1, namespace: 3, labels: 2, all: 0 });
     metrics
 }
 

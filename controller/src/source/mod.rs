@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod directory;
+pub mod scoped;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use policy_compiler::cluster::Snapshot;
 use policy_compiler::diagnostic::Diagnostic;
 use policy_compiler::update::Event;
 
+use self::scoped::Watched;
 use crate::sync::View;
 
 /// How often a source looks without being told that something changed, and says so.
@@ -37,6 +39,8 @@ pub enum Input {
     Changed(Box<Change>),
     /// How a part of the source stands.
     Standing(Standing),
+    /// One of several watches of pods has said something.
+    Watched(Box<Watched>),
     /// The source has looked, and nothing has changed.
     Unchanged,
     /// The source will not say anything more.
@@ -56,6 +60,7 @@ impl fmt::Debug for Input {
             Input::Listed(listing) => f.debug_tuple("Listed").field(listing).finish(),
             Input::Changed(change) => f.debug_tuple("Changed").field(change).finish(),
             Input::Standing(standing) => f.debug_tuple("Standing").field(standing).finish(),
+            Input::Watched(watched) => f.debug_tuple("Watched").field(watched).finish(),
             Input::Unchanged => f.write_str("Unchanged"),
             Input::SourceEnded => f.write_str("SourceEnded"),
             Input::Asked(_) => f.write_str("Asked(..)"),

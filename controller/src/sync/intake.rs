@@ -156,6 +156,21 @@ impl Intake {
         event.is_some_and(|event| engine.apply(event))
     }
 
+    /// Takes in what is wrong with some objects of a kind, and that nothing else is known to be wrong
+    /// with these.
+    pub(super) fn find(
+        &mut self,
+        kind: Kind,
+        about: BTreeSet<Arc<str>>,
+        found: BTreeMap<Arc<str>, Found>,
+    ) {
+        self.news |= !found.is_empty();
+        for object in about {
+            self.news |= self.found.remove(&(kind, object)).is_some();
+        }
+        self.found.extend(found.into_iter().map(|(object, found)| ((kind, object), found)));
+    }
+
     /// Takes in how a part stands.
     pub(super) fn stand(&mut self, standing: Standing) {
         self.standing.insert(standing.kind, standing);

@@ -19,6 +19,7 @@ mod node;
 mod outlets;
 mod refusals;
 mod report;
+mod scoping;
 mod settings;
 mod view;
 
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use policy_compiler::engine::Engine;
 use policy_compiler::update::Reach;
+use tokio::sync::watch;
 
 pub use self::outlets::Outlets;
 pub use self::settings::{Ipvs, Settings, Unknown};
@@ -40,12 +42,14 @@ use self::intake::Intake;
 use self::node::Wiring;
 use self::refusals::{Refusal, refusals};
 use self::report::Failures;
+use self::scoping::Scoping;
 use crate::again::Again;
 use crate::dataplane::{Dataplane, START, Written};
 use crate::health::Health;
 use crate::inspect::{Inspector, Sight};
 use crate::pace::Bucket;
-use crate::source::{Input, Listing, Question};
+use crate::source::scoped::PodWatches;
+use crate::source::{Change, Input, Kind, Listing, Question};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
@@ -76,6 +80,8 @@ pub struct Sync {
     dataplane: Dataplane,
     health: Health,
     intake: Intake,
+    /// Which pods of other nodes are watched, where not all are.
+    scoping: Option<Scoping>,
     wiring: Wiring,
     awaited: Awaited,
     cutting: Cutting,
@@ -129,6 +135,7 @@ impl Sync {
             dataplane,
             health: Health::default(),
             intake,
+            scoping: None,
             wiring,
             awaited: Awaited::default(),
             cutting,
@@ -165,6 +172,15 @@ impl Sync {
     #[must_use]
     pub fn with_silence(mut self, silence: Duration) -> Self {
         self.intake.bear_silence_for(silence);
+        self
+    }
+
+    /// Says which pods of other nodes the source is to tell of, and takes in no others.
+    #[must_use]
+    pub fn with_scope(mut self, wanted: watch::Sender<PodWatches>) -> Self {
+        let scoping = Scoping::new(self.settings.node.clone(), wanted);
+        self.intake.stand(scoping.standing());
+        self.scoping = Some(scoping);
         self
     }
 
@@ -247,10 +263,15 @@ impl Sync {
                 }
                 Input::Changed(change) => {
                     self.intake.heard();
-                    let (kind, seen) = (change.subject.kind, change.seen);
-                    let one = change.subject.object.is_some();
-                    if self.intake.apply(*change, &mut self.engine) && one {
-                        self.awaited.arrive(kind, seen);
+                    self.change(*change);
+                }
+                Input::Watched(watched) => {
+                    self.intake.heard();
+                    if let Some(scoping) = &mut self.scoping
+                        && let Some(seen) =
+                            scoping.take(*watched, &mut self.intake, &mut self.engine)
+                    {
+                        self.awaited.arrive(Kind::Pod, seen);
                     }
                 }
             }
@@ -259,8 +280,43 @@ impl Sync {
         if let Some(listing) = newest {
             self.intake.take(*listing, &mut self.engine);
         }
+        if self.follow_scope() {
+            came = Came::News;
+        }
         self.intake.listened();
         if self.intake.has_ended() { Came::End } else { came }
+    }
+
+    /// Takes in what is said of one object, or of all of a kind.
+    fn change(&mut self, change: Change) {
+        let change = match &mut self.scoping {
+            Some(scoping) => scoping.hold(change, &self.engine),
+            None => Some(change),
+        };
+        let Some(change) = change else { return };
+        let (kind, seen, one) = (change.subject.kind, change.seen, change.subject.object.is_some());
+        if self.intake.apply(change, &mut self.engine) {
+            if let Some(scoping) = &mut self.scoping {
+                scoping.notice(kind);
+            }
+            if one {
+                self.awaited.arrive(kind, seen);
+            }
+        }
+    }
+
+    /// Watches what has come into the scope, and forgets what has left it. Whether the pods that are
+    /// watched stand otherwise than before.
+    fn follow_scope(&mut self) -> bool {
+        let Some(scoping) = &mut self.scoping else { return false };
+        scoping.follow(&mut self.intake, &mut self.engine, &self.outlets.metrics);
+        let standing = scoping.standing();
+        if self.intake.standing().get(&Kind::Pod) == Some(&standing) {
+            return false;
+        }
+        self.outlets.metrics.standing(&standing);
+        self.intake.stand(standing);
+        true
     }
 
     /// Whether the kernel holds what was last listed.
@@ -300,6 +356,7 @@ impl Sync {
             Some(self.recheck_at),
             self.intake.silent_at(),
             self.cutting.at(),
+            self.scoping.as_ref().and_then(Scoping::at),
             self.dataplane.is_reading().then(|| now + READING),
             write_at,
         ];
@@ -602,6 +659,7 @@ impl Sync {
         notes.extend(self.dataplane.notes());
         notes.extend(self.outlets.notes());
         notes.extend(self.wiring.notes());
+        notes.extend(self.scoping.iter().flat_map(Scoping::notes));
         self.health.note(notes);
         // It becomes ready when what there is stands in the kernel, and not while that waits its turn.
         let waits = reasons.is_empty() && self.engine.is_behind() && !self.health.is_ready();

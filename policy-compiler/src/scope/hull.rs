@@ -33,6 +33,30 @@ pub(super) fn hull<'a>(selectors: impl IntoIterator<Item = &'a Selector>) -> Opt
     (!hull.is_everything()).then_some(hull)
 }
 
+/// Selectors that together select whatever one of these selects: one for those which ask for the same
+/// labels. `None` where one of them would have to select everything.
+pub(super) fn bundles(selectors: &BTreeSet<&Selector>) -> Option<BTreeSet<Selector>> {
+    let mut bundles: Vec<Selector> = Vec::new();
+    for selector in selectors {
+        let one = hull([*selector])?;
+        let joint = |bundle: &Selector| {
+            // What two have not is no bond: almost every pod has not.
+            hull([bundle, &one]).filter(|joint| is_positive(joint) || !is_positive(&one))
+        };
+        match bundles.iter().position(|bundle| joint(bundle).is_some()) {
+            Some(at) => bundles[at] = joint(&bundles[at])?,
+            None => bundles.push(one),
+        }
+    }
+    Some(bundles.into_iter().collect())
+}
+
+/// Whether it asks for a label to be there.
+fn is_positive(selector: &Selector) -> bool {
+    let mut requirements = selector.requirements();
+    requirements.any(|one| matches!(one.operator, Operator::In(_) | Operator::Exists))
+}
+
 /// The label, and what it is asked for by values that it has or has not.
 type Key<'a> = (&'a Arc<str>, u8);
 

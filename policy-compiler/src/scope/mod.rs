@@ -31,7 +31,7 @@ use crate::policy::{
 use crate::selector::Selector;
 
 pub use self::claims::{Claims, Rank};
-use self::hull::hull;
+use self::hull::{bundles, hull};
 
 /// How much may be watched piece by piece. What asks for more is watched as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { namespaces: 64, wide: 16, across: 4 }
+        Self { namespaces: 100, wide: 32, across: 4 }
     }
 }
 
@@ -126,23 +126,22 @@ fn selecting<'a>(
 struct Demand<'a> {
     snapshot: &'a Snapshot,
     limits: Limits,
-    namespaces: BTreeMap<&'a NamespaceName, BTreeSet<&'a Selector>>,
-    across: BTreeSet<&'a Selector>,
+    /// Of namespaces that policies are in.
+    own: Wanted<'a>,
+    /// Of the namespaces that a selector selects, with a policy that asks for that.
+    peers: BTreeMap<(&'a Selector, &'a Selector), &'a ObjectKey>,
     whole: Option<Whole>,
-    /// The namespaces that a selector selects; `None` where they are too many.
-    selected: BTreeMap<&'a Selector, Option<Vec<&'a NamespaceName>>>,
 }
+
+/// Selectors of pods by namespaces.
+type Wanted<'a> = BTreeMap<&'a NamespaceName, BTreeSet<&'a Selector>>;
+
+/// Namespaces by their selector; `None` where they are too many.
+type Selected<'a> = BTreeMap<&'a Selector, Option<Vec<&'a NamespaceName>>>;
 
 impl<'a> Demand<'a> {
     fn new(snapshot: &'a Snapshot, limits: Limits) -> Self {
-        Self {
-            snapshot,
-            limits,
-            namespaces: BTreeMap::new(),
-            across: BTreeSet::new(),
-            whole: None,
-            selected: BTreeMap::new(),
-        }
+        Self { snapshot, limits, own: BTreeMap::new(), peers: BTreeMap::new(), whole: None }
     }
 
     fn add(&mut self, policy: &'a Policy, direction: Direction) {
@@ -151,8 +150,7 @@ impl<'a> Demand<'a> {
             // On ingress a name is one of the local pod's.
             let named = direction == Direction::Egress && has_names(ports);
             match peers {
-                Peers::Any if named => self.everything(Whole::NamedPorts(policy.key.clone())),
-                Peers::Any => {}
+                Peers::Any => self.add_anybody(policy, named),
                 Peers::Listed(peers) => {
                     for peer in peers {
                         self.add_peer(policy, peer, named);
@@ -162,77 +160,79 @@ impl<'a> Demand<'a> {
         }
     }
 
+    /// Whose addresses do not depend on pods, but whose ports may.
+    fn add_anybody(&mut self, policy: &Policy, named: bool) {
+        if named {
+            self.whole.get_or_insert_with(|| Whole::NamedPorts(policy.key.clone()));
+        }
+    }
+
     fn add_peer(&mut self, policy: &'a Policy, peer: &'a Peer, named: bool) {
         match &peer.selects {
-            PeerSelects::Block(_) if named => {
-                self.everything(Whole::NamedPorts(policy.key.clone()));
-            }
-            PeerSelects::Block(_) => {}
+            PeerSelects::Block(_) => self.add_anybody(policy, named),
             PeerSelects::Pods { namespaces: NamespaceScope::Own, pods } => {
-                self.namespaces.entry(&policy.key.namespace).or_default().insert(pods);
+                self.own.entry(&policy.key.namespace).or_default().insert(pods);
             }
             PeerSelects::Pods { namespaces: NamespaceScope::Matching(selector), pods } => {
-                let namespaces = self.select(selector);
-                match namespaces {
-                    Some(namespaces) => {
-                        for namespace in namespaces {
-                            self.namespaces.entry(namespace).or_default().insert(pods);
-                        }
-                    }
-                    None if pods.is_everything() => {
-                        self.everything(Whole::AllPods(policy.key.clone()));
-                    }
-                    None => {
-                        self.across.insert(pods);
-                    }
-                }
+                self.peers.entry((selector, pods)).or_insert(&policy.key);
             }
         }
     }
 
-    fn everything(&mut self, why: Whole) {
-        self.whole.get_or_insert(why);
-    }
-
-    fn select(&mut self, selector: &'a Selector) -> Option<Vec<&'a NamespaceName>> {
-        let (snapshot, limits) = (self.snapshot, self.limits);
-        let found = self.selected.entry(selector).or_insert_with(|| {
-            let all = snapshot.namespaces.values();
-            let meant = all.filter(|one| selector.matches(one.labels())).map(Namespace::name);
-            let some: Vec<&NamespaceName> = meant.take(limits.wide + 1).collect();
-            (!selector.is_everything() && some.len() <= limits.wide).then_some(some)
-        });
-        found.clone()
-    }
-
-    /// The selectors across all namespaces: one for all where they have anything in common, each by
-    /// itself where they are few; `None` where that is not narrow.
-    fn across(&self) -> Option<BTreeSet<Selector>> {
-        if self.across.is_empty() {
-            return Some(BTreeSet::new());
-        }
-        if let Some(one) = hull(self.across.iter().copied()) {
-            return Some([one].into());
-        }
-        let few = self.across.len() <= self.limits.across;
-        few.then(|| self.across.iter().map(|selector| hull([*selector])).collect()).flatten()
-    }
-
-    fn scope(self) -> Scope {
-        if let Some(why) = self.whole {
+    fn scope(mut self) -> Scope {
+        if let Some(why) = self.whole.take() {
             return Scope::whole(why);
         }
-        if self.namespaces.len() > self.limits.namespaces {
-            return Scope::whole(Whole::Namespaces(self.namespaces.len()));
+        let selected = self.selected();
+        let mut wide = self.limits.wide;
+        loop {
+            match self.scope_at(&selected, wide) {
+                // Less is watched where fewer namespaces are watched whole, and one watch each.
+                Err(Whole::Namespaces(_)) if wide > 0 => wide /= 2,
+                Err(why) => return Scope::whole(why),
+                Ok(scope) => return scope,
+            }
         }
-        let Some(across) = self.across() else {
-            return Scope::whole(Whole::Selectors(self.across.len()));
-        };
-        let namespaces = self
-            .namespaces
+    }
+
+    fn selected(&self) -> Selected<'a> {
+        let (snapshot, limits) = (self.snapshot, self.limits);
+        let mut selected = Selected::new();
+        for (selector, _) in self.peers.keys() {
+            selected.entry(selector).or_insert_with(|| {
+                let all = snapshot.namespaces.values();
+                let meant = all.filter(|one| selector.matches(one.labels())).map(Namespace::name);
+                let some: Vec<&NamespaceName> = meant.take(limits.wide + 1).collect();
+                (!selector.is_everything() && some.len() <= limits.wide).then_some(some)
+            });
+        }
+        selected
+    }
+
+    /// The scope where what more than `wide` namespaces are asked for is watched across all of them, as
+    /// far as labels say which pods.
+    fn scope_at(&self, selected: &Selected<'a>, wide: usize) -> Result<Scope, Whole> {
+        let (mut wanted, mut across) = (self.own.clone(), BTreeSet::new());
+        for ((selector, pods), policy) in &self.peers {
+            match selected.get(selector).and_then(Option::as_ref) {
+                Some(names) if names.len() <= wide || pods.is_everything() => {
+                    for name in names {
+                        wanted.entry(name).or_default().insert(pods);
+                    }
+                }
+                None if pods.is_everything() => return Err(Whole::AllPods((*policy).clone())),
+                _ => drop(across.insert(*pods)),
+            }
+        }
+        if wanted.len() > self.limits.namespaces {
+            return Err(Whole::Namespaces(wanted.len()));
+        }
+        let bundles = bundles(&across).filter(|bundles| bundles.len() <= self.limits.across);
+        let across = bundles.ok_or(Whole::Selectors(across.len()))?;
+        let namespaces = wanted
             .into_iter()
-            .map(|(namespace, selectors)| (namespace.clone(), hull(selectors).unwrap_or_default()));
-        Scope { namespaces: namespaces.collect(), across, whole: None }
+            .map(|(name, selectors)| (name.clone(), hull(selectors).unwrap_or_default()));
+        Ok(Scope { namespaces: namespaces.collect(), across, whole: None })
     }
 }
 

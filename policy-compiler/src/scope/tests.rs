@@ -199,6 +199,17 @@ fn what_many_namespaces_are_asked_for_is_watched_across_all() {
             vec![from("p", "", "app"), from("q", "", "tier"), from("r", "", "zone"), own.clone()],
             whole(Whole::Selectors(3)),
         ),
+        (
+            vec![
+                from("p", "", "app=db,!debug"),
+                from("q", "", "app=cache"),
+                from("r", "", "tier=be,!debug"),
+                from("s", "", "tier=fe"),
+                own.clone(),
+            ],
+            across(&["app=cache|db", "tier=be|fe"]),
+        ),
+        (vec![from("p", "", "app= "), own.clone()], whole(Whole::Selectors(1))),
         (vec![from("p", "", ""), own], whole(Whole::AllPods(key))),
     ] {
         assert_eq!(scope(&cluster, &policies), expected, "{policies:?}");
@@ -218,6 +229,23 @@ fn more_namespaces_than_are_watched_one_by_one_are_watched_as_a_whole() {
         namespaces(&[("a", ""), ("b", ""), ("c", ""), ("d", "")])
     );
     assert_eq!(scope(&cluster, &to(&["a", "b", "c", "d", "e"])), whole(Whole::Namespaces(5)));
+}
+
+#[test]
+fn where_there_are_too_many_namespaces_those_of_the_widest_peers_are_watched_by_labels() {
+    let mut cluster = cluster(6);
+    for (name, team) in [("a", "u"), ("b", "u"), ("c", "v"), ("d", "v"), ("e", "w")] {
+        let with = labels(&format!("team={team}"));
+        let declared = Namespace::new(namespace(name), with, Location::default());
+        cluster.namespaces.insert(namespace(name), declared);
+    }
+    let peers = [("team=u", "app=db"), ("team=v", "app=cache"), ("team=w", "app=web"), ("own", "")];
+    let peers = peers.map(|(namespaces, pods)| peer(namespaces, pods)).into();
+    let expected = Scope {
+        across: [selector("app=cache|db")].into(),
+        ..namespaces(&[("e", "app=web"), ("x", "")])
+    };
+    assert_eq!(scope(&cluster, &[policy("p", vec![rule(peers, None)], Vec::new())]), expected);
 }
 
 #[test]

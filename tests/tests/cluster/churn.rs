@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use policy_tests::cluster::agent::Agent;
+use policy_tests::cluster::credentials::Account;
 use policy_tests::cluster::objects::PodPlan;
 use policy_tests::cluster::prober::Prober;
 use policy_tests::cluster::{Cluster, Plan};
@@ -50,10 +51,23 @@ fn probe(cluster: &Cluster, from: &str, to: &str) -> Prober {
 }
 
 pub(crate) fn churn(seed: u64, pods: usize, policies: usize, time: Duration) {
+    churn_with(&[], seed, pods, policies, time);
+}
+
+/// The same with further options for policyd.
+pub(crate) fn churn_with(
+    options: &[&str],
+    seed: u64,
+    pods: usize,
+    policies: usize,
+    time: Duration,
+) {
     let mut cluster = Cluster::start(&Plan::routes(&Plan::TWO)).unwrap();
     fort(&mut cluster);
     let mut crowd = Crowd::gather(&cluster, Dice::new(seed), pods, policies);
-    let agents = cluster.start_agents().unwrap();
+    let start = |node| cluster.start_agent_as(node, Account::Policyd, options).unwrap();
+    let agents: Vec<Agent> = (0..cluster.nodes.len()).map(start).collect();
+    agents.iter().for_each(|agent| drop(agent.await_ready().unwrap()));
     expect_kernels(&cluster);
     let intruders = [("x/intruder-1", "fort/gate"), ("x/intruder-0", "fort/wall")]
         .map(|(a, b)| probe(&cluster, a, b));

@@ -2,16 +2,32 @@
 
 use std::time::Duration;
 
+use policy_tests::generate::{Local, Size};
+
 use crate::churn::churn;
 use crate::latency::measure;
+use crate::scope_size::measure as measure_scope;
 
 super::cluster_tests!(
     two_thousand_pods_that_change_for_a_minute_open_nothing_and_end_right,
     packets_meet_a_change_soon_among_two_thousand_pods,
+    of_five_thousand_namespaces_a_node_receives_what_concerns_it,
 );
 
 fn two_thousand_pods_that_change_for_a_minute_open_nothing_and_end_right() {
     churn(2, 2000, 300, Duration::from_mins(1));
+}
+
+fn of_five_thousand_namespaces_a_node_receives_what_concerns_it() {
+    let size = Size {
+        nodes: 500,
+        namespaces: 5_000,
+        pods: 6_000,
+        policies: 3_000,
+        local_pods: 30,
+        local: Local::Scattered,
+    };
+    measure_scope(size, 1_000);
 }
 
 fn packets_meet_a_change_soon_among_two_thousand_pods() {

@@ -26,6 +26,8 @@ mod crowd;
 mod latency;
 mod long;
 mod reports;
+mod scope;
+mod scope_size;
 mod services;
 mod usage;
 mod wiring;

@@ -23,6 +23,7 @@ use tower::{BoxError, ServiceBuilder};
 use super::ApiOptions;
 use super::delays::Delays;
 use super::patience::{Patience, Taken};
+use crate::metrics::Received;
 
 /// How long a connection attempt may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -108,9 +109,13 @@ impl Connection {
         Ok(())
     }
 
-    /// A client within this runtime, that tells of its watches. The client of the library would
+    /// A client within this runtime, that tells of its watches and counts what comes. The client of the library would
     /// probe no connection, and log each failure as its own.
-    pub(super) fn client(&self, taken: watch::Sender<Taken>) -> Result<Client, ApiError> {
+    pub(super) fn client(
+        &self,
+        taken: watch::Sender<Taken>,
+        received: Received,
+    ) -> Result<Client, ApiError> {
         let credentials = |error| ApiError::Credentials(Box::new(error));
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -121,7 +126,7 @@ impl Connection {
         tcp.set_keepalive_retries(Some(PROBES.2));
         let tls = self.config.rustls_https_connector_with_connector(tcp).map_err(credentials)?;
         let service = ServiceBuilder::new()
-            .layer(Patience { taken, delays: Delays::default() })
+            .layer(Patience { taken, delays: Delays::default(), received })
             .layer(self.config.base_uri_layer())
             .option_layer(self.config.auth_layer().map_err(credentials)?)
             .layer(self.config.extra_headers_layer().map_err(credentials)?)

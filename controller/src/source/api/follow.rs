@@ -12,8 +12,8 @@ use std::pin::pin;
 use std::sync::mpsc::Sender;
 
 use futures_util::StreamExt as _;
+use kube::Client;
 use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
@@ -26,11 +26,24 @@ use super::pause::Pause;
 use super::reason::{About, Failure, Turn};
 use super::slim::Object;
 use super::stage::{self, Stage};
+use crate::metrics::Received;
+use crate::source::scoped::{Said, Watched};
 use crate::source::{Change, Input, Standing};
 
 /// Nobody listens any more.
 #[derive(Debug)]
 pub(super) struct Gone;
+
+/// A part of the objects of a kind.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// Its number, under which it tells.
+    pub(super) watch: u64,
+    /// Only objects of this namespace.
+    pub(super) namespace: Option<String>,
+    /// Only objects with these labels.
+    pub(super) labels: Option<String>,
+}
 
 /// How the server is asked.
 #[derive(Clone, Debug)]
@@ -39,16 +52,27 @@ pub(super) struct Asking {
     pub(super) server: String,
     /// Only objects with these fields.
     pub(super) fields: Option<String>,
+    /// Which part of the kind it is, where it is followed in parts.
+    pub(super) part: Option<Part>,
+    /// Where it is counted what comes.
+    pub(super) received: Received,
     /// Whether the list comes as a stream.
     pub(super) streaming: bool,
     /// How long it may take.
     pub(super) delays: Delays,
 }
 
+impl Part {
+    fn says(&self, said: Said) -> Input {
+        Input::Watched(Box::new(Watched { watch: self.watch, said }))
+    }
+}
+
 impl Asking {
     fn config(&self) -> watcher::Config {
         let mut config = watcher::Config::default();
         config.field_selector.clone_from(&self.fields);
+        config.label_selector = self.part.as_ref().and_then(|part| part.labels.clone());
         if self.streaming { config.streaming_lists() } else { config }
     }
 }
@@ -105,7 +129,8 @@ where
                 return Ok(());
             }
         };
-        let mut events = pin!(watcher(Api::<Object<T>>::all(client), self.asking.config()));
+        let namespace = self.asking.part.as_ref().and_then(|part| part.namespace.as_deref());
+        let mut events = pin!(watcher(T::api(client, namespace), self.asking.config()));
         loop {
             let over_at = self.over_at(*taken.borrow_and_update());
             tokio::select! {
@@ -147,6 +172,7 @@ where
                 self.expect_more();
             }
             watcher::Event::InitApply(object) => {
+                self.asking.received.objects.inc();
                 if let Some(stage) = &mut self.stage {
                     stage.add(&object.node);
                 }
@@ -154,10 +180,12 @@ where
             }
             watcher::Event::InitDone => self.listed()?,
             watcher::Event::Apply(object) => {
+                self.asking.received.objects.inc();
                 self.works()?;
                 self.tell(stage::applied::<T>(&object.node))?;
             }
             watcher::Event::Delete(object) => {
+                self.asking.received.objects.inc();
                 self.works()?;
                 self.tell(stage::deleted::<T>(&object.node))?;
             }
@@ -230,11 +258,22 @@ where
     }
 
     fn tell(&self, change: Change) -> Result<(), Gone> {
-        self.inbox.send(Input::Changed(Box::new(change))).map_err(|_| Gone)
+        self.inbox
+            .send(match &self.asking.part {
+                None => Input::Changed(Box::new(change)),
+                Some(part) => part.says(Said::Changed(change)),
+            })
+            .map_err(|_| Gone)
     }
 
     fn tell_standing(&self) -> Result<(), Gone> {
-        self.inbox.send(Input::Standing(self.standing.clone())).map_err(|_| Gone)
+        let standing = self.standing.clone();
+        self.inbox
+            .send(match &self.asking.part {
+                None => Input::Standing(standing),
+                Some(part) => part.says(Said::Standing(standing)),
+            })
+            .map_err(|_| Gone)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use kube::{Api, Client};
 use policy_compiler::cluster;
 use policy_compiler::decode::{self, Decoding};
 use policy_compiler::document::{Node, Value};
@@ -14,7 +15,7 @@ use policy_compiler::policy::{self, AUDIT_ANNOTATION};
 use policy_compiler::update::{Event, Relist};
 
 use super::slim::Keep::{All, But, Only};
-use super::slim::{Keep, Served};
+use super::slim::{Keep, Object, Served};
 use crate::source::Kind;
 
 /// A kind of object whose changes become events.
@@ -26,6 +27,10 @@ pub(super) trait Followed: Served {
     /// What the engine keeps of one.
     type Value: Send;
 
+    /// Where its objects are: those of a namespace, as far as it is followed by namespaces.
+    fn api(client: Client, _namespace: Option<&str>) -> Api<Object<Self>> {
+        Api::all(client)
+    }
     /// The key of an object, where it has one that can be.
     fn key(object: &Node) -> Option<Self::Key>;
     /// The only node that is not ready where this cannot be decoded, if it is not every one: as it is
@@ -124,6 +129,13 @@ impl Followed for Pods {
     const FOLLOWED: Kind = Kind::Pod;
     type Key = ObjectKey;
     type Value = cluster::Pod;
+
+    fn api(client: Client, namespace: Option<&str>) -> Api<Object<Self>> {
+        match namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        }
+    }
 
     fn key(object: &Node) -> Option<ObjectKey> {
         namespaced(object)

@@ -1,7 +1,8 @@
 //! The API server of a cluster.
 //!
 //! ```text
-//!  pods, namespaces, networkpolicies (nodes)    one Follower each, all on one thread
+//!  pods, namespaces, networkpolicies (nodes)    one Follower each, all on one thread; of pods
+//!                                               one for each part, where they are followed in parts
 //!     watcher ──event──> slim::Object ──decode──> Change ──> inbox
 //!     patience ──a watch is held──> Standing ──> inbox
 //! ```
@@ -19,28 +20,32 @@ mod kinds;
 mod patience;
 mod pause;
 mod reason;
+mod scoped;
 mod slim;
 mod stage;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use kube::Client;
 use policy_compiler::name::NodeName;
 use tokio::runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 pub use self::connection::ApiError;
 use self::connection::Connection;
 use self::delays::Delays;
-use self::follow::{Asking, Follower, Gone};
+use self::follow::{Asking, Follower, Gone, Part};
 use self::kinds::{Followed, Namespaces, Nodes, Pods, Policies};
+use super::scoped::PodWatches;
 use super::{Input, RESCAN, Source};
+use crate::metrics::{Metrics, Received};
 
 /// What to follow and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +68,10 @@ pub struct ApiOptions {
 pub struct ApiServer {
     connection: Connection,
     options: ApiOptions,
+    /// Where it is counted what comes.
+    metrics: Arc<Metrics>,
+    /// Which pods of other nodes to follow, and which node that is; all pods where nobody says.
+    scope: Option<(NodeName, watch::Receiver<PodWatches>)>,
 }
 
 impl ApiServer {
@@ -72,7 +81,21 @@ impl ApiServer {
     /// Where that is not known, or the credentials cannot be used: the operator must mend it.
     pub fn configure(options: &ApiOptions) -> Result<Self, ApiError> {
         let connection = Connection::configure(options)?;
-        Ok(Self { connection, options: options.clone() })
+        Ok(Self { connection, options: options.clone(), metrics: Metrics::new(), scope: None })
+    }
+
+    /// Counts there what comes.
+    #[must_use]
+    pub fn counting(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Follows the pods of `node`, and of others only those that are wanted.
+    #[must_use]
+    pub fn scoped(mut self, node: NodeName, wanted: watch::Receiver<PodWatches>) -> Self {
+        self.scope = Some((node, wanted));
+        self
     }
 
     /// Where the server is, for a person.
@@ -87,7 +110,7 @@ impl ApiServer {
     /// # Errors
     /// Where the credentials cannot be used any more.
     pub fn client(&self) -> Result<Client, ApiError> {
-        self.connection.client(watch::Sender::new(None))
+        self.connection.client(watch::Sender::new(None), Received::default())
     }
 
     /// Follows the objects of a kind.
@@ -96,27 +119,40 @@ impl ApiServer {
         tasks: &mut JoinSet<Gone>,
         inbox: &Sender<Input>,
         fields: Option<String>,
-    ) -> Result<(), Gone>
+        part: Option<Part>,
+    ) -> Result<AbortHandle, Gone>
     where
         T: Followed,
     {
         let connection = self.connection.clone();
         let streaming = self.options.streaming_lists;
-        let delays = Delays::default();
-        let asking = Asking { server: connection.server(), fields, streaming, delays };
-        let connect = move |taken| connection.client(taken);
-        tasks.spawn(Follower::<T, _>::new(inbox.clone(), asking, connect)?.run());
-        Ok(())
+        let received = self.metrics.received(T::FOLLOWED);
+        let asking = Asking {
+            server: connection.server(),
+            fields,
+            part,
+            received: received.clone(),
+            streaming,
+            delays: Delays::default(),
+        };
+        let connect = move |taken| connection.client(taken, received.clone());
+        Ok(tasks.spawn(Follower::<T, _>::new(inbox.clone(), asking, connect)?.run()))
     }
 
     async fn follow(&self, inbox: &Sender<Input>) -> Result<(), Gone> {
         let mut tasks = JoinSet::new();
-        self.spawn::<Namespaces>(&mut tasks, inbox, None)?;
-        self.spawn::<Policies>(&mut tasks, inbox, None)?;
-        self.spawn::<Pods>(&mut tasks, inbox, None)?;
+        self.spawn::<Namespaces>(&mut tasks, inbox, None, None)?;
+        self.spawn::<Policies>(&mut tasks, inbox, None, None)?;
+        match self.scope.clone() {
+            None => drop(self.spawn::<Pods>(&mut tasks, inbox, None, None)?),
+            Some((node, wanted)) => {
+                let server = self.clone();
+                tasks.spawn(server.follow_scope(node, wanted, inbox.clone()));
+            }
+        }
         if self.options.nodes {
             let own = self.options.own_node.as_ref().map(|name| format!("metadata.name={name}"));
-            self.spawn::<Nodes>(&mut tasks, inbox, own)?;
+            self.spawn::<Nodes>(&mut tasks, inbox, own, None)?;
         }
         tasks.spawn(beat(inbox.clone()));
         // None of them ends while somebody listens: one that does has failed in a way that nobody

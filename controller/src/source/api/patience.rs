@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{BoxError, Layer, Service};
 
 use super::delays::Delays;
+use crate::metrics::Received;
 
 /// Since when the server holds a watch for us; `None` while it does not.
 pub(super) type Taken = Option<Instant>;
@@ -40,6 +41,8 @@ pub(super) struct Patience {
     pub(super) taken: watch::Sender<Taken>,
     /// The deadlines.
     pub(super) delays: Delays,
+    /// Where it is counted how much comes.
+    pub(super) received: Received,
 }
 
 impl<S> Layer<S> for Patience {
@@ -76,7 +79,7 @@ where
 
     fn call(&mut self, request: Request<T>) -> Answer<B> {
         let watches = is_watch(request.uri());
-        let Patience { taken, delays } = self.patience.clone();
+        let Patience { taken, delays, received } = self.patience.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let _ = taken.send_replace(None);
@@ -89,7 +92,7 @@ where
             }
             let limit = if watches { delays.watch } else { delays.list };
             let watches = watches.then_some(taken);
-            Ok(response.map(|body| PatientBody::new(body, limit, watches)))
+            Ok(response.map(|body| PatientBody::new(body, limit, watches, received)))
         })
     }
 }
@@ -108,11 +111,17 @@ pub(super) struct PatientBody<B> {
     limit: Duration,
     /// Who is told when the watch has ended; `None` where this is none.
     watches: Option<watch::Sender<Taken>>,
+    received: Received,
 }
 
 impl<B> PatientBody<B> {
-    fn new(inner: B, limit: Duration, watches: Option<watch::Sender<Taken>>) -> Self {
-        Self { inner: Box::pin(inner), silence: Box::pin(sleep(limit)), limit, watches }
+    fn new(
+        inner: B,
+        limit: Duration,
+        watches: Option<watch::Sender<Taken>>,
+        received: Received,
+    ) -> Self {
+        Self { inner: Box::pin(inner), silence: Box::pin(sleep(limit)), limit, watches, received }
     }
 
     fn ended(&mut self) {
@@ -136,7 +145,9 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = self.inner.as_mut().poll_frame(context) {
             let frame = frame.map(|frame| frame.map_err(Into::into));
-            if matches!(frame, Some(Ok(_))) {
+            if let Some(Ok(frame)) = &frame {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.received.bytes.inc_by(u64::try_from(length).unwrap_or(u64::MAX));
                 let deadline = Instant::now() + self.limit;
                 self.silence.as_mut().reset(deadline);
             } else {

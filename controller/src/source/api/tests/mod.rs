@@ -21,6 +21,7 @@ use self::server::Server;
 use super::delays::Delays;
 use super::follow::{Asking, Follower};
 use super::kinds::Followed;
+use crate::metrics::Received;
 use crate::source::{Found, Input, Subject};
 
 /// Longer than any test should take.
@@ -60,7 +61,14 @@ impl Following {
 
     async fn asking<T: Followed>(server: &Server, delays: Delays, streaming: bool) -> Self {
         let (inbox, told) = channel();
-        let asking = Asking { server: "https://cluster".into(), fields: None, streaming, delays };
+        let asking = Asking {
+            server: "https://cluster".into(),
+            fields: None,
+            part: None,
+            received: Received::default(),
+            streaming,
+            delays,
+        };
         let server = server.clone();
         let connect = move |taken| Ok(server.client(taken, delays));
         let follower = Follower::<T, _>::new(inbox, asking, connect).unwrap();

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tower::{BoxError, Layer as _, service_fn};
 
+use crate::metrics::Received;
 use crate::source::api::delays::Delays;
 use crate::source::api::patience::{Patience, Taken};
 
@@ -140,7 +141,10 @@ impl Server {
                 }
             }
         });
-        Client::new(Patience { taken, delays }.layer(service), "default")
+        Client::new(
+            Patience { taken, delays, received: Received::default() }.layer(service),
+            "default",
+        )
     }
 
     fn take(&self, request: &Request<Body>) -> Answer {
