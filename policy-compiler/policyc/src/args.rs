@@ -60,6 +60,8 @@ pub enum Command {
     Explain(Explain),
     /// One connection: is it allowed, and by which rule or why not.
     Can(Can),
+    /// The allow list of a pod alone, for machines: who may reach it, and whom it may reach.
+    WhoCan(WhoCan),
     /// What everyone may send to everyone.
     Matrix(Matrix),
     /// The iptables and ipset rules of a node, or of one pod.
@@ -102,6 +104,8 @@ pub enum Shell {
 pub enum Explain {
     /// What selects a pod, what may reach it and what it may reach, with near misses.
     Pod(ExplainPod),
+    /// What a policy isolates, what each of its rules means now, and what would be without it.
+    Policy(ExplainPolicy),
 }
 
 /// Which objects to read.
@@ -186,15 +190,63 @@ pub struct ExplainPod {
     pub output: Format,
 }
 
+/// `policyc explain policy`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc explain policy shop/cart-from-web -f examples/shop\n  \
+    policyc explain policy cart-from-web -n shop -4 -o json -f examples/shop")]
+pub struct ExplainPolicy {
+    /// NAMESPACE/NAME or NAME of a NetworkPolicy.
+    pub policy: String,
+    /// Objects to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// Families to ask.
+    #[command(flatten)]
+    pub families: Families,
+    /// The form of the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// `policyc who-can`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    policyc who-can shop/cart-0 -f examples/shop\n  \
+    policyc who-can deploy/web -n shop --ingress -o json -f examples/shop\n\n\
+    Exit status: 0 printed, 2 usage or an invalid policy that selects the pod, 3 the input does not tell of\n\
+    some traffic.")]
+pub struct WhoCan {
+    /// NAMESPACE/NAME or NAME of a pod, or a workload: deploy/NAME, sts/, ds/, rs/, job/, cronjob/.
+    pub pod: String,
+    /// Only who may reach it.
+    #[arg(long)]
+    pub ingress: bool,
+    /// Only whom it may reach.
+    #[arg(long)]
+    pub egress: bool,
+    /// Objects to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// Families to ask.
+    #[command(flatten)]
+    pub families: Families,
+    /// The form of the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
 /// `policyc can`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     policyc can shop/web shop/cart-0 8080 -f examples/shop\n  \
     policyc can deploy/api sts/db pg/TCP -n shop -f examples/shop\n  \
     policyc can shop/cart-0 203.0.113.7 443/TCP -f examples/shop\n  \
+    policyc can world deploy/web 8080 -n shop -f examples/shop\n  \
     policyc can node/node-a shop/cart-0 icmp -f examples/shop")]
 pub struct Can {
-    /// Who opens the connection: a pod, a workload, an address, or node/NAME.
+    /// Who opens the connection: a pod, a workload, an address, node/NAME, or `world`: every address
+    /// that is no pod's and no node's.
     pub from: String,
     /// To whom; or `svc/NAMESPACE/NAME` with the Service's port, answered for each pod behind it.
     pub to: String,

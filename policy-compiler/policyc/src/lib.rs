@@ -36,4 +36,5 @@ pub mod subject;
 pub mod suggest;
 pub mod test;
 pub mod text;
+pub mod who_can;
 pub mod yaml;

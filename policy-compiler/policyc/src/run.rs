@@ -15,7 +15,7 @@ use crate::output::{self, Output};
 use crate::question::{self, Questions};
 use crate::status::Status;
 use crate::text::Layout;
-use crate::{diff, graph as picture, lint, matrix, render, report, schema, subject, test};
+use crate::{diff, graph as picture, lint, matrix, render, report, schema, subject, test, who_can};
 
 /// Does what the command line asks; errors are reported on standard error.
 #[must_use]
@@ -23,7 +23,9 @@ pub fn run(cli: &Cli) -> Status {
     let output = Output::new(cli.color);
     let result = match &cli.command {
         Command::Explain(Explain::Pod(args)) => explain_pod(args, cli.verbose, output),
+        Command::Explain(Explain::Policy(args)) => explain::policy::run(args, cli.verbose, output),
         Command::Can(args) => can(args, cli.verbose, output),
+        Command::WhoCan(args) => who_can::run(args, cli.verbose, output),
         Command::Matrix(args) => matrix::run(args, cli.verbose, output),
         Command::Render(args) => render_rules(args, cli.verbose, output),
         Command::Graph(args) => graph(args, cli.verbose, output),

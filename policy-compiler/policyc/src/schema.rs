@@ -6,12 +6,14 @@ use crate::suggest;
 /// The kinds of output and their schemas.
 pub const SCHEMAS: &[(&str, &str)] = &[
     ("Comparison", include_str!("../schemas/Comparison.json")),
+    ("AllowList", include_str!("../schemas/AllowList.json")),
     ("Connection", include_str!("../schemas/Connection.json")),
     ("Graph", include_str!("../schemas/Graph.json")),
     ("LintReport", include_str!("../schemas/LintReport.json")),
     ("Matrix", include_str!("../schemas/Matrix.json")),
     ("PodExplanation", include_str!("../schemas/PodExplanation.json")),
     ("PodExplanationList", include_str!("../schemas/PodExplanationList.json")),
+    ("PolicyExplanation", include_str!("../schemas/PolicyExplanation.json")),
     ("Rulesets", include_str!("../schemas/Rulesets.json")),
     ("TestReport", include_str!("../schemas/TestReport.json")),
 ];

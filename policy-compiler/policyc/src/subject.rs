@@ -1,6 +1,6 @@
 //! Finding what the command line names: pods, workloads, nodes, addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use policy_compiler::cidr::Family;
 use policy_compiler::cluster::{Phase, Pod, Service, Snapshot};
 use policy_compiler::flow::End;
 use policy_compiler::name::{NodeName, ObjectKey};
+use policy_compiler::reach::{Reach, WorldClass};
 use policy_compiler::selector::{Operator, Requirement, Selector};
 
 use crate::error::CommandError;
@@ -250,6 +251,17 @@ pub struct NamedEnd {
     pub ends: Vec<End>,
     /// The Service behind which the ends are, where one was named or its address.
     pub service: Option<Service>,
+    /// What the ends stand for where `world` was named.
+    pub outside: BTreeMap<End, Outside>,
+}
+
+/// Addresses outside that no policy tells apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// In words: `world 203.0.113.0/24`.
+    pub text: String,
+    /// Exactly.
+    pub networks: Vec<String>,
 }
 
 impl NamedEnd {
@@ -281,6 +293,7 @@ pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd,
             text: address.to_string(),
             ends: vec![End::Address(address)],
             service: None,
+            outside: BTreeMap::new(),
         });
     }
     match text.split_once('/') {
@@ -290,23 +303,33 @@ pub fn end(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<NamedEnd,
                 text: format!("node/{node}"),
                 ends: vec![End::Node(node)],
                 service: None,
+                outside: BTreeMap::new(),
             });
         }
         Some(("svc" | "service" | "services", name)) => {
             let service = service(name, snapshot, namespace)?;
             return behind(format!("svc/{}", service.key), service, snapshot);
         }
-        None if text == "world" => {
-            return Err(CommandError::usage(
-                "this version cannot ask about `world` as a whole",
-                "name an address, such as 203.0.113.7",
-            ));
-        }
+        None if text == "world" => return Ok(world(snapshot)),
         _ => {}
     }
     let named = pods(text, snapshot, namespace)?;
     let ends = named.pods.into_iter().map(End::Pod).collect();
-    Ok(NamedEnd { text: named.text, ends, service: None })
+    Ok(NamedEnd { text: named.text, ends, service: None, outside: BTreeMap::new() })
+}
+
+/// Every address that is no pod's and no node's: one end for each class of them that no policy tells
+/// apart.
+fn world(snapshot: &Snapshot) -> NamedEnd {
+    let reach = Reach::new(snapshot);
+    let named = |class: &WorldClass| {
+        let end = End::Address(class.representative());
+        let networks = class.prefixes(reach.taken()).iter().map(ToString::to_string).collect();
+        (end, Outside { text: format!("world {class}"), networks })
+    };
+    let outside: BTreeMap<End, Outside> = reach.world().iter().map(named).collect();
+    let ends = reach.world().iter().map(|class| End::Address(class.representative())).collect();
+    NamedEnd { text: "world".to_owned(), ends, service: None, outside }
 }
 
 /// The Service that is reached at `address`, unless a pod or node is.
@@ -355,7 +378,7 @@ fn behind(text: String, service: &Service, snapshot: &Snapshot) -> Result<NamedE
             "name the address that it leads to, and the port there",
         ));
     }
-    Ok(NamedEnd { text, ends, service: Some(service.clone()) })
+    Ok(NamedEnd { text, ends, service: Some(service.clone()), outside: BTreeMap::new() })
 }
 
 /// Every node that the input mentions.

@@ -65,6 +65,9 @@ pub struct Answer {
     pub traffic: String,
     /// The families that this is the answer for.
     pub families: Vec<String>,
+    /// Exactly which addresses outside it is the answer for, where `world` was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// The answer.
     pub decision: Outcome,
     /// Whether the specification settles it.
@@ -113,7 +116,9 @@ pub fn ask(
                     let verdict =
                         questions.verdict(&flow.from, &flow.to, flow.family, flow.traffic);
                     decisions.push(verdict.decision);
-                    fold(&mut answers, Answer::of(questions.snapshot, &flow, &verdict));
+                    let mut answer = Answer::of(questions.snapshot, &flow, &verdict);
+                    answer.name_outside(&flow, from, to);
+                    fold(&mut answers, answer);
                 }
             }
         }
@@ -221,6 +226,7 @@ impl Answer {
             from: flow.from.to_string(),
             to: flow.to.to_string(),
             families: vec![flow.family.to_string()],
+            networks: Vec::new(),
             decision: verdict.decision.into(),
             certainty: Certainty::of(&rulings),
             rulings,
@@ -228,6 +234,23 @@ impl Answer {
             ingress: HalfAnswer::of(&verdict.ingress, Direction::Ingress, snapshot),
             changes: change::changes(flow, verdict, &traffic, snapshot),
             traffic,
+        }
+    }
+}
+
+impl Answer {
+    /// Calls ends by the addresses that they stand for. A change that allowed one of these would say
+    /// nothing of the others, so none is proposed.
+    fn name_outside(&mut self, flow: &Flow, from: &NamedEnd, to: &NamedEnd) {
+        for (name, outside) in [
+            (&mut self.from, from.outside.get(&flow.from)),
+            (&mut self.to, to.outside.get(&flow.to)),
+        ] {
+            if let Some(outside) = outside {
+                name.clone_from(&outside.text);
+                self.networks.clone_from(&outside.networks);
+                self.changes.clear();
+            }
         }
     }
 }

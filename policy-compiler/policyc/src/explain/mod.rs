@@ -9,6 +9,7 @@
 //! explained as that.
 
 mod near;
+pub mod policy;
 mod refusal;
 mod side;
 mod text;

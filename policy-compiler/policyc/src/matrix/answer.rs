@@ -208,26 +208,33 @@ impl Matrix {
 
 impl Reached {
     fn of(content: &Content, decision: Outcome, to: Vec<String>) -> Self {
-        let traffic = folded(content).into_iter().map(|(families, exchange)| FamilyTraffic {
-            families: families.iter().map(ToString::to_string).collect(),
-            allowed: Traffics::of(&exchange.all),
-            partly: Traffics::some(&exchange.partly),
-            unknown: Traffics::some(&exchange.unknown),
-        });
-        Self { to, decision, itself: content.itself, traffic: traffic.collect() }
+        Self { to, decision, itself: content.itself, traffic: traffic(content) }
     }
 }
 
+/// What there is in a cell, for programs.
+#[must_use]
+pub(crate) fn traffic(content: &Content) -> Vec<FamilyTraffic> {
+    let of_families = |(families, exchange): (Vec<Family>, &Exchange)| FamilyTraffic {
+        families: families.iter().map(ToString::to_string).collect(),
+        allowed: Traffics::of(&exchange.all),
+        partly: Traffics::some(&exchange.partly),
+        unknown: Traffics::some(&exchange.unknown),
+    };
+    folded(content).into_iter().map(of_families).collect()
+}
+
 /// An id for each party: its name, and a number behind it where several have that.
-#[derive(Default)]
-struct Ids<'g> {
+#[derive(Debug, Default)]
+pub(crate) struct Ids<'g> {
     ids: BTreeMap<&'g Party, String>,
     taken: BTreeSet<String>,
     order: Vec<&'g Party>,
 }
 
 impl<'g> Ids<'g> {
-    fn of(&mut self, party: &'g Party) -> String {
+    /// The id of `party`.
+    pub(crate) fn of(&mut self, party: &'g Party) -> String {
         if let Some(id) = self.ids.get(party) {
             return id.clone();
         }
@@ -243,7 +250,8 @@ impl<'g> Ids<'g> {
         id
     }
 
-    fn answers(&self) -> Vec<PartyAnswer> {
+    /// Everyone who was given one, in that order.
+    pub(crate) fn answers(&self) -> Vec<PartyAnswer> {
         let id = |party: &Party| self.ids.get(party).cloned().unwrap_or_default();
         self.order.iter().map(|party| PartyAnswer::of(party, id(party))).collect()
     }

@@ -30,11 +30,13 @@ use crate::question;
 use crate::status::Status;
 use crate::text::Layout;
 
-pub use answer::{Matrix, PartyAnswer, Reached, Row, Traffics};
+pub use answer::{FamilyTraffic, Matrix, PartyAnswer, Reached, Row, Traffics};
+pub(crate) use answer::{Ids, traffic};
 pub use choose::{Choice, choose};
 pub use html::html;
 pub use table::{csv, markdown};
 pub use text::text;
+pub(crate) use text::{alike, brief, names};
 
 /// The answer: rows that ask columns.
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ pub fn text(grid: &Grid, layout: &Layout) -> String {
 
 /// What stands in a cell: a line for each family that fares otherwise.
 #[must_use]
-pub(super) fn brief(content: &Content, port: Option<&Port>) -> Vec<(Style, String)> {
+pub(crate) fn brief(content: &Content, port: Option<&Port>) -> Vec<(Style, String)> {
     if content.itself {
         return vec![(DIM, "itself".to_owned())];
     }
@@ -164,24 +164,20 @@ const NAMED: usize = 5;
 fn listed(grid: &Grid) -> Vec<(Line, Vec<[Vec<Line>; 2]>)> {
     let within = one_namespace(grid);
     let reaches = |cells: &Vec<Option<usize>>| {
-        let mut by_content: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (column, content) in cells.iter().enumerate() {
-            if let Some(content) = content {
-                by_content.entry(*content).or_default().push(column);
-            }
-        }
-        let told = by_content.into_iter().filter_map(|(index, columns)| {
-            let content = grid.contents.get(index)?;
-            let denied = match &grid.port {
-                Some(port) => content.outcome_of(port) == Outcome::Denied,
-                None => content.outcome() == Outcome::Denied,
-            };
-            if denied || content.itself {
-                return None;
-            }
-            let to = destinations(grid, &columns, within).into_iter().map(Line::plain);
-            let traffic = brief(content, grid.port.as_ref()).into_iter();
-            Some([to.collect(), traffic.map(|(style, text)| Line::of(style, text)).collect()])
+        let told = alike(
+            cells.iter().copied().enumerate().filter_map(|(column, index)| {
+                let content = grid.contents.get(index?)?;
+                let denied = match &grid.port {
+                    Some(port) => content.outcome_of(port) == Outcome::Denied,
+                    None => content.outcome() == Outcome::Denied,
+                };
+                (!denied && !content.itself).then_some((column, content))
+            }),
+            grid.port.as_ref(),
+        );
+        let told = told.into_iter().map(|(traffic, columns)| {
+            let to = names(&grid.to, &columns, within).into_iter().map(Line::plain);
+            [to.collect(), traffic]
         });
         let mut told: Vec<_> = told.collect();
         if told.is_empty() {
@@ -191,6 +187,30 @@ fn listed(grid: &Grid) -> Vec<(Line, Vec<[Vec<Line>; 2]>)> {
     };
     let rows = grid.from.iter().zip(&grid.cells);
     rows.map(|(from, cells)| (Line::of(STRONG, called(from, within)), reaches(cells))).collect()
+}
+
+/// Columns of which the same is to be said, with what that is, in the order in which they come.
+#[must_use]
+pub(crate) fn alike<'c>(
+    contents: impl Iterator<Item = (usize, &'c Content)>,
+    port: Option<&Port>,
+) -> Vec<(Vec<Line>, Vec<usize>)> {
+    let mut alike: Vec<(Vec<Line>, Vec<usize>)> = Vec::new();
+    let mut known: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+    for (column, content) in contents {
+        let said = brief(content, port);
+        let words = said.iter().map(|(_, text)| text.clone()).collect();
+        let next = alike.len();
+        let at = *known.entry(words).or_insert(next);
+        if at == next {
+            let lines = said.into_iter().map(|(style, text)| Line::of(style, text));
+            alike.push((lines.collect(), Vec::new()));
+        }
+        if let Some((_, columns)) = alike.get_mut(at) {
+            columns.push(column);
+        }
+    }
+    alike
 }
 
 /// The list with who sends beside it.
@@ -219,39 +239,53 @@ fn below(grid: &Grid) -> Table {
     table
 }
 
-/// Columns in words, one a line: by name, or by namespace where they are many.
-fn destinations(grid: &Grid, columns: &[usize], within: Option<&str>) -> Vec<String> {
-    let parties = columns.iter().filter_map(|column| grid.to.get(*column));
-    if columns.len() <= NAMED {
-        return parties.map(|party| called(party, within)).collect();
+/// Parties in words, one a line: those `chosen` of `all` by name, or by namespace where they are many.
+#[must_use]
+pub(crate) fn names(all: &[Party], chosen: &[usize], within: Option<&str>) -> Vec<String> {
+    let parties: Vec<&Party> = chosen.iter().filter_map(|number| all.get(*number)).collect();
+    if parties.len() <= NAMED {
+        return parties.into_iter().map(|party| called(party, within)).collect();
     }
-    let of_namespace = |wanted: &str| {
-        let own = |party: &&Party| party.who.namespace().is_some_and(|n| n.as_str() == wanted);
-        grid.to.iter().filter(own).count()
-    };
-    let mut named: Vec<String> = Vec::new();
-    let mut namespaces: BTreeMap<&str, Vec<&Party>> = BTreeMap::new();
+    let mut kinds: BTreeMap<Kind<'_>, Vec<&Party>> = BTreeMap::new();
     for party in parties {
-        match party.who.namespace() {
-            Some(namespace) => namespaces.entry(namespace.as_str()).or_default().push(party),
-            None => named.push(called(party, within)),
+        kinds.entry(Kind::of(party)).or_default().push(party);
+    }
+    let lines = |(kind, parties): (Kind<'_>, Vec<&Party>)| -> Vec<String> {
+        let of = all.iter().filter(|party| Kind::of(party) == kind).count();
+        let named: Vec<String> = parties.iter().map(|party| called(party, within)).collect();
+        let what = match kind {
+            Kind::Pods(namespace) => format!("of {namespace}"),
+            Kind::Nodes => "nodes".to_owned(),
+            Kind::World => "classes of outside addresses".to_owned(),
+        };
+        match named.len() {
+            1 => named,
+            // Their names hold commas.
+            n if n <= NAMED && matches!(kind, Kind::World) => named,
+            n if n == of => vec![format!("all {of} {what}")],
+            n if n <= NAMED => vec![join(&named, "and")],
+            n => vec![format!("{n} of {of} {what}")],
+        }
+    };
+    kinds.into_iter().flat_map(lines).collect()
+}
+
+/// What parties have in common where they are many.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind<'a> {
+    Pods(&'a str),
+    Nodes,
+    World,
+}
+
+impl<'a> Kind<'a> {
+    fn of(party: &'a Party) -> Self {
+        match (&party.who, party.who.namespace()) {
+            (_, Some(namespace)) => Kind::Pods(namespace.as_str()),
+            (Who::Node(_), None) => Kind::Nodes,
+            (_, None) => Kind::World,
         }
     }
-    let mut lines = Vec::new();
-    for (namespace, parties) in namespaces {
-        let all = of_namespace(namespace);
-        lines.push(match parties.as_slice() {
-            [only] => called(only, within),
-            few if few.len() <= NAMED && few.len() < all => {
-                let names: Vec<String> = few.iter().map(|party| called(party, within)).collect();
-                join(&names, "and")
-            }
-            many if many.len() == all => format!("all {all} of {namespace}"),
-            many => format!("{} of {all} of {namespace}", many.len()),
-        });
-    }
-    lines.extend(named);
-    lines
 }
 
 fn summary(out: &mut String, grid: &Grid, width: usize) {

@@ -44,6 +44,15 @@ fn exit_statuses_are_as_documented() {
         ("an invalid policy selects the source", "can shop/web shop/cart 8080 -f invalid", 2),
         ("an invalid policy selects another pod", "explain pod shop/cart -f invalid", 0),
         ("render takes an invalid policy as the node does", "render -f invalid node.yaml", 0),
+        ("some addresses outside are denied", "can world shop/cart-0 8080 -4 -f shop", 1),
+        ("every address outside is allowed", "can world deploy/web 80 -n shop -f shop", 0),
+        ("printed", "who-can shop/cart-0 --egress -f shop", 0),
+        ("a node has addresses that are not told", "who-can shop/cart-0 -f shop", 3),
+        ("the list is not known in full", "who-can shop/deploy/web --egress -f templates", 3),
+        ("a finished pod has no list", "who-can shop/migrate-x1 -f shop", 2),
+        ("printed", "explain policy shop/cart-from-web -f shop", 0),
+        ("an invalid policy", "explain policy shop/web -f invalid", 2),
+        ("a policy that is not there", "explain policy shop/nothing -f shop", 2),
         ("printed, whatever it says", "matrix -f shop", 0),
         ("an invalid policy selects a row", "matrix -f invalid", 2),
         ("a namespace that is not there", "matrix --to ns/nowhere -f shop", 2),
@@ -232,7 +241,17 @@ fn the_order_of_the_input_changes_nothing() {
 
 #[test]
 fn every_command_has_an_example_and_every_shell_a_completion() {
-    for command in ["explain pod", "can", "matrix", "render", "test", "schema", "completions"] {
+    for command in [
+        "explain pod",
+        "explain policy",
+        "can",
+        "who-can",
+        "matrix",
+        "render",
+        "test",
+        "schema",
+        "completions",
+    ] {
         let help = policyc(&format!("{command} --help"));
         assert_eq!(help.status, 0);
         assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
@@ -246,7 +265,7 @@ fn every_command_has_an_example_and_every_shell_a_completion() {
 
 /// Whether a question reads the cluster of a kubeconfig; `live.rs` asks such ones.
 fn needs_a_cluster(line: &str) -> bool {
-    let questions = ["explain", "can", "matrix", "render"];
+    let questions = ["explain", "can", "who-can", "matrix", "render"];
     questions.iter().any(|q| line.starts_with(q))
         && (line.contains("--live") || !line.contains("-f "))
 }
