@@ -12,6 +12,9 @@
 //! another connection (RELATED), which was judged. Where no policy isolates a local end there is
 //! nothing to judge.
 //!
+//! What is judged is judged by the part of the cluster that it is about: however many pods there are
+//! elsewhere, a pass looks at those of this node and at those that its connections are with.
+//!
 //! Whoever runs a pod decides how many connections it has and how much there is to read in its
 //! policies. So a pass judges for so long and no longer, and the next goes on where it stopped.
 //!
@@ -23,8 +26,9 @@ use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 use policy_compiler::cidr::Family;
-use policy_compiler::cluster::{Age, Pod, Snapshot};
+use policy_compiler::cluster::Age;
 use policy_compiler::config::Hairpin;
+use policy_compiler::engine::Engine;
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::name::{NodeName, ObjectKey};
@@ -32,6 +36,7 @@ use policy_compiler::policy::Direction;
 use policy_compiler::verdict::{Decision, Half};
 
 use crate::dataplane::conntrack::{ConntrackError, Entry, Table};
+use crate::excerpt::{excerpt, local_pods};
 
 /// How long after a change everything is done once more.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -68,8 +73,8 @@ impl Cutter {
     }
 
     /// Looks whose addresses are whose, and says whether some have lost their owner since.
-    pub fn notice(&mut self, objects: &Snapshot) -> bool {
-        let owners = owners(objects, &self.node);
+    pub fn notice(&mut self, engine: &Engine) -> bool {
+        let owners = owners(engine);
         let gone =
             self.owners.iter().filter(|(address, owner)| owners.get(address) != Some(*owner));
         let gone: Vec<IpAddr> = gone.map(|(address, _)| *address).collect();
@@ -78,17 +83,17 @@ impl Cutter {
         !gone.is_empty()
     }
 
-    /// Cuts what `objects` deny, after the kernel's rules have come to deny it. Says how many
+    /// Cuts what the objects deny, after the kernel's rules have come to deny it. Says how many
     /// connections were forgotten.
     ///
     /// # Errors
     /// Where the kernel's connections cannot be read or forgotten; the addresses that were to lose
     /// theirs are remembered.
-    pub fn cut(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
-        self.notice(objects);
+    pub fn cut(&mut self, engine: &Engine) -> Result<usize, ConntrackError> {
+        self.notice(engine);
         self.again = Some(Instant::now() + AGAIN);
         self.round.begin();
-        let forgotten = self.pass(objects)?;
+        let forgotten = self.pass(engine)?;
         // A newcomer keeps what it has opened since.
         self.lost.retain(|address| !self.owners.contains_key(address));
         Ok(forgotten)
@@ -104,10 +109,10 @@ impl Cutter {
     ///
     /// # Errors
     /// As [`Cutter::cut`].
-    pub fn cut_again(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
+    pub fn cut_again(&mut self, engine: &Engine) -> Result<usize, ConntrackError> {
         self.again = None;
         self.round.begin();
-        let forgotten = self.pass(objects)?;
+        let forgotten = self.pass(engine)?;
         self.lost.clear();
         Ok(forgotten)
     }
@@ -122,29 +127,26 @@ impl Cutter {
     ///
     /// # Errors
     /// As [`Cutter::cut`].
-    pub fn go_on(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
-        self.pass(objects)
+    pub fn go_on(&mut self, engine: &Engine) -> Result<usize, ConntrackError> {
+        self.pass(engine)
     }
 
-    fn pass(&mut self, objects: &Snapshot) -> Result<usize, ConntrackError> {
+    fn pass(&mut self, engine: &Engine) -> Result<usize, ConntrackError> {
         if self.owners.is_empty() && self.lost.is_empty() {
             self.round = Round::default();
             return Ok(0);
         }
-        let evaluator = Evaluator::new(objects).with_hairpin(self.hairpin);
         let table = match &mut self.table {
             Some(table) => table,
             none => none.insert(Table::open()?),
         };
-        let local = self.owners.keys().copied().collect();
+        let local: BTreeSet<IpAddr> = self.owners.keys().copied().collect();
         let own = own_addresses()?;
-        let judge = Judge { evaluator: &evaluator, node: &self.node, local, own };
-        let lost = of_others(&self.lost, &judge.own);
+        let lost = of_others(&self.lost, &own);
         let is_lost = |entry: &Entry| {
             [entry.from, entry.sent_to, entry.to].iter().any(|end| lost.contains(end))
         };
-        let (senders, receivers) =
-            (judge.isolated(Direction::Egress), judge.isolated(Direction::Ingress));
+        let (senders, receivers) = isolated(engine, &local);
         let is_policed =
             |entry: &Entry| senders.contains(&entry.from) || receivers.contains(&entry.to);
         let mut condemned = Vec::new();
@@ -157,6 +159,9 @@ impl Cutter {
                     questions.insert(Question::of(&entry));
                 }
             })?;
+            let objects = excerpt(engine, questions.iter().flat_map(|q| [q.from, q.to]));
+            let evaluator = Evaluator::new(&objects).with_hairpin(self.hairpin);
+            let judge = Judge { evaluator: &evaluator, node: &self.node, own: &own };
             let until = Instant::now() + JUDGING;
             let in_time = || Instant::now() < until;
             let denied = self.round.judge(&questions, in_time, |question| judge.denies(question));
@@ -260,10 +265,8 @@ impl Question {
 struct Judge<'a> {
     evaluator: &'a Evaluator<'a>,
     node: &'a NodeName,
-    /// The addresses of this node's pods.
-    local: BTreeSet<IpAddr>,
     /// The addresses of this network namespace.
-    own: BTreeSet<IpAddr>,
+    own: &'a BTreeSet<IpAddr>,
 }
 
 impl Judge<'_> {
@@ -283,27 +286,31 @@ impl Judge<'_> {
         denies(&verdict.egress, from) || denies(&verdict.ingress, to)
     }
 
-    /// The addresses of the pods of this node that some policy isolates: a verdict costs more than a
-    /// look at these, and of the others none can deny.
-    fn isolated(&self, direction: Direction) -> BTreeSet<IpAddr> {
-        let pods = self.local.iter().copied().filter(|address| {
-            let pod = self.evaluator.owners(*address).first();
-            pod.is_some_and(|pod| !self.evaluator.isolating(pod, direction).is_empty())
-        });
-        pods.collect()
-    }
-
     fn is_local(&self, address: IpAddr) -> bool {
         let owner = self.evaluator.owners(address).first();
         owner.is_some_and(|pod| pod.node.as_ref() == Some(self.node))
     }
 }
 
+/// The addresses of the pods of this node that some policy isolates for egress, and for ingress: a
+/// verdict costs more than a look at these, and of the others none can deny.
+fn isolated(engine: &Engine, local: &BTreeSet<IpAddr>) -> (BTreeSet<IpAddr>, BTreeSet<IpAddr>) {
+    let objects = excerpt(engine, local.iter().copied());
+    let evaluator = Evaluator::new(&objects);
+    let isolated = |direction: Direction| {
+        let addresses = local.iter().copied().filter(|address| {
+            let pod = evaluator.owners(*address).first();
+            pod.is_some_and(|pod| !evaluator.isolating(pod, direction).is_empty())
+        });
+        addresses.collect()
+    };
+    (isolated(Direction::Egress), isolated(Direction::Ingress))
+}
+
 /// The addresses of this node's live pods, each with the newest that claims it.
-fn owners(objects: &Snapshot, node: &NodeName) -> BTreeMap<IpAddr, (ObjectKey, Age)> {
-    let is_local = |pod: &&Pod| pod.is_live() && pod.node.as_ref() == Some(node);
+fn owners(engine: &Engine) -> BTreeMap<IpAddr, (ObjectKey, Age)> {
     let mut owners: BTreeMap<IpAddr, (ObjectKey, Age)> = BTreeMap::new();
-    for pod in objects.pods.values().filter(is_local) {
+    for pod in local_pods(engine) {
         for address in pod.addresses.iter() {
             let older = owners.get(&address).is_some_and(|(_, age)| pod.age < *age);
             if !older {
@@ -335,8 +342,11 @@ fn own_addresses() -> Result<BTreeSet<IpAddr>, ConntrackError> {
 mod tests {
     use super::*;
     use crate::dataplane::conntrack::Wire;
+    use crate::excerpt::tests::engine_of;
+    use policy_compiler::cluster::Snapshot;
     use policy_compiler::decode;
     use policy_compiler::document::Node;
+    use policy_compiler::update::Event;
     use serde_json::json;
     use std::io;
 
@@ -367,21 +377,19 @@ mod tests {
         Snapshot { pods: pods.collect(), policies, ..Snapshot::default() }
     }
 
-    fn isolated(objects: &Snapshot) -> [Vec<String>; 2] {
-        let evaluator = Evaluator::new(objects);
-        let local = owners(objects, &node()).into_keys().collect();
-        let judge =
-            Judge { evaluator: &evaluator, node: &node(), local, own: own_addresses().unwrap() };
-        [Direction::Egress, Direction::Ingress]
-            .map(|direction| judge.isolated(direction).iter().map(IpAddr::to_string).collect())
+    fn isolated(objects: Snapshot) -> [Vec<String>; 2] {
+        let engine = engine_of("n1", objects);
+        let local = owners(&engine).into_keys().collect();
+        let (senders, receivers) = super::isolated(&engine, &local);
+        [senders, receivers].map(|addresses| addresses.iter().map(IpAddr::to_string).collect())
     }
 
     #[test]
     fn only_connections_of_isolated_pods_of_this_node_are_judged() {
         let none = || Vec::<String>::new();
-        assert_eq!(isolated(&cluster("web", "Ingress")), [none(), vec!["10.0.0.1".to_owned()]]);
-        assert_eq!(isolated(&cluster("db", "Egress")), [vec!["10.0.0.2".to_owned()], none()]);
-        assert_eq!(isolated(&cluster("far", "Ingress")), [none(), none()]);
+        assert_eq!(isolated(cluster("web", "Ingress")), [none(), vec!["10.0.0.1".to_owned()]]);
+        assert_eq!(isolated(cluster("db", "Egress")), [vec!["10.0.0.2".to_owned()], none()]);
+        assert_eq!(isolated(cluster("far", "Ingress")), [none(), none()]);
     }
 
     fn question(port: u16) -> Question {
@@ -419,12 +427,12 @@ mod tests {
 
     #[test]
     fn where_connections_cannot_be_read_it_is_remembered_whose_are_to_go() {
-        let mut objects = cluster("db", "Ingress");
+        let mut engine = engine_of("n1", cluster("db", "Ingress"));
         let mut cutter = Cutter::new(node(), Hairpin::default());
-        cutter.notice(&objects);
-        objects.pods.retain(|key, _| key.name.as_str() != "web");
+        cutter.notice(&engine);
+        engine.apply(Event::PodDeleted(ObjectKey::new("x", "web").unwrap()));
         cutter.table = Some(Table::over(Box::new(Full)));
-        assert!(matches!(cutter.cut(&objects), Err(ConntrackError::Socket(_))));
+        assert!(matches!(cutter.cut(&engine), Err(ConntrackError::Socket(_))));
         assert_eq!(cutter.lost, ["10.0.0.1".parse().unwrap()].into());
         assert!(cutter.table.is_none(), "the next reading is over another socket");
     }

@@ -16,6 +16,7 @@ pub mod args;
 pub mod cut;
 pub mod dataplane;
 pub mod denied;
+mod excerpt;
 pub mod findings;
 pub mod health;
 pub mod inspect;

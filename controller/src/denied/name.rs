@@ -12,15 +12,17 @@ use policy_compiler::ruleset::Notice;
 use super::flows::Flow;
 use super::packet::Packet;
 use super::{Denial, End};
+use crate::excerpt::{claimants_of, excerpt, policies_in};
 use crate::sync::View;
 
 /// The denials of flows, with the pods that have their addresses now. Of two with one address the
 /// newest counts, as it does for isolation.
 pub(super) fn name(view: &View<'_>, flows: &[Flow]) -> Vec<Denial> {
+    let engine = view.engine;
     let wanted: BTreeSet<IpAddr> =
         flows.iter().flat_map(|(_, packet)| [packet.source, packet.destination]).collect();
     let mut owners: BTreeMap<IpAddr, &Pod> = BTreeMap::new();
-    for pod in view.engine.snapshot().pods.values().filter(|pod| pod.is_live()) {
+    for pod in claimants_of(engine, &wanted) {
         for address in pod.addresses.iter().filter(|address| wanted.contains(address)) {
             let owner = owners.entry(address).or_insert(pod);
             if owner.age < pod.age {
@@ -29,8 +31,10 @@ pub(super) fn name(view: &View<'_>, flows: &[Flow]) -> Vec<Denial> {
         }
     }
     let audits = flows.iter().any(|(notice, _)| matches!(notice, Notice::Audited(_)));
-    let evaluator = audits
-        .then(|| Evaluator::new(view.engine.snapshot()).with_hairpin(view.engine.config().hairpin));
+    let objects = audits.then(|| excerpt(engine, wanted.iter().copied()));
+    let evaluator = objects
+        .as_ref()
+        .map(|objects| Evaluator::new(objects).with_hairpin(engine.config().hairpin));
     let denial = |(notice, packet): &Flow| {
         let end =
             |address| End { address, pod: owners.get(&address).map(|pod| pod.key.to_string()) };
@@ -72,11 +76,9 @@ fn isolating(view: &View<'_>, pod: &Pod, direction: Direction) -> Vec<String> {
         return Vec::new();
     }
     let objects = view.engine.snapshot();
-    let policies = objects.policies.values();
-    policies
+    policies_in(objects, &pod.key.namespace)
         .filter(|policy| {
-            policy.key.namespace == pod.key.namespace
-                && policy.isolates(direction)
+            policy.isolates(direction)
                 && policy.pod_selector.matches(&pod.labels)
                 && !objects.audits(policy)
         })

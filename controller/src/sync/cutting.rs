@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use policy_compiler::cluster::Snapshot;
+use policy_compiler::engine::Engine;
 use tracing::{info, warn};
 
 use super::Settings;
@@ -58,8 +58,8 @@ impl Cutting {
     }
 
     /// Takes note of the objects that are about to be written.
-    pub(super) fn before(&mut self, objects: &Snapshot) {
-        self.wanted |= self.cutter.as_mut().is_some_and(|cutter| cutter.notice(objects));
+    pub(super) fn before(&mut self, engine: &Engine) {
+        self.wanted |= self.cutter.as_mut().is_some_and(|cutter| cutter.notice(engine));
     }
 
     /// When there is something to do.
@@ -72,18 +72,18 @@ impl Cutting {
     }
 
     /// Does what is due.
-    pub(super) fn do_due(&mut self, objects: &Snapshot) {
+    pub(super) fn do_due(&mut self, engine: &Engine) {
         let Some(cutter) = &mut self.cutter else { return };
         let begun = Instant::now();
         self.wanted |= self.retry.is_due();
         let is_paced = self.pace.ready_at().is_none_or(|at| at <= begun);
         let result = if self.wanted && is_paced {
             self.wanted = false;
-            cutter.cut(objects)
+            cutter.cut(engine)
         } else if cutter.at().is_some_and(|at| at <= begun) {
-            cutter.cut_again(objects)
+            cutter.cut_again(engine)
         } else if is_paced && cutter.is_unfinished() {
-            cutter.go_on(objects)
+            cutter.go_on(engine)
         } else {
             return;
         };

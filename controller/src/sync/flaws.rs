@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::diagnostic::{Diagnostic, Severity};
-use policy_compiler::name::{NodeName, ObjectKey};
+use policy_compiler::engine::Engine;
+use policy_compiler::name::ObjectKey;
 
 use super::refusals::{Refusal, by_policy};
+use crate::excerpt::local_pods;
 
 /// How many mistakes of one policy are told.
 const MISTAKES: usize = 3;
@@ -24,17 +25,16 @@ impl Flaws {
     /// The policies to tell of, and what is wrong with each.
     pub(super) fn news(
         &mut self,
-        snapshot: &Snapshot,
-        node: &NodeName,
+        engine: &Engine,
         listed: &[Diagnostic],
         refusals: &[Refusal],
     ) -> Vec<(ObjectKey, String)> {
         let refused = by_policy(refusals);
         let mut felt: BTreeSet<&ObjectKey> = refused.keys().collect();
-        let flawed: Vec<_> = snapshot.policies.values().filter(|policy| policy.flawed).collect();
+        let flawed: Vec<_> =
+            engine.snapshot().policies.values().filter(|policy| policy.flawed).collect();
         if !flawed.is_empty() {
-            let local = |pod: &&Pod| pod.is_live() && pod.node.as_ref() == Some(node);
-            for pod in snapshot.pods.values().filter(local) {
+            for pod in local_pods(engine) {
                 let selecting = flawed.iter().filter(|policy| {
                     policy.key.namespace == pod.key.namespace
                         && policy.pod_selector.matches(&pod.labels)
@@ -84,16 +84,19 @@ fn mistakes(policy: &ObjectKey, listed: &[Diagnostic], refused: Option<&BTreeSet
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::excerpt::tests::engine_of;
+    use policy_compiler::cluster::Snapshot;
     use policy_compiler::decode;
     use policy_compiler::document::Node;
     use serde_json::json;
 
-    fn node() -> NodeName {
-        NodeName::new("n1").unwrap()
+    /// A cluster with x/web on n1, and a policy whose only rule has a key that nobody knows.
+    fn cluster(selects: &str) -> (Engine, Vec<Diagnostic>) {
+        let (objects, listed) = objects(selects);
+        (engine_of("n1", objects), listed)
     }
 
-    /// A cluster with x/web on n1, and a policy whose only rule has a key that nobody knows.
-    fn cluster(selects: &str) -> (Snapshot, Vec<Diagnostic>) {
+    fn objects(selects: &str) -> (Snapshot, Vec<Diagnostic>) {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"namespace": "x", "name": "web", "labels": {"app": "web"}},
@@ -120,30 +123,30 @@ mod tests {
 
     #[test]
     fn a_flawed_policy_is_told_of_once_while_it_selects_a_pod_of_this_node() {
-        let (snapshot, listed) = cluster("web");
+        let (engine, listed) = cluster("web");
         let mut flaws = Flaws::default();
         let key = ObjectKey::new("x", "odd").unwrap();
-        let [(policy, reason)] = &flaws.news(&snapshot, &node(), &listed, &[])[..] else {
+        let [(policy, reason)] = &flaws.news(&engine, &listed, &[])[..] else {
             panic!("one is told")
         };
         assert_eq!(policy, &key);
         assert!(reason.starts_with("spec.ingress[0].form: "), "{reason}");
-        assert_eq!(flaws.news(&snapshot, &node(), &listed, &[]), []);
-        assert_eq!(flaws.news(&Snapshot::default(), &node(), &listed, &[]), []);
-        assert_eq!(flaws.news(&snapshot, &node(), &listed, &[]).len(), 1, "it came back");
+        assert_eq!(flaws.news(&engine, &listed, &[]), []);
+        assert_eq!(flaws.news(&engine_of("n1", Snapshot::default()), &listed, &[]), []);
+        assert_eq!(flaws.news(&engine, &listed, &[]).len(), 1, "it came back");
     }
 
     #[test]
     fn one_that_selects_no_pod_of_this_node_is_another_nodes_to_tell() {
-        let (snapshot, listed) = cluster("db");
-        assert_eq!(Flaws::default().news(&snapshot, &node(), &listed, &[]), []);
-        let (snapshot, listed) = cluster("web");
-        let elsewhere = NodeName::new("n2").unwrap();
-        assert_eq!(Flaws::default().news(&snapshot, &elsewhere, &listed, &[]), []);
+        let (engine, listed) = cluster("db");
+        assert_eq!(Flaws::default().news(&engine, &listed, &[]), []);
+        let (objects, listed) = objects("web");
+        let elsewhere = engine_of("n2", objects);
+        assert_eq!(Flaws::default().news(&elsewhere, &listed, &[]), []);
     }
     #[test]
     fn a_policy_that_the_kernel_refuses_a_rule_of_is_told_of_with_the_rule() {
-        let (snapshot, _) = cluster("web");
+        let (engine, _) = cluster("web");
         let key = ObjectKey::new("x", "odd").unwrap();
         let refusals: Vec<Refusal> = (1..=5)
             .map(|n| Refusal {
@@ -153,12 +156,10 @@ mod tests {
             })
             .collect();
         let mut flaws = Flaws::default();
-        let told = flaws.news(&snapshot, &node(), &[], &refusals[..1]);
+        let told = flaws.news(&engine, &[], &refusals[..1]);
         assert_eq!(told, [(key.clone(), "IPv4: the kernel refuses `1`".to_owned())]);
-        assert_eq!(flaws.news(&snapshot, &node(), &[], &refusals[..1]), []);
-        let [(_, reason)] = &flaws.news(&snapshot, &node(), &[], &refusals)[..] else {
-            panic!("one is told")
-        };
+        assert_eq!(flaws.news(&engine, &[], &refusals[..1]), []);
+        let [(_, reason)] = &flaws.news(&engine, &[], &refusals)[..] else { panic!("one is told") };
         assert!(reason.ends_with("`3`; and 2 more"), "{reason}");
     }
 }

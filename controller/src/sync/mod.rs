@@ -368,7 +368,7 @@ impl Sync {
     pub fn take(&mut self, listing: Listing) {
         self.intake.take(listing, &mut self.engine);
         if self.intake.has_begun() {
-            self.wiring.look(self.engine.snapshot());
+            self.wiring.look(&self.engine);
             self.flush();
         }
         self.report();
@@ -434,10 +434,10 @@ impl Sync {
     /// Plans what has changed, and says how far that reaches.
     fn plan(&mut self) -> Reach {
         let begun = Instant::now();
-        self.wiring.follow(self.engine.snapshot());
+        self.wiring.follow(&self.engine);
         self.engine.set_config(self.wiring.config().clone());
         if self.engine.is_dirty() {
-            self.cutting.before(self.engine.snapshot());
+            self.cutting.before(&self.engine);
             self.awaited.plan();
         }
         let reach = self.engine.pending();
@@ -464,7 +464,7 @@ impl Sync {
         if self.tidy.is_due() {
             self.tidy_up();
         }
-        self.cutting.do_due(self.engine.snapshot());
+        self.cutting.do_due(&self.engine);
         if self.recheck_at <= now {
             self.recheck_at = now + RECHECK;
             if self.intake.has_begun() {
@@ -478,7 +478,7 @@ impl Sync {
     /// Looks at what changes without an input's doing, and writes where that is needed.
     fn recheck(&mut self) {
         let was_known = self.wiring.is_known();
-        self.wiring.look(self.engine.snapshot());
+        self.wiring.look(&self.engine);
         self.engine.set_config(self.wiring.config().clone());
         let out_of_step = self.dataplane.look_again();
         self.dataplane.look_out(self.engine.ruleset());
@@ -495,7 +495,7 @@ impl Sync {
     fn look_at_refusals(&mut self) {
         let ruleset = self.engine.ruleset();
         let left_out = self.dataplane.left_out(ruleset);
-        let refusals = refusals(&left_out, ruleset, self.engine.snapshot(), &self.settings.node);
+        let refusals = refusals(&left_out, &self.engine);
         if refusals != self.refusals {
             self.refusals = refusals;
             self.report();
@@ -512,7 +512,7 @@ impl Sync {
         self.failures.add(&written);
         self.outlets.written(&written, begun.elapsed());
         self.cutting.after(&written);
-        self.cutting.do_due(self.engine.snapshot());
+        self.cutting.do_due(&self.engine);
         if report::is_whole(&written) {
             self.verify_at = Some(Instant::now() + VERIFY_AFTER);
         }
@@ -533,11 +533,10 @@ impl Sync {
         if self.intake.is_cluster() {
             self.wiring.recognise(self.engine.snapshot());
         }
-        let (snapshot, node) = (self.engine.snapshot(), &self.settings.node);
-        self.outlets.sizes(report::in_force(&self.engine, node), self.engine.ruleset());
+        self.outlets.sizes(report::in_force(&self.engine), self.engine.ruleset());
         self.outlets.metrics.processes(self.dataplane.processes());
         self.outlets.metrics.writes_to(self.dataplane.backend());
-        self.outlets.flaws(self.flaws.news(snapshot, node, self.intake.listed(), &self.refusals));
+        self.outlets.flaws(self.flaws.news(&self.engine, self.intake.listed(), &self.refusals));
     }
 
     /// Writes what has changed since the last write, or all where the kernel is out of step, whatever
@@ -563,7 +562,7 @@ impl Sync {
         let written = self.dataplane.write_members(&update);
         self.outlets.written(&written, begun.elapsed());
         self.cutting.after(&written);
-        self.cutting.do_due(self.engine.snapshot());
+        self.cutting.do_due(&self.engine);
         if report::log_applied(&written, begun.elapsed()) {
             self.updated = Some(Instant::now());
         }
@@ -600,7 +599,7 @@ impl Sync {
         self.look_at_refusals();
         self.outlets.written(written, begun.elapsed());
         self.cutting.after(written);
-        self.cutting.do_due(self.engine.snapshot());
+        self.cutting.do_due(&self.engine);
         if report::is_whole(written) {
             self.verify_at = Some(Instant::now() + VERIFY_AFTER);
         }
@@ -664,14 +663,14 @@ impl Sync {
         // It becomes ready when what there is stands in the kernel, and not while that waits its turn.
         let waits = reasons.is_empty() && self.engine.is_behind() && !self.health.is_ready();
         if !waits {
-            self.health.set(reasons, || report::in_force(&self.engine, &self.settings.node));
+            self.health.set(reasons, || report::in_force(&self.engine));
         }
         self.outlets.health(&self.health);
     }
 
     fn inspect(&mut self) {
         let changed = self.inspector.look(&Sight {
-            pods: &node::local_pods(self.engine.snapshot(), &self.settings.node),
+            pods: &node::local_pods(&self.engine),
             backend: self.dataplane.backend(),
             tables: self.dataplane.seen(),
         });

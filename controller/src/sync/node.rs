@@ -13,13 +13,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use policy_compiler::cluster::{Age, Pod, Snapshot};
 use policy_compiler::config::{InterfaceName, NodeConfig};
-use policy_compiler::name::{NodeName, ObjectKey};
+use policy_compiler::engine::Engine;
+use policy_compiler::name::ObjectKey;
 use tracing::{info, warn};
 
 use super::settings::{Ipvs, Settings, Unknown};
 use crate::antispoof::{Pods, Spoofing};
 use crate::dataplane::error_chain;
 use crate::dataplane::links::Bridges;
+use crate::excerpt;
 use crate::health::{Note, Notes};
 
 /// The wiring as last found.
@@ -38,8 +40,9 @@ pub(super) struct Wiring {
     /// Whether the networks of pods are to be learned from the Node object, and why they are not known.
     learns_networks: bool,
     no_networks: Option<String>,
-    /// Whether no pod is on a node of this name.
+    /// Whether no pod is on a node of this name, and one that is.
     unheard_of: bool,
+    recognised_by: Option<ObjectKey>,
 }
 
 impl Wiring {
@@ -67,6 +70,7 @@ impl Wiring {
             learns_networks: settings.unknown == Unknown::DeniedInPodCidrs,
             no_networks: None,
             unheard_of: false,
+            recognised_by: None,
         }
     }
 
@@ -77,7 +81,13 @@ impl Wiring {
     /// Looks whether any pod is on a node of this name. In a cluster at least policyd's own is.
     pub(super) fn recognise(&mut self, snapshot: &Snapshot) {
         let node = Some(&self.config.node);
-        let unheard_of = !snapshot.pods.values().any(|pod| pod.node.as_ref() == node);
+        let is_here = |pod: &Pod| pod.node.as_ref() == node;
+        // Whom it was recognised by last spares a search through the whole cluster.
+        let still = self.recognised_by.as_ref().and_then(|key| snapshot.pods.get(key));
+        let found = still.filter(|pod| is_here(pod));
+        let found = found.or_else(|| snapshot.pods.values().find(|pod| is_here(pod)));
+        self.recognised_by = found.map(|pod| pod.key.clone());
+        let unheard_of = self.recognised_by.is_none();
         if unheard_of && !self.unheard_of {
             warn!(node = %self.config.node, "no pod of the cluster is on a node of this name");
         }
@@ -113,18 +123,18 @@ impl Wiring {
     }
 
     /// Looks where the pods of this node are others than it was last looked for.
-    pub(super) fn follow(&mut self, snapshot: &Snapshot) {
-        self.learn_networks(snapshot);
-        let pods = self.local_addresses(snapshot);
+    pub(super) fn follow(&mut self, engine: &Engine) {
+        self.learn_networks(engine.snapshot());
+        let pods = self.local_addresses(engine);
         if !self.known || pods != self.sought_for {
-            self.look_for(pods, snapshot);
+            self.look_for(pods, engine);
         }
     }
 
     /// Looks which bridges carry pods and whether IPVS is in use.
-    pub(super) fn look(&mut self, snapshot: &Snapshot) {
-        self.learn_networks(snapshot);
-        self.look_for(self.local_addresses(snapshot), snapshot);
+    pub(super) fn look(&mut self, engine: &Engine) {
+        self.learn_networks(engine.snapshot());
+        self.look_for(self.local_addresses(engine), engine);
     }
 
     /// Takes the networks of pods from the node's object, where that is asked for and it has some.
@@ -158,15 +168,15 @@ impl Wiring {
 
     /// The addresses by whose routes bridges are found: of the pods of this node, and, for those that
     /// are not known yet, two out of each network in which they are to be denied.
-    fn local_addresses(&self, snapshot: &Snapshot) -> BTreeSet<IpAddr> {
-        let mut addresses = local_addresses(snapshot, &self.config.node);
+    fn local_addresses(&self, engine: &Engine) -> BTreeSet<IpAddr> {
+        let mut addresses: BTreeSet<IpAddr> = local(engine).map(|(_, address)| address).collect();
         addresses.extend(self.config.pod_networks.iter().flat_map(samples));
         addresses
     }
 
-    fn look_for(&mut self, pods: BTreeSet<IpAddr>, snapshot: &Snapshot) {
+    fn look_for(&mut self, pods: BTreeSet<IpAddr>, engine: &Engine) {
         let mut config = self.config.clone();
-        self.spoofing.look(&owners(snapshot, &self.config.node));
+        self.spoofing.look(&owners(engine));
         config.antispoof = self.spoofing.rules();
         match self.bridges.look(pods.iter().copied()) {
             Ok(bridges) => {
@@ -213,32 +223,23 @@ fn samples(network: &IpNet) -> [IpAddr; 2] {
     }
 }
 
-fn local_addresses(snapshot: &Snapshot, node: &NodeName) -> BTreeSet<IpAddr> {
-    local(snapshot, node).map(|(_, address)| address).collect()
-}
-
-/// The same, each with what tells it from its namesakes.
-fn owners(snapshot: &Snapshot, node: &NodeName) -> Pods {
-    let pods = snapshot.pods.values();
-    pods.filter(|pod| pod.is_live() && pod.node.as_ref() == Some(node))
-        .filter(|pod| !pod.addresses.is_empty())
+/// The pods of this node that have addresses, each with what tells it from its namesakes.
+fn owners(engine: &Engine) -> Pods {
+    let pods = excerpt::local_pods(engine);
+    pods.filter(|pod| !pod.addresses.is_empty())
         // When it was started may be told later than the pod itself.
         .map(|pod| ((pod.key.clone(), Age { started: None, ..pod.age.clone() }), pod.addresses))
         .collect()
 }
 
 /// The pods of this node with a network of their own, an entry for each address.
-pub(super) fn local_pods(snapshot: &Snapshot, node: &NodeName) -> Vec<(ObjectKey, IpAddr)> {
-    local(snapshot, node).map(|(pod, address)| (pod.key.clone(), address)).collect()
+pub(super) fn local_pods(engine: &Engine) -> Vec<(ObjectKey, IpAddr)> {
+    local(engine).map(|(pod, address)| (pod.key.clone(), address)).collect()
 }
 
-fn local<'a>(
-    snapshot: &'a Snapshot,
-    node: &'a NodeName,
-) -> impl Iterator<Item = (&'a Pod, IpAddr)> {
-    let pods = snapshot.pods.values();
-    pods.filter(move |pod| pod.is_live() && pod.node.as_ref() == Some(node))
-        .flat_map(|pod| pod.addresses.iter().map(move |address| (pod, address)))
+fn local(engine: &Engine) -> impl Iterator<Item = (&Pod, IpAddr)> {
+    let pods = excerpt::local_pods(engine);
+    pods.flat_map(|pod| pod.addresses.iter().map(move |address| (pod, address)))
 }
 
 /// Whether IPVS is in use. Where it once was it may be again, and what is there but cannot be read may
@@ -263,8 +264,10 @@ mod tests {
     use policy_compiler::cluster::Node;
     use policy_compiler::config::{DenyAction, Hairpin};
     use policy_compiler::document::Location;
+    use policy_compiler::name::NodeName;
 
     use super::*;
+    use crate::excerpt::tests::engine_of;
 
     fn wiring(unknown: Unknown) -> Wiring {
         Wiring::new(&Settings {
@@ -295,13 +298,13 @@ mod tests {
         for (objects, missing) in
             [(Snapshot::default(), "Node n1 is not known"), (node(&[]), "Node n1 has no podCIDRs")]
         {
-            wiring.look(&objects);
+            wiring.look(&engine_of("n1", objects));
             assert!(!wiring.is_known());
             assert!(wiring.reason().is_some_and(|reason| reason.contains(missing)), "{missing}");
         }
         let networks = ["10.244.1.0/24", "fd00::/64"].map(|net| net.parse().unwrap());
         for objects in [node(&["10.244.1.0/24", "fd00::/64"]), node(&[]), Snapshot::default()] {
-            wiring.follow(&objects);
+            wiring.follow(&engine_of("n1", objects));
             assert!(wiring.is_known());
             assert_eq!(wiring.reason(), None);
             assert_eq!(wiring.config().pod_networks, networks.into());
@@ -315,7 +318,7 @@ mod tests {
             [(Unknown::Allowed, BTreeSet::new()), (Unknown::DeniedIn(given.clone()), given)]
         {
             let mut wiring = wiring(unknown);
-            wiring.look(&node(&["10.244.1.0/24"]));
+            wiring.look(&engine_of("n1", node(&["10.244.1.0/24"])));
             assert!(wiring.is_known());
             assert_eq!(wiring.config().pod_networks, expected);
         }

@@ -10,12 +10,14 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use policy_compiler::cluster::{Pod, Snapshot};
-use policy_compiler::name::{NodeName, ObjectKey};
+use policy_compiler::engine::Engine;
+use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::{Direction, Grant, Policy, PortNumbers, Ports};
 use policy_compiler::port::{PortRange, Protocol};
-use policy_compiler::ruleset::{Chain, ChainName, Match, Rule, Ruleset, Target};
+use policy_compiler::ruleset::{Chain, ChainName, Match, Rule, Target};
 
 use crate::dataplane::LeftOut;
+use crate::excerpt::{local_pods, policies_in};
 
 /// How many pods or policies are named in one line.
 const NAMED: usize = 3;
@@ -57,16 +59,12 @@ fn list(keys: &BTreeSet<ObjectKey>) -> String {
 }
 
 /// Whom each of the refused rules concerns.
-pub(super) fn refusals(
-    left_out: &[LeftOut],
-    ruleset: &Ruleset,
-    snapshot: &Snapshot,
-    node: &NodeName,
-) -> Vec<Refusal> {
+pub(super) fn refusals(left_out: &[LeftOut], engine: &Engine) -> Vec<Refusal> {
     if left_out.is_empty() {
         return Vec::new();
     }
-    let owners = owners(snapshot, node);
+    let (ruleset, snapshot) = (engine.ruleset(), engine.snapshot());
+    let owners = owners(engine);
     let concern = |refused: &LeftOut| {
         let chains = &ruleset.family(refused.family).chains;
         let callers = callers(chains);
@@ -99,10 +97,9 @@ pub(super) fn by_policy(refusals: &[Refusal]) -> BTreeMap<ObjectKey, BTreeSet<&s
 }
 
 /// The pods of this node by their addresses; of two with one address the newest.
-fn owners<'a>(snapshot: &'a Snapshot, node: &NodeName) -> BTreeMap<IpAddr, &'a Pod> {
+fn owners(engine: &Engine) -> BTreeMap<IpAddr, &Pod> {
     let mut owners: BTreeMap<IpAddr, &Pod> = BTreeMap::new();
-    let local = |pod: &&Pod| pod.is_live() && pod.node.as_ref() == Some(node);
-    for pod in snapshot.pods.values().filter(local) {
+    for pod in local_pods(engine) {
         for address in pod.addresses.iter() {
             let owner = owners.entry(address).or_insert(pod);
             if (&owner.age, &owner.key) < (&pod.age, &pod.key) {
@@ -115,12 +112,11 @@ fn owners<'a>(snapshot: &'a Snapshot, node: &NodeName) -> BTreeMap<IpAddr, &'a P
 
 fn isolating<'a>(
     snapshot: &'a Snapshot,
-    pod: &Pod,
+    pod: &'a Pod,
     direction: Direction,
 ) -> impl Iterator<Item = &'a Policy> {
-    snapshot.policies.values().filter(move |policy| {
-        policy.key.namespace == pod.key.namespace
-            && policy.isolates(direction)
+    policies_in(snapshot, &pod.key.namespace).filter(move |policy| {
+        policy.isolates(direction)
             && policy.pod_selector.matches(&pod.labels)
             && !snapshot.audits(policy)
     })

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use policy_compiler::engine::Engine;
-use policy_compiler::name::NodeName;
 use tracing::{debug, error, info};
 
 use crate::dataplane::{Changes, Outcome, Written, error_chain};
+use crate::excerpt::local_pods;
 use crate::health::InForce;
 
 /// Why the families that are out of step are so, by the kind of failure.
@@ -98,13 +98,12 @@ pub(super) fn log_applied(written: &Written, duration: Duration) -> bool {
 }
 
 /// What is in force as of the last flush.
-pub(super) fn in_force(engine: &Engine, node: &NodeName) -> InForce {
-    let (snapshot, rules) = (engine.snapshot(), engine.ruleset());
-    let local = |on: &Option<NodeName>| on.as_ref() == Some(node);
+pub(super) fn in_force(engine: &Engine) -> InForce {
+    let rules = engine.ruleset();
     let (v4, v6) = (rules.v4.sizes(), rules.v6.sizes());
     InForce {
-        policies: snapshot.policies.len(),
-        pods: snapshot.pods.values().filter(|pod| pod.is_live() && local(&pod.node)).count(),
+        policies: engine.snapshot().policies.len(),
+        pods: local_pods(engine).count(),
         chains: v4.chains + v6.chains,
         sets: v4.sets + v6.sets,
     }

@@ -139,15 +139,38 @@ impl Agent {
         self.await_readyz("policyd to be ready", |answer| answer.status == 200)
     }
 
+    /// A figure of its metrics, such as `policyd_local_pods`.
+    ///
+    /// # Errors
+    /// Where it does not serve, or has none of that name.
+    pub fn metric(&self, name: &str) -> Result<f64, LabError> {
+        let body = self.get("/metrics")?.body;
+        let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.and_then(|value| value.trim().parse().ok());
+        value.ok_or_else(|| failed("read a metric", name.to_owned()))
+    }
+
     /// The most memory that it has had, in bytes.
     ///
     /// # Errors
     /// Where the kernel does not say.
     pub fn peak_memory(&self) -> Result<u64, LabError> {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it has now, in bytes.
+    ///
+    /// # Errors
+    /// Where the kernel does not say.
+    pub fn resident_memory(&self) -> Result<u64, LabError> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64, LabError> {
         let id = self.daemon.id().ok_or_else(|| failed("find a process", "no id"))?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))
             .map_err(|error| failed("read the memory of policyd", error))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kilobytes
             .map(|kilobytes| kilobytes * 1024)

@@ -107,19 +107,24 @@ impl ControlPlane {
     /// # Errors
     /// Where etcd refuses.
     pub fn compact(&self) -> Result<(), LabError> {
-        let ask = |path: &str, body: &str| {
-            let answer = http::post(&self.namespace, ETCD, path, body)?;
-            match serde_json::from_str::<serde_json::Value>(&answer.body) {
-                Ok(value) if answer.status == 200 => Ok(value),
-                _ => Err(failed("compact etcd", answer.body)),
-            }
-        };
         // Any key will do: the header of the answer has the revision.
-        let read = ask("/v3/kv/range", r#"{"key": "AA=="}"#)?;
+        let read = self.ask_etcd("/v3/kv/range", r#"{"key": "AA=="}"#)?;
         let revision = read.pointer("/header/revision").and_then(|value| value.as_str());
         let revision = revision.ok_or_else(|| failed("compact etcd", read.to_string()))?;
-        ask("/v3/kv/compaction", &format!(r#"{{"revision": "{revision}", "physical": true}}"#))?;
+        self.ask_etcd(
+            "/v3/kv/compaction",
+            &format!(r#"{{"revision": "{revision}", "physical": true}}"#),
+        )?;
         Ok(())
+    }
+
+    /// Asks etcd's gateway something.
+    pub(super) fn ask_etcd(&self, path: &str, body: &str) -> Result<serde_json::Value, LabError> {
+        let answer = http::post(&self.namespace, ETCD, path, body)?;
+        match serde_json::from_str(&answer.body) {
+            Ok(value) if answer.status == 200 => Ok(value),
+            _ => Err(failed(&format!("ask etcd for {path}"), answer.body)),
+        }
     }
 
     /// A kubeconfig file for `account`.

@@ -34,6 +34,7 @@ pub mod objects;
 pub mod prober;
 pub mod proxy;
 pub mod sandbox;
+pub mod stored;
 pub mod table;
 pub mod truth;
 

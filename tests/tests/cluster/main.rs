@@ -26,6 +26,7 @@ mod crowd;
 mod latency;
 mod long;
 mod reports;
+mod scale;
 mod scope;
 mod scope_size;
 mod services;

@@ -31,6 +31,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use kube::Client;
+use policy_compiler::cluster::Pod;
+use policy_compiler::decode::Decoding;
 use policy_compiler::name::NodeName;
 use tokio::runtime;
 use tokio::sync::watch;
@@ -61,6 +63,16 @@ pub struct ApiOptions {
     pub nodes: bool,
     /// Of those only this one.
     pub own_node: Option<NodeName>,
+}
+
+/// Reads a pod out of what an API server sends, as the one who follows pods does: what policy has no
+/// use for is skipped in the text.
+///
+/// # Errors
+/// Where the text is no JSON.
+pub fn read_pod(json: &[u8]) -> serde_json::Result<Decoding<Pod>> {
+    let object: slim::Object<Pods> = serde_json::from_slice(json)?;
+    Ok(Pods::decode(&object.node))
 }
 
 /// The API server as a source.

@@ -1,16 +1,11 @@
 use super::*;
+use crate::excerpt::tests::engine_of;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::compile::compile;
-use policy_compiler::config::NodeConfig;
 use policy_compiler::decode;
 use policy_compiler::document::Node;
 use policy_compiler::ruleset::Notice;
 use serde_json::{Value, json};
-
-fn node() -> NodeName {
-    NodeName::new("n1").unwrap()
-}
 
 fn pod(name: &str, host: u8) -> Pod {
     let manifest = json!({
@@ -38,9 +33,10 @@ fn without_sctp(pods: Vec<Pod>, policies: Vec<Policy>) -> Vec<Refusal> {
         policies: policies.into_iter().map(|policy| (policy.key.clone(), policy)).collect(),
         ..Snapshot::default()
     };
-    let ruleset = compile(&snapshot, &NodeConfig::new(node())).ruleset;
+    let mut engine = engine_of("n1", snapshot);
+    engine.flush();
     let mut left_out: BTreeMap<Rule, BTreeSet<ChainName>> = BTreeMap::new();
-    for (name, chain) in &ruleset.v4.chains {
+    for (name, chain) in &engine.ruleset().v4.chains {
         for rule in &chain.rules {
             if rule.matches.contains(&Match::Protocol(Protocol::Sctp)) {
                 left_out.entry(rule.clone()).or_default().insert(name.clone());
@@ -51,7 +47,7 @@ fn without_sctp(pods: Vec<Pod>, policies: Vec<Policy>) -> Vec<Refusal> {
         .into_iter()
         .map(|(rule, chains)| LeftOut { family: Family::V4, rule, chains })
         .collect();
-    refusals(&left_out, &ruleset, &snapshot, &node())
+    refusals(&left_out, &engine)
 }
 
 fn sctp(port: u16) -> Value {
@@ -120,7 +116,7 @@ fn a_rule_that_only_tells_of_packets_concerns_nobody_in_particular() {
     };
     let chains = [ChainName::new("NPC-DENY-I").unwrap()].into();
     let left_out = [LeftOut { family: Family::V4, rule, chains }];
-    let told = refusals(&left_out, &Ruleset::default(), &Snapshot::default(), &node());
+    let told = refusals(&left_out, &engine_of("n1", Snapshot::default()));
     let [refusal] = &told[..] else { panic!("{told:?}") };
     assert!(refusal.policies.is_empty() && refusal.pods.is_empty(), "{refusal}");
 }
