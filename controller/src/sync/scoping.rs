@@ -265,7 +265,7 @@ impl Scoping {
                 warn!(reason = %whole, "all pods of the cluster are watched");
             }
             None if whole_before.is_some() => {
-                info!("not all pods of the cluster are watched any more")
+                info!("not all pods of the cluster are watched any more");
             }
             _ => {}
         }
@@ -312,7 +312,8 @@ impl Scoping {
     fn forget(&mut self, intake: &mut Intake, engine: &mut Engine) {
         let idle = self.ears.iter().filter(|(_, ear)| {
             let awaited = || self.unlisted().any(|other| other.place.may_meet(&ear.place));
-            !ear.wanted && !(ear.standing.listed && awaited())
+            let stands_in = ear.standing.listed && awaited();
+            !(ear.wanted || stands_in)
         });
         let idle: Vec<u64> = idle.map(|(watch, _)| *watch).collect();
         for watch in &idle {
@@ -387,7 +388,11 @@ impl Scoping {
 }
 
 fn apply(events: Vec<Event>, engine: &mut Engine) -> bool {
-    events.into_iter().fold(false, |changed, event| engine.apply(event) || changed)
+    let mut changed = false;
+    for event in events {
+        changed |= engine.apply(event);
+    }
+    changed
 }
 
 fn policy_of(change: &Change) -> Option<&Policy> {
