@@ -199,7 +199,10 @@ impl Scoping {
                 self.stale |= before.is_some();
             }
             Some(Event::PolicyDeleted(key)) => self.stale |= self.held.remove(key).is_some(),
-            Some(Event::PoliciesRelisted(_)) => self.held.clear(),
+            Some(Event::PoliciesRelisted(_)) => {
+                self.stale |= !self.held.is_empty();
+                self.held.clear();
+            }
             _ => {}
         }
         Some(change)

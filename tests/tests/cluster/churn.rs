@@ -67,7 +67,9 @@ pub(crate) fn churn_with(
     let mut crowd = Crowd::gather(&cluster, Dice::new(seed), pods, policies);
     let start = |node| cluster.start_agent_as(node, Account::Policyd, options).unwrap();
     let agents: Vec<Agent> = (0..cluster.nodes.len()).map(start).collect();
-    agents.iter().for_each(|agent| drop(agent.await_ready().unwrap()));
+    for agent in &agents {
+        agent.await_ready().unwrap();
+    }
     expect_kernels(&cluster);
     let intruders = [("x/intruder-1", "fort/gate"), ("x/intruder-0", "fort/wall")]
         .map(|(a, b)| probe(&cluster, a, b));

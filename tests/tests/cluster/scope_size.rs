@@ -119,15 +119,15 @@ fn load(cluster: &Cluster, generated: &generate::Cluster) -> Vec<(String, Value)
 /// Waits until nothing more comes.
 fn settle(agent: &Agent, least: u64) -> Received {
     let start = Instant::now();
-    let mut last = Received::by(agent);
+    let mut before = Received::by(agent);
     loop {
         std::thread::sleep(std::time::Duration::from_millis(500));
         let now = Received::by(agent);
-        if now == last && now.pods().0 >= least {
+        if now == before && now.pods().0 >= least {
             return now;
         }
         assert!(start.elapsed() < PATIENCE * 3, "{now}");
-        last = now;
+        before = now;
     }
 }
 
@@ -159,24 +159,24 @@ pub(crate) fn measure(size: Size, changes: usize) {
     let touched: Vec<Call> = statuses.iter().step_by(step).map(touch).collect();
     let count = u64::try_from(touched.len()).unwrap();
     cluster.client().all(touched).unwrap();
-    let changed = [settle(&whole, start[0].pods().0 + count), settle(&scoped, 0)];
+    let end = [settle(&whole, start[0].pods().0 + count), settle(&scoped, 0)];
     for (name, at) in [("whole ", 0), ("scoped", 1)] {
         println!("{name} start: {}", start[at]);
-        println!("{name} {count} pods change: {}", changed[at] - start[at]);
+        println!("{name} {count} pods change: {}", end[at] - start[at]);
     }
-    let ratio = |one: u64, other: u64| one as f64 / other.max(1) as f64;
+    let share = |one: u64, other: u64| one * 10_000 / other.max(1);
     let pods = |received: [Received; 2]| (received[0].pods(), received[1].pods());
     for (when, (whole, scoped)) in
-        [("start", pods(start)), ("changes", pods([changed[0] - start[0], changed[1] - start[1]]))]
+        [("start", pods(start)), ("changes", pods([end[0] - start[0], end[1] - start[1]]))]
     {
         println!(
-            "{when}: scoped receives {:.4} of the pods, {:.4} of their bytes",
-            ratio(scoped.0, whole.0),
-            ratio(scoped.1, whole.1)
+            "{when}: scoped receives {} of 10,000 pods, {} of 10,000 of their bytes",
+            share(scoped.0, whole.0),
+            share(scoped.1, whole.1)
         );
     }
     println!("memory at most: {:?} whole, {:?} scoped", whole.peak_memory(), scoped.peak_memory());
-    let (whole_pods, scoped_pods) = pods(changed);
+    let (whole_pods, scoped_pods) = pods(end);
     assert!(scoped_pods.0 * 4 < whole_pods.0 && scoped_pods.1 * 4 < whole_pods.1);
     cluster.expect_kernel(0, PATIENCE).unwrap();
     scoped.stop().unwrap();

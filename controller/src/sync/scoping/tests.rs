@@ -82,7 +82,7 @@ impl Scene {
         let (wanted, asked) = watch::channel(PodWatches::new());
         let mut scoping = Scoping::new(node.clone(), wanted);
         // What waits in a test waits for as long as the test says.
-        scoping.hold = Duration::from_mins(60);
+        scoping.hold = Duration::from_hours(1);
         Self {
             scoping,
             intake: Intake::new(node.clone()),
@@ -130,10 +130,10 @@ impl Scene {
 
     fn changes(&mut self, event: Event) {
         let change = about(Kind::Policy, Some("x/p"), event);
-        if let Some(change) = self.scoping.hold(change, &self.engine) {
-            if self.intake.apply(change, &mut self.engine) {
-                self.scoping.notice(Kind::Policy);
-            }
+        if let Some(change) = self.scoping.hold(change, &self.engine)
+            && self.intake.apply(change, &mut self.engine)
+        {
+            self.scoping.notice(Kind::Policy);
         }
         self.follow();
     }
@@ -270,12 +270,15 @@ fn a_policy_waits_no_longer_than_its_time_and_not_for_a_version_that_is_gone() {
     scene.puts(letting_in("x/p", "b", "db"));
     assert_eq!((scene.scoping.at(), scene.asked()), (until, asked(&[(3, "b", "app=db")])));
 
+    scene.changes(Event::PoliciesRelisted(Relist::default()));
+    assert_eq!((scene.scoping.at(), scene.asked()), (None, asked(&[])), "a list without it");
+
     scene.scoping.hold = Duration::ZERO;
     scene.puts(letting_in("x/q", "a", "db"));
     assert_eq!(scene.policies(), ["x/q"], "its time was over at once");
 
     let audited = Policy { audit: true, ..letting_in("x/r", "b", "cache") };
-    scene.scoping.hold = Duration::from_mins(60);
+    scene.scoping.hold = Duration::from_hours(1);
     scene.puts(audited);
     assert_eq!(scene.policies(), ["x/q", "x/r"], "it isolates nobody");
 }
