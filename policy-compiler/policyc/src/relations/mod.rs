@@ -13,7 +13,7 @@ use policy_compiler::cluster::Snapshot;
 use policy_compiler::flow::End;
 use policy_compiler::name::NodeName;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Between, Level, Party, Reach, TrafficSet, Who};
+use policy_compiler::reach::{Between, Group, Level, Party, Reach, TrafficSet, Who};
 
 pub use reasons::Reason;
 
@@ -92,15 +92,30 @@ impl<'r, 'a> Relations<'r, 'a> {
         let parties = reach.parties(level);
         let open = parties.iter().map(|party| open(reach, party)).collect();
         let mut relations = Self { reach, parties, open, passings: Vec::new(), passed: Vec::new() };
+        let groups: Vec<[Group<'a>; 2]> = relations
+            .parties
+            .iter()
+            .map(|party| Family::ALL.map(|family| reach.group(party, family)))
+            .collect();
         let mut known: BTreeMap<Passing, usize> = BTreeMap::new();
         for (n, from) in relations.parties.iter().enumerate() {
             step(n, relations.parties.len());
-            for to in &relations.parties {
-                let passed = Family::ALL.map(|family| {
-                    let passing = passing(reach, from, to, family)?;
-                    let next = known.len();
-                    Some(*known.entry(passing).or_insert(next))
-                });
+            for (m, to) in relations.parties.iter().enumerate() {
+                let mut passed: Passed = [None; 2];
+                for (f, family) in Family::ALL.into_iter().enumerate() {
+                    let among =
+                        || Some(reach.among(groups.get(n)?.get(f)?, groups.get(m)?.get(f)?));
+                    let between = if is_node(from) || is_node(to) {
+                        elsewhere(reach, from, to, family)
+                    } else {
+                        among()
+                    };
+                    let told = between.filter(|between| between.pairs > 0 && !between.itself);
+                    if let (Some(told), Some(at)) = (told, passed.get_mut(f)) {
+                        let next = known.len();
+                        *at = Some(*known.entry(told.into()).or_insert(next));
+                    }
+                }
                 relations.passed.push(passed);
             }
         }
@@ -165,18 +180,19 @@ impl<'r, 'a> Relations<'r, 'a> {
     }
 }
 
-fn passing(reach: &Reach<'_>, from: &Party, to: &Party, family: Family) -> Option<Passing> {
-    let (from, to) = (elsewhere(reach, from, to)?, elsewhere(reach, to, from)?);
-    let between = reach.between(&from, &to, family);
-    (between.pairs > 0 && !between.itself).then(|| between.into())
+fn is_node(party: &Party) -> bool {
+    matches!(party.who, Who::Node(_))
 }
 
-/// `party` without its pods on the node that `other` is; none where none are left.
-fn elsewhere(reach: &Reach<'_>, party: &Party, other: &Party) -> Option<Party> {
-    let Who::Node(node) = &other.who else { return Some(party.clone()) };
-    let members: Vec<End> =
-        party.members.iter().filter(|end| !is_on(reach, end, node)).cloned().collect();
-    (!members.is_empty()).then(|| Party { who: party.who.clone(), members })
+/// What passes between a node and the pods that run on others; none where there are none.
+fn elsewhere(reach: &Reach<'_>, from: &Party, to: &Party, family: Family) -> Option<Between> {
+    let without = |party: &Party, other: &Party| {
+        let Who::Node(node) = &other.who else { return Some(party.clone()) };
+        let members: Vec<End> =
+            party.members.iter().filter(|end| !is_on(reach, end, node)).cloned().collect();
+        (!members.is_empty()).then(|| Party { who: party.who.clone(), members })
+    };
+    Some(reach.between(&without(from, to)?, &without(to, from)?, family))
 }
 
 fn is_on(reach: &Reach<'_>, end: &End, node: &NodeName) -> bool {

@@ -1,4 +1,4 @@
-//! A headless Chromium, spoken to in its DevTools protocol over a pipe: no port, no network.
+//! A headless Chromium, spoken to in its `DevTools` protocol over a pipe: no port, no network.
 //!
 //! Each browser is in a process group of its own, which ends with the value; nothing waits for longer
 //! than [`PATIENCE`].
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// How long a browser may take to answer, on a machine that has more to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A browser with one page open.
 pub(crate) struct Browser {
