@@ -382,8 +382,8 @@ pub struct Render {
     policyc graph -f examples/shop -o mermaid\n  \
     policyc graph -f examples/shop | dot -Tpng > shop.png\n  \
     policyc graph --by namespace -o dot             # the cluster of the kubeconfig\n\n\
-    Drawn is what policies have a say in. Between two pods that no policy limits everything passes: these are\n\
-    drawn with a dashed outline, and no arrow between them.")]
+    Drawn is what policies have a say in. Pods that no policy limits are drawn with a dashed outline;\n\
+    between two of them everything passes, and no arrow is drawn.")]
 pub struct Graph {
     /// Objects to read.
     #[command(flatten)]
