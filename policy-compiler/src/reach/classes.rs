@@ -330,9 +330,9 @@ impl<'a> Classes<'a> {
 
 /// The ports that `pod` calls by one of `names`.
 fn named<'a>(pod: &'a Pod, names: &BTreeSet<&'a PortName>) -> Names<'a> {
-    let named = pod.ports.iter().filter_map(|port| {
+    let ports = pod.ports.iter().filter_map(|port| {
         let name = port.name.as_ref()?;
         names.contains(name).then_some((name, port.protocol, port.number.get()))
     });
-    named.collect()
+    ports.collect()
 }

@@ -18,22 +18,25 @@ pub struct Group<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Cell<'a> {
     pub(super) class: SeatClass,
-    /// Each end and how many pods it stands for, in order.
-    pub(super) seats: Vec<(Rc<Seat<'a>>, u64)>,
+    /// In the order of their ends.
+    pub(super) seats: Seats<'a>,
     /// How many pods these are together.
     pub(super) instances: u64,
     /// Whether more than the class may matter: nodes, and pods that share addresses.
     pub(super) apart: bool,
 }
 
+/// Each end and how many pods it stands for.
+type Seats<'a> = Vec<(Rc<Seat<'a>>, u64)>;
+
 impl<'a> Group<'a> {
     pub(super) fn new(family: Family, seats: impl Iterator<Item = (Rc<Seat<'a>>, u64)>) -> Self {
-        let mut cells: BTreeMap<(SeatClass, bool), Vec<(Rc<Seat<'a>>, u64)>> = BTreeMap::new();
+        let mut cells: BTreeMap<(SeatClass, bool), Seats<'a>> = BTreeMap::new();
         for (seat, instances) in seats {
             let apart = seat.is_node() || !(seat.is_alone() || seat.standing.pods.is_empty());
             cells.entry((seat.class, apart)).or_default().push((seat, instances));
         }
-        let cell = |((class, apart), mut seats): ((SeatClass, bool), Vec<(Rc<Seat<'a>>, u64)>)| {
+        let cell = |((class, apart), mut seats): ((SeatClass, bool), Seats<'a>)| {
             seats.sort_by(|(a, _), (b, _)| a.end.cmp(&b.end));
             let instances = seats.iter().map(|(_, instances)| instances).sum();
             Cell { class, seats, instances, apart }

@@ -108,7 +108,7 @@ impl fmt::Display for Party {
             && count != of
         {
             let more = if self.members.len() > 1 { ", ..." } else { "" };
-            text.push_str(&format!(" ({}{more})", pod.name));
+            text = format!("{text} ({}{more})", pod.name);
         }
         f.pad(&text)
     }

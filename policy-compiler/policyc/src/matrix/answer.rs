@@ -227,7 +227,7 @@ pub(crate) fn traffic(content: &Content) -> Vec<FamilyTraffic> {
 /// An id for each party: its name, and a number behind it where several have that.
 #[derive(Debug, Default)]
 pub(crate) struct Ids<'g> {
-    ids: BTreeMap<&'g Party, String>,
+    given: BTreeMap<&'g Party, String>,
     taken: BTreeSet<String>,
     order: Vec<&'g Party>,
 }
@@ -235,7 +235,7 @@ pub(crate) struct Ids<'g> {
 impl<'g> Ids<'g> {
     /// The id of `party`.
     pub(crate) fn of(&mut self, party: &'g Party) -> String {
-        if let Some(id) = self.ids.get(party) {
+        if let Some(id) = self.given.get(party) {
             return id.clone();
         }
         let name = id_name(&party.who);
@@ -246,13 +246,13 @@ impl<'g> Ids<'g> {
             number += 1;
         }
         self.order.push(party);
-        self.ids.insert(party, id.clone());
+        self.given.insert(party, id.clone());
         id
     }
 
     /// Everyone who was given one, in that order.
     pub(crate) fn answers(&self) -> Vec<PartyAnswer> {
-        let id = |party: &Party| self.ids.get(party).cloned().unwrap_or_default();
+        let id = |party: &Party| self.given.get(party).cloned().unwrap_or_default();
         self.order.iter().map(|party| PartyAnswer::of(party, id(party))).collect()
     }
 }

@@ -258,3 +258,6 @@ fn selecting(reach: &Reach<'_>, parties: [&Vec<Party>; 2]) -> Vec<ObjectKey> {
     };
     pods.flat_map(of_pod).map(|policy| policy.key.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests;

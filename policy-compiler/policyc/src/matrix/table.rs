@@ -16,13 +16,13 @@ pub fn csv(grid: &Grid) -> String {
         for (column, to) in grid.to.iter().enumerate() {
             let Some(content) = grid.content(row, column) else { continue };
             for (families, exchange) in folded(content) {
-                let part = Content {
+                let alone = Content {
                     itself: content.itself,
                     families: families.iter().map(|f| (*f, exchange.clone())).collect(),
                 };
                 let decision = match &grid.port {
-                    Some(port) => part.outcome_of(port),
-                    None => part.outcome(),
+                    Some(port) => alone.outcome_of(port),
+                    None => alone.outcome(),
                 };
                 let families: Vec<String> = families.iter().map(ToString::to_string).collect();
                 let fields = [

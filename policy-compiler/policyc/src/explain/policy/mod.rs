@@ -6,7 +6,7 @@
 
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy_compiler::cidr::Family;
 use policy_compiler::cluster::Snapshot;
@@ -303,8 +303,8 @@ fn isolated_by(
         pod.is_some_and(|pod| !reach.evaluator().isolating(pod, direction).is_empty())
     };
     let parties = parties.iter().enumerate().filter(|(_, party)| isolates(enforced, party));
-    let isolated = |(number, party)| Isolated { party: number, alone: !isolates(others, party) };
-    parties.map(isolated).collect()
+    let found = |(number, party)| Isolated { party: number, alone: !isolates(others, party) };
+    parties.map(found).collect()
 }
 
 /// What passes between two parties, `own` being the end that `direction` polices.
@@ -332,7 +332,7 @@ fn granted(
 ) -> Vec<Granted> {
     let mut grants: Vec<Granted> = Vec::new();
     for pod in pods {
-        let mut alike: Vec<(Content, Vec<usize>)> = Vec::new();
+        let mut alike: Alike = Vec::new();
         for (number, other) in parties.iter().enumerate() {
             if matches!(other.who, Who::Node(_)) {
                 continue;
@@ -362,6 +362,9 @@ fn granted(
     grants
 }
 
+/// Parties by what is to be said of them.
+type Alike = Vec<(Content, Vec<usize>)>;
+
 /// The differences between what passes `now` and `then`, at the pods that are isolated.
 fn changes(
     now: &Reach<'_>,
@@ -371,19 +374,17 @@ fn changes(
     families: &[Family],
 ) -> Vec<Change> {
     // By what opens or closes for whom: each pair of parties once.
-    let mut pairs: BTreeMap<(usize, usize), ()> = BTreeMap::new();
+    let mut pairs: BTreeSet<(usize, usize)> = BTreeSet::new();
     for (direction, pods) in isolated {
         for (own, other) in
             pods.iter().flat_map(|own| (0..parties.len()).map(move |o| (own.party, o)))
         {
-            pairs.insert(
-                if *direction == Direction::Ingress { (other, own) } else { (own, other) },
-                (),
-            );
+            let ingress = *direction == Direction::Ingress;
+            pairs.insert(if ingress { (other, own) } else { (own, other) });
         }
     }
-    let mut rows: BTreeMap<(bool, usize), Vec<(Content, Vec<usize>)>> = BTreeMap::new();
-    for (from, to) in pairs.into_keys() {
+    let mut rows: BTreeMap<(bool, usize), Alike> = BTreeMap::new();
+    for (from, to) in pairs {
         for opens in [true, false] {
             let content = difference(now, then, (&parties[from], &parties[to]), opens, families);
             if content.families.is_empty() {
