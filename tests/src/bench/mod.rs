@@ -1,6 +1,7 @@
 //! `make bench`, the kernel's side: what policies cost packets, and what events cost the node.
 
 pub mod duel;
+pub mod enforced;
 mod error;
 pub mod layout;
 pub mod path;

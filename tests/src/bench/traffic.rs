@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ fn each(elapsed: Duration, units: usize) -> f64 {
 #[derive(Debug)]
 pub struct NewFlows {
     socket: Socket,
-    receivers: Vec<UdpSocket>,
+    receivers: Vec<(u16, UdpSocket)>,
     turns: Vec<Ends>,
     passage: Passage,
     turn: usize,
@@ -58,18 +59,7 @@ impl NewFlows {
     /// # Errors
     /// Where a socket is refused.
     pub fn open(road: &Road, turns: &[Ends], passage: Passage) -> Result<Self, BenchError> {
-        let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)));
-        let socket = road.from.enter(raw)?.map_err(BenchError::system("open a raw socket"))?;
-        let mut ports: Vec<u16> = turns.iter().map(|ends| ends.port).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        let listen = |port: u16| {
-            let bound = road.to.enter(|| udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))?;
-            let bound = bound.map_err(BenchError::system("bind a UDP socket"))?;
-            bound.set_nonblocking(true).map_err(BenchError::system("use a UDP socket"))?;
-            Ok(bound)
-        };
-        let receivers = ports.into_iter().map(listen).collect::<Result<_, BenchError>>()?;
+        let (socket, receivers) = (raw(road)?, receivers(road, turns)?);
         Ok(Self {
             socket,
             receivers,
@@ -88,14 +78,7 @@ impl NewFlows {
             // emptied before they repeat.
             let lap = self.turn / self.turns.len() % 50_000;
             let source_port = 10_000 + u16::try_from(lap).unwrap_or(0);
-            let outline = Outline::opening(
-                IpAddr::V4(ends.source),
-                IpAddr::V4(ends.destination),
-                Carried::udp(ends.port),
-                source_port,
-            );
-            let towards = SockAddr::from(SocketAddr::from((ends.destination, 0)));
-            ready.push((outline.bytes(1), towards));
+            ready.push(packet(*ends, source_port));
             self.turn += 1;
         }
         ready
@@ -106,7 +89,7 @@ impl NewFlows {
         let due = if self.passage == Passage::Denied { 0 } else { count };
         let (begun, mut received, mut buffer) = (Instant::now(), 0, [0; 64]);
         loop {
-            for receiver in &self.receivers {
+            for (_, receiver) in &self.receivers {
                 while receiver.recv(&mut buffer).is_ok() {
                     received += 1;
                 }
@@ -268,6 +251,95 @@ impl Traffic for RoundTrips {
     fn is_forgetful(&self) -> bool {
         false
     }
+}
+
+/// Single packets from any address, that are heard or not.
+#[derive(Debug)]
+pub struct Callers {
+    socket: Socket,
+    receivers: Vec<(u16, UdpSocket)>,
+    source_port: AtomicU16,
+}
+
+impl Callers {
+    /// Packets from one end of `road`, to the destinations of `turns` at the other.
+    ///
+    /// # Errors
+    /// Where a socket is refused.
+    pub fn open(road: &Road, turns: &[Ends]) -> Result<Self, BenchError> {
+        let (socket, receivers) = (raw(road)?, receivers(road, turns)?);
+        Ok(Self { socket, receivers, source_port: AtomicU16::new(0) })
+    }
+
+    /// Sends from another port than before, and says whether anything came through by the time that the
+    /// call returned.
+    fn call(&self, ends: Ends) -> Result<bool, BenchError> {
+        let port = 20_000 + self.source_port.fetch_add(1, Ordering::Relaxed) % 40_000;
+        let (packet, towards) = packet(ends, port);
+        self.socket.send_to(&packet, &towards).map_err(BenchError::system("send a packet"))?;
+        let mut buffer = [0; 64];
+        let mut receivers = self.receivers.iter().filter(|(port, _)| *port == ends.port);
+        Ok(receivers.any(|(_, receiver)| receiver.recv(&mut buffer).is_ok()))
+    }
+
+    /// Sends until it is heard.
+    ///
+    /// # Errors
+    /// Where that takes too long: it is denied.
+    pub fn call_until_heard(&self, ends: Ends) -> Result<(), BenchError> {
+        let begun = Instant::now();
+        while !self.call(ends)? {
+            if begun.elapsed() > PATIENCE {
+                return Err(Self::wrong("an allowed packet", 0, "1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends once, and sees that it is not heard.
+    ///
+    /// # Errors
+    /// Where it is.
+    pub fn call_unheard(&self, ends: Ends) -> Result<(), BenchError> {
+        if self.call(ends)? { Err(Self::wrong("a denied packet", 1, "0")) } else { Ok(()) }
+    }
+
+    fn wrong(what: &str, found: u64, expected: &str) -> BenchError {
+        BenchError::Path {
+            row: "single packets".to_owned(),
+            arm: "far end".to_owned(),
+            what: what.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        }
+    }
+}
+
+/// A socket at the near end whose packets carry their own IP header.
+fn raw(road: &Road) -> Result<Socket, BenchError> {
+    let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)));
+    road.from.enter(raw)?.map_err(BenchError::system("open a raw socket"))
+}
+
+/// Sockets at the far end for all ports of `turns`.
+fn receivers(road: &Road, turns: &[Ends]) -> Result<Vec<(u16, UdpSocket)>, BenchError> {
+    let mut ports: Vec<u16> = turns.iter().map(|ends| ends.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let listen = |port: u16| {
+        let bound = road.to.enter(|| udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))?;
+        let bound = bound.map_err(BenchError::system("bind a UDP socket"))?;
+        bound.set_nonblocking(true).map_err(BenchError::system("use a UDP socket"))?;
+        Ok((port, bound))
+    };
+    ports.into_iter().map(listen).collect()
+}
+
+/// A datagram with its headers, and where to send it.
+fn packet(ends: Ends, source_port: u16) -> (Vec<u8>, SockAddr) {
+    let (source, destination) = (IpAddr::V4(ends.source), IpAddr::V4(ends.destination));
+    let outline = Outline::opening(source, destination, Carried::udp(ends.port), source_port);
+    (outline.bytes(1), SockAddr::from(SocketAddr::from((ends.destination, 0))))
 }
 
 /// TCP connections that are opened, accepted and broken off. The thread that measures must be in the

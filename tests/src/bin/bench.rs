@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use policy_tests::bench::BenchError;
 use policy_tests::bench::report::{Report, Row, Verdict};
-use policy_tests::bench::rows::{GROUPS, Selection, measure};
+use policy_tests::bench::rows::{GROUPS, Selection, Size, measure};
 use policyd::dataplane::error_chain;
 
 const HELP: &str = "\
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--quick" => selection.quick = true,
+            "--quick" => selection.size = Size::Quick,
             "--output" => output = words.next().map(PathBuf::from),
             "-h" | "--help" => {
                 print!("{}", help());

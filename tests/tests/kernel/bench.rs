@@ -1,13 +1,17 @@
 //! The benchmark on a small node: every layout takes the way that is measured, and one that does not is
 //! noticed. Nothing is timed here.
 
+use std::collections::BTreeSet;
+
 use policy_compiler::port::Protocol;
 use policy_tests::bench::BenchError;
 use policy_tests::bench::duel::{Duel, Effort, fight};
 use policy_tests::bench::layout::Layout;
 use policy_tests::bench::path::Passage;
 use policy_tests::bench::processor::pin;
+use policy_tests::bench::report::Unit;
 use policy_tests::bench::road::Road;
+use policy_tests::bench::rows::{GROUPS, Selection, Size, measure};
 use policy_tests::bench::shape::{DENIED_PORT, Directions, Ends, Shape, TOGETHER};
 use policy_tests::bench::traffic::{Connections, NewFlows, RoundTrips, SentByNode, Traffic};
 use policy_tests::enforcement::Backend;
@@ -17,6 +21,7 @@ under_both_backends!(
     connections_and_what_the_node_sends_pass_by_the_rules_of_every_layout,
     denied_packets_end_where_they_are_denied,
     packets_that_go_another_way_are_noticed,
+    all_of_it_works_on_a_small_node,
 );
 
 const EFFORT: Effort = Effort { quads: 2, warming: 1, batches: 2 };
@@ -116,4 +121,24 @@ fn packets_that_go_another_way_are_noticed(backend: Backend) {
         let mut flows = NewFlows::open(road, turns, Passage::Denied).unwrap();
         wrong(ours, &mut flows);
     });
+}
+
+fn all_of_it_works_on_a_small_node(backend: Backend) {
+    let selection = Selection { groups: Vec::new(), backends: vec![backend], size: Size::Small };
+    let mut told = 0;
+    let report = measure(&selection, &mut |_| told += 1).unwrap();
+    assert_eq!(told, report.rows.len());
+    let groups: BTreeSet<&str> = report.rows.iter().map(|row| row.group).collect();
+    assert_eq!(groups, GROUPS.iter().map(|(group, _)| *group).collect());
+    for row in &report.rows {
+        let counted = row.unit == Unit::Count;
+        assert!(row.figure.is_finite() && (counted || row.figure > 0.0), "{row:?}");
+        assert!(row.backend.is_none_or(|under| under == backend), "{row:?}");
+    }
+    let figure = |title: &str| {
+        let row = report.rows.iter().find(|row| row.title.trim_start() == title);
+        row.unwrap_or_else(|| panic!("no row `{title}`")).figure
+    };
+    assert!(figure("processes started").abs() < 0.5, "{}", report.table());
+    assert!(figure("rules for what the node sends, without IPVS").abs() < 0.5);
 }

@@ -3,7 +3,6 @@
 use policy_compiler::port::Protocol;
 
 use super::Selection;
-use super::sizes::node;
 use crate::bench::BenchError;
 use crate::bench::duel::{Effort, fight};
 use crate::bench::layout::Layout;
@@ -25,18 +24,20 @@ pub(super) fn measure(
     take: &mut Take<'_>,
 ) -> Result<(), BenchError> {
     if selection.has("node") || selection.has("flow") {
-        Stage::build(selection, backend, node(Directions::Both, Protocol::Udp))?
+        Stage::build(selection, backend, selection.node(Directions::Both, Protocol::Udp))?
             .run(take, both_ways)?;
     }
     if selection.has("steady") || selection.has("connection") {
-        Stage::build(selection, backend, node(Directions::Both, Protocol::Tcp))?.run(take, tcp)?;
+        Stage::build(selection, backend, selection.node(Directions::Both, Protocol::Tcp))?
+            .run(take, tcp)?;
     }
     if selection.has("flow") || selection.has("denied") {
-        let shape = node(Directions::Ingress, Protocol::Udp);
+        let shape = selection.node(Directions::Ingress, Protocol::Udp);
         Stage::build(selection, backend, shape)?.run(take, ingress)?;
     }
     if selection.has("flow") {
-        let shape = Shape { pods: 110, ..node(Directions::Both, Protocol::Udp) };
+        let pods = selection.size.pick(110, 110, 20);
+        let shape = Shape { pods, ..selection.node(Directions::Both, Protocol::Udp) };
         Stage::build(selection, backend, shape)?.run(take, larger)?;
     }
     Ok(())
@@ -173,7 +174,8 @@ fn ingress(stage: &Stage<'_>, take: &mut Take<'_>) -> Result<(), BenchError> {
 
 /// A node of 110 isolated pods and one of 1,000 on the same packets, side by side in one table.
 fn larger(stage: &Stage<'_>, take: &mut Take<'_>) -> Result<(), BenchError> {
-    let large = Layout::ours(&Shape { pods: 1_000, ..stage.shape }, true, 'B')?;
+    let pods = stage.selection.size.pick(1_000, 1_000, 100);
+    let large = Layout::ours(&Shape { pods, ..stage.shape }, true, 'B')?;
     stage.road.load(&large)?;
     let mut flows = NewFlows::open(&stage.road, &stage.turns, Passage::Allowed)?;
     let title = ("flow", "packet of a new flow, 1,000 isolated pods");

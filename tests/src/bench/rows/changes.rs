@@ -1,0 +1,101 @@
+//! Something changes that chains follow from: a pod of this node comes or goes, a policy is edited.
+
+use std::thread;
+use std::time::Duration;
+
+use policy_compiler::port::Protocol;
+use policy_compiler::update::Event;
+
+use super::Selection;
+use crate::bench::BenchError;
+use crate::bench::enforced::{ByProcesses, Enforced, timed};
+use crate::bench::report::{Row, Target, Unit};
+use crate::bench::road::Road;
+use crate::bench::shape::{self, Directions, FIRST_PORT, NODE, Shape};
+use crate::bench::statistics::{Spread, median, quantile};
+use crate::enforcement::Backend;
+
+/// How long a node is left alone between two changes.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// The rows of one backend.
+pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row>, BenchError> {
+    let (idle, busy) = selection.size.pick((60, 300), (12, 60), (4, 4));
+    let shape = selection.node(Directions::Both, Protocol::Udp);
+    let road = Road::build(backend, &[])?;
+    let mut engine = Vec::new();
+    let (rested, pressed) = road.node.enter(|| {
+        let mut node = Enforced::open(backend, shape.snapshot()?)?;
+        node.write()?;
+        let mut take = |event| {
+            node.take(event)?;
+            engine.push(node.in_engine().as_secs_f64() * 1e3);
+            Ok(())
+        };
+        let rested = millis(&shape, idle, IDLE, &mut take)?;
+        Ok::<_, BenchError>((rested, millis(&shape, busy, Duration::ZERO, &mut take)?))
+    })??;
+    let other = Road::build(backend, &[])?;
+    let mut node = ByProcesses::new(&other, shape.snapshot()?)?;
+    node.write()?;
+    let processes = millis(&shape, idle, IDLE, &mut |event| node.take(event))?;
+    let row = |title: &str, unit: Unit, figure: f64| {
+        Row::of_figure("change", title, unit, figure).under(backend)
+    };
+    let limit = if backend == Backend::Nft { 2.0 } else { 6.0 };
+    let back_to_back = row("  back to back, 99th of 100", Unit::Millis, quantile(&pressed, 0.99));
+    Ok(vec![
+        row(
+            "local pod or policy event to the kernel, 50 ms apart, median",
+            Unit::Millis,
+            median(&rested),
+        )
+        .within(Spread::of(&rested))
+        .aiming(Target::AtMost(limit))
+        .against("a process for each step")
+        .showing(format!(
+            "{:.2} ms; {:.2} ms of ours in the engine",
+            median(&processes),
+            median(&engine)
+        )),
+        match backend {
+            Backend::Nft => back_to_back.aiming(Target::AtMost(30.0)),
+            Backend::Legacy => back_to_back,
+        },
+    ])
+}
+
+/// Tells `take` of so many changes, with a pause before each; how many milliseconds each took. The
+/// changes undo each other, so that the node is the same all along.
+fn millis(
+    shape: &Shape,
+    count: u16,
+    pause: Duration,
+    take: &mut dyn FnMut(Event) -> Result<(), BenchError>,
+) -> Result<Vec<f64>, BenchError> {
+    let mut times = Vec::new();
+    for number in 0..count {
+        let event = change(shape, number)?;
+        thread::sleep(pause);
+        times.push(timed(|| take(event))?.as_secs_f64() * 1e3);
+    }
+    Ok(times)
+}
+
+/// A pod goes, a policy gets another port, the pod comes back, the policy gets its port back.
+fn change(shape: &Shape, number: u16) -> Result<Event, BenchError> {
+    let namespace = number / 4 % shape.namespaces();
+    let policy = namespace % shape.policies;
+    let pod = || {
+        let address = Shape::local(namespace * shape.together + 3);
+        shape::pod(namespace, 3, NODE, address)
+    };
+    Ok(match number % 4 {
+        0 => Event::PodDeleted(pod()?.key),
+        1 => Event::PolicyApplied(Box::new(shape.policy(namespace, policy, 9_000)?)),
+        2 => Event::PodApplied(Box::new(pod()?)),
+        _ => {
+            Event::PolicyApplied(Box::new(shape.policy(namespace, policy, FIRST_PORT + policy)?))
+        }
+    })
+}
