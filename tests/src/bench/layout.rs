@@ -7,6 +7,7 @@ mod linear;
 mod proxy;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::compile::compile;
@@ -57,8 +58,8 @@ impl Layout {
         }
     }
 
-    /// policyd's, as the compiler makes it. `tag` stands for the `C` and `c` of all of its names, so that two can
-    /// stand side by side.
+    /// policyd's, as the compiler makes it. `tag` stands for the `C` and `c` of all of its names, so
+    /// that two can stand side by side.
     ///
     /// # Errors
     /// Where the shape makes no cluster.
@@ -85,7 +86,7 @@ impl Layout {
     /// What other engines do, see [`linear`].
     #[must_use]
     pub fn linear(shape: &Shape) -> Self {
-        linear::layout(shape)
+        linear::layout(*shape)
     }
 
     /// How many rules it has, hooks included.
@@ -101,11 +102,12 @@ impl Layout {
     #[must_use]
     pub fn switch_from(&self, other: &Layout) -> String {
         let mut text = format!("*filter\n:{TOUCHED} - [0:0]\n-A {TOUCHED} -j RETURN\n");
+        // Writing to a string cannot fail.
         for (chain, words) in &other.hooks {
-            text.push_str(&format!("-D {chain} {words}\n"));
+            let _ = writeln!(text, "-D {chain} {words}");
         }
         for (chain, words) in &self.hooks {
-            text.push_str(&format!("-I {chain} 1 {words}\n"));
+            let _ = writeln!(text, "-I {chain} 1 {words}");
         }
         text.push_str("COMMIT\n");
         text
@@ -114,10 +116,13 @@ impl Layout {
     /// Everything as one transaction, hooks included, for an empty table.
     #[must_use]
     pub fn whole(&self) -> String {
-        let hooks: String =
-            self.hooks.iter().map(|(chain, words)| format!("-I {chain} 1 {words}\n")).collect();
-        let body = self.chains.strip_suffix("COMMIT\n").unwrap_or(&self.chains);
-        format!("{body}{hooks}COMMIT\n")
+        let mut text = self.chains.strip_suffix("COMMIT\n").unwrap_or(&self.chains).to_owned();
+        for (chain, words) in &self.hooks {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "-I {chain} 1 {words}");
+        }
+        text.push_str("COMMIT\n");
+        text
     }
 }
 
@@ -163,9 +168,10 @@ type Sets = BTreeMap<String, Vec<std::net::Ipv4Addr>>;
 fn ipset_restore(sets: &Sets) -> String {
     let mut text = String::new();
     for (name, members) in sets {
-        text.push_str(&format!("create {name} hash:ip family inet hashsize 64 maxelem 65536\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "create {name} hash:ip family inet hashsize 64 maxelem 65536");
         for member in members {
-            text.push_str(&format!("add {name} {member}\n"));
+            let _ = writeln!(text, "add {name} {member}");
         }
     }
     text

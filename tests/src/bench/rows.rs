@@ -106,7 +106,9 @@ pub fn measure(
 ) -> Result<Report, BenchError> {
     let mut rows = Vec::new();
     let mut take = |measured: Vec<Row>| {
-        measured.iter().for_each(|row| progress(row));
+        for row in &measured {
+            progress(row);
+        }
         rows.extend(measured);
     };
     if selection.has("rules") {

@@ -59,9 +59,8 @@ fn main() -> ExitCode {
 }
 
 fn help() -> String {
-    let groups: String =
-        GROUPS.iter().map(|(group, meaning)| format!("  {group:<12} {meaning}\n")).collect();
-    format!("{HELP}{groups}")
+    let groups = GROUPS.map(|(group, meaning)| format!("  {group:<12} {meaning}\n"));
+    format!("{HELP}{}", groups.concat())
 }
 
 fn run(selection: &Selection, output: Option<PathBuf>) -> Result<Report, BenchError> {

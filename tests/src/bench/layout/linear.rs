@@ -19,7 +19,7 @@ use crate::bench::shape::{Directions, FIRST_PORT, Shape};
 const MARK: &str = "0x10000/0x10000";
 
 /// The layout of the shape's node.
-pub(super) fn layout(shape: &Shape) -> Layout {
+pub(super) fn layout(shape: Shape) -> Layout {
     let mut sets: Sets = BTreeMap::new();
     let mut declared = String::from(":LIN-ENTRY - [0:0]\n");
     let mut rules = String::new();
@@ -64,7 +64,7 @@ pub(super) fn layout(shape: &Shape) -> Layout {
     }
 }
 
-fn policy_chain(rules: &mut String, shape: &Shape, namespace: u16, policy: u16) {
+fn policy_chain(rules: &mut String, shape: Shape, namespace: u16, policy: u16) {
     let port = FIRST_PORT + policy;
     let protocol = shape.protocol.to_string().to_lowercase();
     let members = format!("lin-m-{namespace}");
@@ -83,7 +83,7 @@ fn policy_chain(rules: &mut String, shape: &Shape, namespace: u16, policy: u16) 
     }
 }
 
-fn pod_chain(rules: &mut String, shape: &Shape, namespace: u16, pod: u16) {
+fn pod_chain(rules: &mut String, shape: Shape, namespace: u16, pod: u16) {
     let address = Shape::local(pod);
     let mut rule = |words: std::fmt::Arguments<'_>| {
         let _ = writeln!(rules, "-A LIN-P-{pod} {words}");

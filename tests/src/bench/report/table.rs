@@ -1,5 +1,7 @@
 //! The table for a terminal.
 
+use std::fmt::Write as _;
+
 use super::{Report, Row};
 
 const HEAD: [&str; 8] =
@@ -59,7 +61,8 @@ fn cells(row: &Row) -> [String; 8] {
 fn line(text: &mut String, cells: &[String; 8], widths: &[usize; 8]) {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {
-        line.push_str(&format!("{cell:width$}  "));
+        // Writing to a string cannot fail.
+        let _ = write!(line, "{cell:width$}  ");
     }
     text.push_str(line.trim_end());
     text.push('\n');

@@ -1,6 +1,7 @@
 //! The forms of a report, whole.
 
 use super::*;
+use Verdict::{Met, Missed, Shown, Unproven};
 
 fn report() -> Report {
     let duel = Duel {
@@ -38,7 +39,6 @@ fn report() -> Report {
 #[test]
 fn a_row_is_judged_by_its_target_and_only_beside_a_control_that_held() {
     let verdicts: Vec<Verdict> = report().rows.iter().map(Row::verdict).collect();
-    use Verdict::{Met, Missed, Shown, Unproven};
     assert_eq!(verdicts, [Met, Missed, Unproven, Shown, Met, Met, Met]);
     let nan = Row::of_figure("rules", "nothing was measured", Unit::Ratio, f64::NAN);
     assert_eq!(nan.aiming(Target::AtMost(1.0)).verdict(), Unproven);

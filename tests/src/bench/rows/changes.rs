@@ -32,13 +32,13 @@ pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row
             engine.push(node.in_engine().as_secs_f64() * 1e3);
             Ok(())
         };
-        let rested = millis(&shape, idle, IDLE, &mut take)?;
-        Ok::<_, BenchError>((rested, millis(&shape, busy, Duration::ZERO, &mut take)?))
+        let rested = millis(shape, idle, IDLE, &mut take)?;
+        Ok::<_, BenchError>((rested, millis(shape, busy, Duration::ZERO, &mut take)?))
     })??;
     let other = Road::build(backend, &[])?;
     let mut node = ByProcesses::new(&other, shape.snapshot()?)?;
     node.write()?;
-    let processes = millis(&shape, idle, IDLE, &mut |event| node.take(event))?;
+    let processes = millis(shape, idle, IDLE, &mut |event| node.take(event))?;
     let row = |title: &str, unit: Unit, figure: f64| {
         Row::of_figure("change", title, unit, figure).under(backend)
     };
@@ -68,7 +68,7 @@ pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row
 /// Tells `take` of so many changes, with a pause before each; how many milliseconds each took. The
 /// changes undo each other, so that the node is the same all along.
 fn millis(
-    shape: &Shape,
+    shape: Shape,
     count: u16,
     pause: Duration,
     take: &mut dyn FnMut(Event) -> Result<(), BenchError>,
@@ -83,7 +83,7 @@ fn millis(
 }
 
 /// A pod goes, a policy gets another port, the pod comes back, the policy gets its port back.
-fn change(shape: &Shape, number: u16) -> Result<Event, BenchError> {
+fn change(shape: Shape, number: u16) -> Result<Event, BenchError> {
     let namespace = number / 4 % shape.namespaces();
     let policy = namespace % shape.policies;
     let pod = || {

@@ -26,8 +26,8 @@ pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row
     let turns = shape.turns();
     let road = Road::build(backend, &turns)?;
     let callers = Callers::open(&road, &turns)?;
-    let arrivals = road.node.enter(|| arrivals(&shape, backend, &turns, &callers, events))??;
-    let whole = median(&restores_of(&shape, backend, restores)?);
+    let arrivals = road.node.enter(|| arrivals(shape, backend, &turns, &callers, events))??;
+    let whole = median(&restores_of(shape, backend, restores)?);
     let micros = |times: &[Duration]| -> Vec<f64> {
         times.iter().map(|time| time.as_secs_f64() * 1e6).collect()
     };
@@ -64,7 +64,7 @@ struct Arrivals {
 /// packet from each as soon as it is known.
 #[allow(clippy::cast_precision_loss, reason = "a handful of processes")]
 fn arrivals(
-    shape: &Shape,
+    shape: Shape,
     backend: Backend,
     turns: &[Ends],
     callers: &Callers,
@@ -99,9 +99,9 @@ fn arrivals(
 }
 
 /// How long it takes to read the linear layout and to put it back whole, in milliseconds.
-fn restores_of(shape: &Shape, backend: Backend, times: usize) -> Result<Vec<f64>, BenchError> {
+fn restores_of(shape: Shape, backend: Backend, times: usize) -> Result<Vec<f64>, BenchError> {
     let road = Road::build(backend, &[])?;
-    let linear = Layout::linear(shape);
+    let linear = Layout::linear(&shape);
     road.load(&linear)?;
     road.switch(&Layout::nothing(), &linear)?;
     let once = || {
