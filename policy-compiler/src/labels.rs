@@ -1,6 +1,6 @@
 //! Labels: the facts that selectors ask about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,6 +23,18 @@ impl Labels {
     /// Keys and values in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(k, v)| (&**k, &**v))
+    }
+
+    /// Keys and values in key order, to be shared.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.0.iter()
+    }
+
+    /// Those with these keys, without the rest.
+    #[must_use]
+    pub fn only(&self, keys: &BTreeSet<Arc<str>>) -> Self {
+        let kept = self.0.iter().filter(|(key, _)| keys.contains(*key));
+        Self(kept.map(|(key, value)| (Arc::clone(key), Arc::clone(value))).collect())
     }
 
     /// Whether there are none.

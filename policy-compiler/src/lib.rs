@@ -20,6 +20,7 @@ pub mod document;
 pub mod engine;
 pub mod evaluate;
 pub mod flow;
+mod index;
 pub mod labels;
 pub mod lint;
 pub mod name;

@@ -157,7 +157,9 @@ impl Ruleset {
             Step::RemoveMembers(sets) => {
                 for (name, members) in sets {
                     if let Some(set) = self.family_mut(name.family).sets.get_mut(name) {
-                        set.members.retain(|member| !members.contains(member));
+                        for member in members {
+                            set.members.remove(member);
+                        }
                     }
                 }
             }

@@ -14,15 +14,17 @@
 //! Where hairpin traffic is policed, the first rule is one jump for each body before the RETURN.
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use super::digest::{Collision, Digest, Registry};
+use super::body::Body;
+use super::digest::{Collision, Registry};
 use super::layout::{goto, jump, return_all};
 use super::pod_chain::{comment, equal_ends, pod_hash, to_itself};
+use super::structure::FamilyStructure;
 use crate::config::Hairpin;
 use crate::name::ObjectKey;
 use crate::policy::Direction;
-use crate::ruleset::{Chain, ChainName, FamilyRules, Notice, Rule, Target};
+use crate::ruleset::{Chain, ChainName, Notice, Rule, Target};
 
 /// The chain that tells of what an audited policy would deny in a direction.
 pub(super) fn audit_end(direction: Direction) -> ChainName {
@@ -48,7 +50,7 @@ pub(super) struct AuditChain<'a> {
     /// For which direction.
     pub(super) direction: Direction,
     /// What each audited policy allows.
-    pub(super) bodies: &'a [Rc<[Rule]>],
+    pub(super) bodies: &'a [Arc<Body>],
     /// What becomes of traffic to itself through a Service.
     pub(super) hairpin: Hairpin,
 }
@@ -61,7 +63,7 @@ impl AuditChain<'_> {
     pub(super) fn make(
         &self,
         registry: &mut Registry,
-        family: &mut FamilyRules,
+        family: &mut FamilyStructure,
     ) -> Result<ChainName, Collision> {
         let hash = pod_hash(self.key, registry)?;
         let own = match self.direction {
@@ -69,10 +71,13 @@ impl AuditChain<'_> {
             Direction::Ingress => ChainName::of(format_args!("AI-{hash}")),
         };
         // One that allows everything has nothing to tell of.
-        let telling = self.bodies.iter().filter(|body| !body.contains(&return_all()));
-        let names: Result<Vec<ChainName>, Collision> =
-            telling.map(|body| self.body(body, registry, family)).collect();
-        let names = names?;
+        let telling = self.bodies.iter().filter(|body| !body.rules.contains(&return_all()));
+        let mut names = Vec::new();
+        for body in telling {
+            let (name, chain) = body.telling(self.direction, registry)?;
+            family.chains.insert(name.clone(), Arc::clone(chain));
+            names.push(name.clone());
+        }
         let itself = |target| to_itself(self.direction, self.address, target);
         let mut rules = Vec::new();
         if self.hairpin == Hairpin::Police {
@@ -83,30 +88,7 @@ impl AuditChain<'_> {
             goto(vec![equal_ends(self.direction, self.address)], audit_end(self.direction));
         rules.push(Rule { comment: Some(comment(self.key)), ..spoofed });
         rules.extend(names.into_iter().map(|name| jump(Vec::new(), name)));
-        family.chains.insert(own.clone(), Chain { rules });
+        family.put(own.clone(), Chain { rules });
         Ok(own)
-    }
-
-    /// The body of one policy, added unless it is there.
-    fn body(
-        &self,
-        allowed: &[Rule],
-        registry: &mut Registry,
-        family: &mut FamilyRules,
-    ) -> Result<ChainName, Collision> {
-        let mut rules = allowed.to_vec();
-        rules.push(goto(Vec::new(), audit_end(self.direction)));
-        let mut digest = Digest::new("audit body");
-        digest.number(rules.len() as u64);
-        for rule in &rules {
-            digest.rule(rule);
-        }
-        let hash = registry.name("audit body", digest.finish())?;
-        let name = match self.direction {
-            Direction::Egress => ChainName::of(format_args!("AEB-{hash}")),
-            Direction::Ingress => ChainName::of(format_args!("AIB-{hash}")),
-        };
-        family.chains.entry(name.clone()).or_insert(Chain { rules });
-        Ok(name)
     }
 }

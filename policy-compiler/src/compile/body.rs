@@ -7,34 +7,108 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::cluster_view::ClusterView;
-use super::digest::{Collision, Digest, Registry};
+use super::audit::audit_end;
+use super::digest::{Collision, Digest, Fingerprint, Registry};
 use super::grants::{Grants, widest};
+use super::layout::{deny, goto, return_all};
 use super::networks::{Coverage, coverage};
-use super::peers::{Definitions, Memberships, PeerUnion, feed_definitions};
+use super::peers::{PeerUnion, feed_definitions};
 use super::ports::{PortKey, conditions};
+use super::structure::Source;
 use crate::cidr::{Family, IpBlock};
+use crate::cluster::Snapshot;
+use crate::index::{Definitions, Index, MembershipId, NamedId, NamedQuestion};
 use crate::policy::Direction;
 use crate::port::{PortName, Protocol};
 use crate::ruleset::{
-    AddressSet, Generation, Match, Member, Rule, Ruleset, SetName, SetRole, Side, Target,
+    AddressSet, Chain, ChainName, Generation, Match, Member, Rule, SetName, SetRole, Side, Target,
 };
 
-/// The pods that declare a port of a protocol under a name, each with its number.
-type Declared<'a> = BTreeMap<(Protocol, &'a PortName), Vec<(usize, NonZeroU16)>>;
+/// A chain with its name.
+type Named = (ChainName, Arc<Chain>);
+
+/// What pods are allowed, however many share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Body {
+    /// The rules that allow.
+    pub(super) rules: Arc<[Rule]>,
+    /// The sets that they look up.
+    pub(super) sets: Vec<(SetName, Source)>,
+    /// The numbers that were found under names.
+    pub(super) numbers: Vec<(NamedId, Vec<NonZeroU16>)>,
+    /// Names that two contents have, with what was refused.
+    pub(super) collisions: Vec<Collision>,
+    /// The chains with these rules, where there are any.
+    shared: OnceLock<Named>,
+    telling: OnceLock<Named>,
+}
+
+impl Body {
+    /// The chain with these rules that denies the rest.
+    ///
+    /// # Errors
+    /// Where its name is taken.
+    pub(super) fn shared(
+        &self,
+        direction: Direction,
+        registry: &mut Registry,
+    ) -> Result<&Named, Collision> {
+        if let Some(known) = self.shared.get() {
+            return Ok(known);
+        }
+        let mut rules = self.rules.to_vec();
+        if !rules.contains(&return_all()) {
+            rules.push(deny(direction));
+        }
+        let hash = registry.name("body", of_rules("body", &rules))?;
+        let name = match direction {
+            Direction::Egress => ChainName::of(format_args!("EB-{hash}")),
+            Direction::Ingress => ChainName::of(format_args!("IB-{hash}")),
+        };
+        Ok(self.shared.get_or_init(|| (name, Arc::new(Chain { rules }))))
+    }
+
+    /// The chain with these rules that tells of the rest.
+    ///
+    /// # Errors
+    /// Where its name is taken.
+    pub(super) fn telling(
+        &self,
+        direction: Direction,
+        registry: &mut Registry,
+    ) -> Result<&Named, Collision> {
+        if let Some(known) = self.telling.get() {
+            return Ok(known);
+        }
+        let mut rules = self.rules.to_vec();
+        rules.push(goto(Vec::new(), audit_end(direction)));
+        let hash = registry.name("audit body", of_rules("audit body", &rules))?;
+        let name = match direction {
+            Direction::Egress => ChainName::of(format_args!("AEB-{hash}")),
+            Direction::Ingress => ChainName::of(format_args!("AIB-{hash}")),
+        };
+        Ok(self.telling.get_or_init(|| (name, Arc::new(Chain { rules }))))
+    }
+}
+
+fn of_rules(kind: &str, rules: &[Rule]) -> Fingerprint {
+    let mut digest = Digest::new(kind);
+    digest.number(rules.len() as u64);
+    for rule in rules {
+        digest.rule(rule);
+    }
+    digest.finish()
+}
 
 /// Makes bodies, and remembers what several of them share.
 pub(super) struct BodyMaker<'v, 'a> {
-    view: &'v ClusterView<'a>,
-    memberships: Memberships<'a>,
-    /// The pods that declare a port under a name, and its number; worked out when first asked for.
-    declared: Option<Declared<'a>>,
-    coverages: BTreeMap<(Family, BTreeSet<&'a IpBlock>), Rc<Coverage>>,
-    /// Names that two contents have, with what was refused.
-    pub(super) collisions: Vec<Collision>,
+    pub(super) objects: &'a Snapshot,
+    pub(super) index: &'v mut Index,
+    coverages: BTreeMap<(Family, BTreeSet<&'a IpBlock>), Arc<Coverage>>,
+    /// Kept with what they are of, so that its address stays its own.
+    memberships: BTreeMap<*const Definitions, (Arc<Definitions>, MembershipId)>,
 }
 
 /// Whom the rules of a body allow, in the order in which they are asked.
@@ -42,38 +116,31 @@ pub(super) struct BodyMaker<'v, 'a> {
 enum Whom {
     Everybody,
     Prefix(Member),
-    Pods(Rc<Definitions>),
-    Networks(Rc<Coverage>),
+    Pods(Arc<Definitions>),
+    Networks(Arc<Coverage>),
 }
 
 impl<'v, 'a> BodyMaker<'v, 'a> {
-    pub(super) fn new(view: &'v ClusterView<'a>) -> Self {
-        Self {
-            view,
-            memberships: Memberships::default(),
-            declared: None,
-            coverages: BTreeMap::new(),
-            collisions: Vec::new(),
-        }
+    pub(super) fn new(objects: &'a Snapshot, index: &'v mut Index) -> Self {
+        Self { objects, index, coverages: BTreeMap::new(), memberships: BTreeMap::new() }
     }
 
-    /// The rules of `family` for these grants. Their sets are put into `ruleset`.
-    pub(super) fn rules(
+    /// The rules of `family` for these grants.
+    pub(super) fn body(
         &mut self,
         grants: &Grants<'a>,
         direction: Direction,
         family: Family,
         registry: &mut Registry,
-        ruleset: &mut Ruleset,
-    ) -> Vec<Rule> {
+    ) -> Body {
         let groups = self.groups(grants, family);
         let everybody = groups.get(&Whom::Everybody).cloned().unwrap_or_default();
-        let mut rules = Vec::new();
+        let (mut body, mut rules) = (Body::default(), Vec::new());
         for (whom, keys) in groups {
-            let address = match self.address_match(whom, direction, family, registry, ruleset) {
+            let address = match self.address_match(whom, direction, family, registry, &mut body) {
                 Ok(address) => address,
                 Err(collision) => {
-                    self.collisions.push(collision);
+                    body.collisions.push(collision);
                     continue;
                 }
             };
@@ -82,19 +149,20 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
         for ((protocol, name), peers) in &grants.named {
             let covered = |key: &PortKey| *key == PortKey::All || *key == PortKey::Every(*protocol);
             if !everybody.iter().any(covered) {
-                rules.extend(self.named(*protocol, name, peers, family, registry, ruleset));
+                rules.extend(self.named(*protocol, name, peers, family, registry, &mut body));
             }
         }
-        rules
+        body.rules = Arc::from(rules);
+        body
     }
 
     /// The port keys of each distinct group of peers, pods and networks apart.
     fn groups(&mut self, grants: &Grants<'a>, family: Family) -> BTreeMap<Whom, Vec<PortKey>> {
         // Ports of the same peers are taken together: there may be many of both.
         let mut places: BTreeMap<*const PeerUnion<'a>, usize> = BTreeMap::new();
-        let mut covered: Vec<(&PeerUnion<'a>, Vec<PortKey>, Rc<Coverage>)> = Vec::new();
+        let mut covered: Vec<(&PeerUnion<'a>, Vec<PortKey>, Arc<Coverage>)> = Vec::new();
         for (key, peers) in &grants.numbered {
-            let place = *places.entry(Rc::as_ptr(peers)).or_insert(covered.len());
+            let place = *places.entry(Arc::as_ptr(peers)).or_insert(covered.len());
             match covered.get_mut(place) {
                 Some((_, keys, _)) => keys.push(*key),
                 None => covered.push((peers, vec![*key], self.coverage(peers, family))),
@@ -112,7 +180,7 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
                 continue;
             }
             if !peers.pods.is_empty() && *coverage != Coverage::Everything {
-                groups.entry(Whom::Pods(Rc::clone(&peers.pods))).or_default().extend(&keys);
+                groups.entry(Whom::Pods(Arc::clone(&peers.pods))).or_default().extend(&keys);
             }
             let whom = match &*coverage {
                 Coverage::Nothing => continue,
@@ -128,15 +196,17 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
     }
 
     /// The addresses that `peers` grant whoever has them.
-    fn coverage(&mut self, peers: &PeerUnion<'a>, family: Family) -> Rc<Coverage> {
+    fn coverage(&mut self, peers: &PeerUnion<'a>, family: Family) -> Arc<Coverage> {
         if peers.any {
-            return Rc::new(Coverage::Everything);
+            return Arc::new(Coverage::Everything);
         }
         if peers.blocks.is_empty() {
-            return Rc::new(Coverage::Nothing);
+            return Arc::new(Coverage::Nothing);
         }
         let known = self.coverages.entry((family, peers.blocks.clone()));
-        Rc::clone(known.or_insert_with(|| Rc::new(coverage(family, peers.blocks.iter().copied()))))
+        Arc::clone(
+            known.or_insert_with(|| Arc::new(coverage(family, peers.blocks.iter().copied()))),
+        )
     }
 
     fn address_match(
@@ -145,7 +215,7 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
         direction: Direction,
         family: Family,
         registry: &mut Registry,
-        ruleset: &mut Ruleset,
+        body: &mut Body,
     ) -> Result<Option<Match>, Collision> {
         let side = peer_side(direction);
         Ok(Some(match whom {
@@ -158,13 +228,8 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
                 let mut digest = Digest::new("pods");
                 feed_definitions(&mut digest, &definitions);
                 let name = pod_set(digest, family, registry)?;
-                let sets = &mut ruleset.family_mut(family).sets;
-                if !sets.contains_key(&name) {
-                    let pods = self.memberships.of_all(self.view, &definitions);
-                    let members = pods.iter().filter_map(|pod| self.view.member(*pod, family));
-                    let members = members.collect();
-                    sets.insert(name.clone(), AddressSet { members });
-                }
+                let membership = self.membership(&definitions);
+                body.sets.push((name.clone(), Source::Pods(membership)));
                 Match::Set { set: name, side }
             }
             Whom::Networks(coverage) => {
@@ -172,15 +237,25 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
                 feed_coverage(&mut digest, &coverage);
                 let hash = Arc::from(registry.name("networks", digest.finish())?);
                 let name = SetName { family, role: SetRole::Networks { hash } };
-                let sets = &mut ruleset.family_mut(family).sets;
-                if let (Coverage::Entries(entries), false) = (&*coverage, sets.contains_key(&name))
-                {
+                if let Coverage::Entries(entries) = &*coverage {
                     let members = entries.iter().copied().collect();
-                    sets.insert(name.clone(), AddressSet { members });
+                    let source = Source::Fixed(Arc::new(AddressSet { members }));
+                    body.sets.push((name.clone(), source));
                 }
                 Match::Set { set: name, side }
             }
         }))
+    }
+
+    /// The membership that definitions make.
+    fn membership(&mut self, definitions: &Arc<Definitions>) -> MembershipId {
+        let address = Arc::as_ptr(definitions);
+        if let Some((_, known)) = self.memberships.get(&address) {
+            return *known;
+        }
+        let id = self.index.membership(self.objects, definitions);
+        self.memberships.insert(address, (Arc::clone(definitions), id));
+        id
     }
 
     /// One rule, and one set, for each number that destinations among `peers` have under `name`.
@@ -191,11 +266,13 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
         peers: &PeerUnion<'a>,
         family: Family,
         registry: &mut Registry,
-        ruleset: &mut Ruleset,
+        body: &mut Body,
     ) -> Vec<Rule> {
         let coverage = self.coverage(peers, family);
+        let id = self.question(protocol, name, peers, family);
+        let numbers: Vec<NonZeroU16> = self.index.numbers_found(id).collect();
         let mut rules = Vec::new();
-        for (number, members) in self.resolve(protocol, name, peers, family) {
+        for number in &numbers {
             let mut digest = Digest::new("named port");
             feed_coverage(&mut digest, &coverage);
             if *coverage != Coverage::Everything {
@@ -205,59 +282,39 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
             digest.number(number.get().into());
             match pod_set(digest, family, registry) {
                 Ok(set) => {
-                    let sets = &mut ruleset.family_mut(family).sets;
-                    sets.insert(set.clone(), AddressSet { members });
-                    let ports = conditions(&[PortKey::single(protocol, number)]);
+                    body.sets.push((set.clone(), Source::Number(id, *number)));
+                    let ports = conditions(&[PortKey::single(protocol, *number)]);
                     let address = Match::Set { set, side: Side::Destination };
                     rules
                         .extend(ports.into_iter().map(|ports| allow(ports, Some(address.clone()))));
                 }
-                Err(collision) => self.collisions.push(collision),
+                Err(collision) => body.collisions.push(collision),
             }
         }
+        body.numbers.push((id, numbers));
         rules
     }
 
-    /// The numbers that the pods among `peers` declare under a name, and who declares each. A number
-    /// of a pod that has no address yet counts, with no member.
-    pub(super) fn resolve(
+    /// What is asked of the pods among `peers`: the numbers that they declare under a name, and who
+    /// declares each. A number of a pod that has no address yet counts, with no member.
+    pub(super) fn question(
         &mut self,
         protocol: Protocol,
         name: &PortName,
         peers: &PeerUnion<'a>,
         family: Family,
-    ) -> BTreeMap<NonZeroU16, BTreeSet<Member>> {
-        let view = self.view;
+    ) -> NamedId {
         let coverage = self.coverage(peers, family);
-        let pods = self.memberships.of_all(view, &peers.pods);
-        let mut numbers: BTreeMap<NonZeroU16, BTreeSet<Member>> = BTreeMap::new();
-        let declared = self.declared.get_or_insert_with(|| declared(view));
-        for (index, number) in declared.get(&(protocol, name)).into_iter().flatten() {
-            let meant = pods.contains(index)
-                || *coverage == Coverage::Everything
-                || view.pod(*index).addresses.of(family).is_some_and(|a| coverage.contains(a));
-            if meant {
-                numbers.entry(*number).or_default().extend(view.member(*index, family));
-            }
-        }
-        numbers
+        // Where every address is meant it does not matter which pods are.
+        let pods = match *coverage {
+            Coverage::Everything => Arc::default(),
+            _ => Arc::clone(&peers.pods),
+        };
+        let pods = self.membership(&pods);
+        let name = name.clone();
+        let question = NamedQuestion { protocol, name, family, pods, coverage };
+        self.index.named(self.objects, question)
     }
-}
-
-/// The named ports of all live pods.
-fn declared<'a>(
-    view: &ClusterView<'a>,
-) -> BTreeMap<(Protocol, &'a PortName), Vec<(usize, NonZeroU16)>> {
-    let mut declared: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for index in view.indices() {
-        for port in &view.pod(index).ports {
-            if let Some(name) = &port.name {
-                let so_called = declared.entry((port.protocol, name)).or_default();
-                so_called.push((index, port.number));
-            }
-        }
-    }
-    declared
 }
 
 /// With which address of a packet the peer is looked up.

@@ -129,19 +129,44 @@ impl Fingerprint {
 }
 
 /// Which content has which name.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Registry {
     names: BTreeMap<(&'static str, String), Fingerprint>,
+    /// How many there were after the first use.
+    began_with: usize,
+    /// Whether a name was refused since that was last asked.
+    refused: bool,
 }
 
 /// Two contents have one name; the first keeps it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Collision {
     /// The name that both have.
     pub(super) name: String,
 }
 
 impl Registry {
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How many names there were when it was settled first.
+    pub(super) fn began_with(&self) -> usize {
+        self.began_with
+    }
+
+    /// All names of this time are taken; whether one was refused.
+    pub(super) fn settle(&mut self) -> bool {
+        if self.began_with == 0 {
+            self.began_with = self.names.len();
+        }
+        std::mem::take(&mut self.refused)
+    }
+
     /// The short name of some content of a kind.
     ///
     /// # Errors
@@ -153,7 +178,11 @@ impl Registry {
     ) -> Result<String, Collision> {
         let name = fingerprint.short();
         let holder = *self.names.entry((kind, name.clone())).or_insert(fingerprint);
-        if holder == fingerprint { Ok(name) } else { Err(Collision { name }) }
+        if holder == fingerprint {
+            return Ok(name);
+        }
+        self.refused = true;
+        Err(Collision { name })
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::peers::PeerUnion;
 use super::ports::PortKey;
@@ -35,9 +35,9 @@ const PAIRS: usize = 100_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Grants<'a> {
     /// To whom on which ports. Ports that are granted to the same peers share them.
-    pub(super) numbered: BTreeMap<PortKey, Rc<PeerUnion<'a>>>,
+    pub(super) numbered: BTreeMap<PortKey, Arc<PeerUnion<'a>>>,
     /// To whom on the ports that the destination calls so; empty for ingress.
-    pub(super) named: BTreeMap<(Protocol, PortName), Rc<PeerUnion<'a>>>,
+    pub(super) named: BTreeMap<(Protocol, PortName), Arc<PeerUnion<'a>>>,
 }
 
 /// Rules by their number, in the order in which they were read.
@@ -74,14 +74,14 @@ impl<'a> Grants<'a> {
                 }
             }
         }
-        let mut united: BTreeMap<Rules, Rc<PeerUnion<'a>>> = BTreeMap::new();
+        let mut united: BTreeMap<Rules, Arc<PeerUnion<'a>>> = BTreeMap::new();
         let mut unite = |rules: Rules| {
             let all = || rules.iter().filter_map(|rule| peers_of.get(*rule)).collect::<Vec<_>>();
             if let Some(known) = united.get(&rules) {
-                return Rc::clone(known);
+                return Arc::clone(known);
             }
-            let union = Rc::new(PeerUnion::of_all(&all()));
-            united.insert(rules, Rc::clone(&union));
+            let union = Arc::new(PeerUnion::of_all(&all()));
+            united.insert(rules, Arc::clone(&union));
             union
         };
         let numbered = granting.numbered.into_iter().map(|(key, rules)| (key, unite(rules)));
@@ -158,16 +158,16 @@ pub(super) fn widest(keys: impl Iterator<Item = PortKey> + Clone) -> Vec<PortKey
 
 /// What peers are without others, each worked out once. They are kept, so that their addresses stay theirs.
 #[derive(Default)]
-struct Subtraction<'a>(BTreeMap<[*const PeerUnion<'a>; 2], [Rc<PeerUnion<'a>>; 3]>);
+struct Subtraction<'a>(BTreeMap<[*const PeerUnion<'a>; 2], [Arc<PeerUnion<'a>>; 3]>);
 
 impl<'a> Subtraction<'a> {
-    fn of(&mut self, peers: &Rc<PeerUnion<'a>>, wider: &Rc<PeerUnion<'a>>) -> Rc<PeerUnion<'a>> {
-        let key = [Rc::as_ptr(peers), Rc::as_ptr(wider)];
+    fn of(&mut self, peers: &Arc<PeerUnion<'a>>, wider: &Arc<PeerUnion<'a>>) -> Arc<PeerUnion<'a>> {
+        let key = [Arc::as_ptr(peers), Arc::as_ptr(wider)];
         let [_, _, less] = self.0.entry(key).or_insert_with(|| {
-            let same = Rc::ptr_eq(peers, wider);
+            let same = Arc::ptr_eq(peers, wider);
             let less = if same { PeerUnion::default() } else { peers.less(wider) };
-            [Rc::clone(peers), Rc::clone(wider), Rc::new(less)]
+            [Arc::clone(peers), Arc::clone(wider), Arc::new(less)]
         });
-        Rc::clone(less)
+        Arc::clone(less)
     }
 }

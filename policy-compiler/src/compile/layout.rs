@@ -9,20 +9,21 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::audit::{audit_end, audit_end_rules};
 use super::digest::Registry;
 use super::spoof::lay_sources;
-use super::tree::tree;
+use super::structure::{FamilyStructure, Source};
+use super::tree::Trees;
 use super::unknown::Unknown;
 use crate::cidr::Family;
 use crate::config::NodeConfig;
 use crate::policy::Direction;
 use crate::ruleset::{
-    AddressSet, Chain, ChainName, FamilyRules, Hook, Match, Member, Notice, Rule, SetName, SetRole,
-    Side, Target,
+    AddressSet, Chain, ChainName, Hook, Match, Member, Notice, Rule, SetName, SetRole, Side, Target,
 };
 
 /// The local isolated and audited pods of a family: each address with the chain of its pod.
@@ -133,8 +134,8 @@ pub(super) fn lay_out(
     config: &NodeConfig,
     dispatch: &Dispatch,
     unknown: &Unknown,
-    registry: &mut Registry,
-    rules: &mut FamilyRules,
+    (registry, trees): (&mut Registry, &mut Trees),
+    rules: &mut FamilyStructure,
 ) {
     let mut entry = Vec::new();
     let entered_by = match &config.antispoof {
@@ -149,10 +150,10 @@ pub(super) fn lay_out(
         rules.hooks.insert(Hook::Output, jump(vec![Match::NotEstablished], output()));
         let own = returning(vec![Match::FromLocal]);
         let through = goto(Vec::new(), forward());
-        rules.chains.insert(output(), Chain { rules: vec![own, through] });
+        rules.put(output(), Chain { rules: vec![own, through] });
     }
     if dispatch.is_empty() && unknown.is_off() {
-        rules.chains.insert(forward(), Chain { rules: entry });
+        rules.put(forward(), Chain { rules: entry });
         return;
     }
     if config.antispoof.is_some() {
@@ -170,22 +171,22 @@ pub(super) fn lay_out(
             entry.push(goto(conditions, bridged()));
         }
         on_bridge.extend(common.clone());
-        rules.chains.insert(bridged(), Chain { rules: on_bridge });
+        rules.put(bridged(), Chain { rules: on_bridge });
     }
     entry.extend(common);
-    rules.chains.insert(forward(), Chain { rules: entry });
+    rules.put(forward(), Chain { rules: entry });
     for direction in [Direction::Egress, Direction::Ingress] {
         if denies {
-            rules.chains.insert(deny_chain(direction), denial(config, direction));
+            rules.put(deny_chain(direction), denial(config, direction));
         }
         if dispatch.audited.contains_key(&direction) {
-            rules.chains.insert(audit_end(direction), audit_end_rules(direction));
+            rules.put(audit_end(direction), audit_end_rules(direction));
         }
         let leaves = dispatch.dispatched(direction);
         if !leaves.is_empty() {
-            let (top, inner) = tree(direction, family, &leaves, registry);
-            rules.chains.insert(root(direction), top);
-            rules.chains.extend(inner);
+            let tree = trees.of(direction, family, &leaves, registry);
+            rules.chains.insert(root(direction), Arc::clone(&tree.top));
+            rules.chains.extend(tree.inner.iter().cloned());
         }
     }
     if !config.keep_established && dispatch.isolates() {
@@ -255,7 +256,7 @@ fn v6_net(first: u16, length: u8) -> IpNet {
 }
 
 /// The chain and the set for segments of flows that conntrack does not know.
-fn lay_midstream(family: Family, dispatch: &Dispatch, rules: &mut FamilyRules) {
+fn lay_midstream(family: Family, dispatch: &Dispatch, rules: &mut FamilyStructure) {
     let set = SetName { family, role: SetRole::Isolated };
     let addresses: BTreeSet<IpAddr> =
         dispatch.egress.keys().chain(dispatch.ingress.keys()).copied().collect();
@@ -267,6 +268,6 @@ fn lay_midstream(family: Family, dispatch: &Dispatch, rules: &mut FamilyRules) {
             goto(of(Side::Destination), deny_chain(Direction::Ingress)),
         ],
     };
-    rules.chains.insert(midstream(), chain);
-    rules.sets.insert(set, AddressSet { members });
+    rules.put(midstream(), chain);
+    rules.sets.insert(set, Source::Fixed(Arc::new(AddressSet { members })));
 }

@@ -1,16 +1,21 @@
 //! Compiles a snapshot to the ruleset of one node.
 //!
 //! ```text
-//!  Snapshot ─> cluster_view   who is live, who is subject, who is isolated by which policies
+//!  Snapshot ─> index          who is live, whose an address is, whom definitions mean
 //!                  │
+//!                  ├─> subjects    which local pods are isolated by which policies
 //!                  ├─> grants      the union of the policies' rules by ports (peers, ports)
 //!                  ├─> body        rules and the sets they look up (networks: exact union)
 //!                  ├─> pod_chain   a chain for each pod, long bodies shared by content
 //!                  ├─> audit       a chain for each pod that policies audit and none isolates
-//!                  └─> layout      hooks, entry chains, prefix trees (tree), mid-stream check,
-//!                                  denial of unknown addresses (unknown), of forged
-//!                                  ones (spoof)
+//!                  ├─> layout      hooks, entry chains, prefix trees (tree), mid-stream check,
+//!                  │               denial of unknown addresses (unknown), of forged
+//!                  │               ones (spoof)
+//!                  └─> structure   all of it, with sets that say what they are filled from
 //! ```
+//!
+//! What a set is filled from is looked up in the index: [`compile`] fills all sets, the engine follows
+//! what joins and leaves.
 //!
 //! Total: whatever the snapshot, there is a ruleset, and what cannot be written denies and is
 //! reported. Deterministic: the same snapshot and configuration give the same ruleset. Every set has
@@ -21,7 +26,6 @@
 
 mod audit;
 mod body;
-mod cluster_view;
 mod digest;
 mod grants;
 mod layout;
@@ -30,21 +34,27 @@ mod peers;
 mod pod_chain;
 mod ports;
 mod spoof;
+mod structure;
+mod subjects;
 mod tree;
 mod unknown;
 mod unresolved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use self::audit::AuditChain;
-use self::body::BodyMaker;
-use self::cluster_view::{ClusterView, Subject, object_ref};
+use self::body::{Body, BodyMaker};
 use self::digest::Registry;
 use self::grants::{Grants, NamedPort, named_ports};
 use self::layout::{Dispatch, deny_chain, lay_out};
-use self::pod_chain::PodChain;
+use self::pod_chain::{Made, PodChain};
+pub(crate) use self::structure::{FamilyStructure, Source, Structure};
+use self::subjects::{
+    Newest, Selecting, Subject, contested_addresses, newest, object_ref, subjects,
+};
+use self::tree::Trees;
 use self::unknown::Unknown;
 use self::unresolved::unresolved;
 use crate::cidr::Family;
@@ -52,9 +62,11 @@ use crate::cluster::Snapshot;
 use crate::config::NodeConfig;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::document::Location;
+use crate::index::{Index, NamedId, Stamp};
 use crate::name::ObjectKey;
-use crate::policy::{Direction, Policy};
-use crate::ruleset::{Rule, Ruleset};
+use crate::policy::{Direction, Grant, PeerSelects, Peers, Policy, PortNumbers, Ports};
+use crate::port::{PortName, Protocol};
+use crate::ruleset::Ruleset;
 
 /// A ruleset, and what there is to say about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,36 +80,158 @@ pub struct Compiled {
 /// The ruleset by which `config.node` enforces the policies of `snapshot` on its pods.
 #[must_use]
 pub fn compile(snapshot: &Snapshot, config: &NodeConfig) -> Compiled {
-    let view = ClusterView::new(snapshot);
-    let subjects = view.subjects(snapshot, &config.node);
+    let mut index = Index::of(snapshot, config.node.clone());
+    let outline = outline(snapshot, &mut index, config, &mut Memory::default());
+    let ruleset = outline.structure.filled(&index);
+    Compiled { ruleset, diagnostics: outline.diagnostics }
+}
+
+/// What is compiled before the addresses of pods elsewhere matter.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outline {
+    /// The rules, and what their sets hold.
+    pub(crate) structure: Structure,
+    /// What was taken in the safe way or is probably not meant, sorted.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// The names that were asked about: where other numbers are found under one of them, the structure
+    /// is another.
+    pub(crate) asked: BTreeSet<NamedId>,
+}
+
+/// What is remembered from one time to the next, so that only what is different is compiled anew.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    registry: Registry,
+    bodies: BTreeMap<BodyKey, Arc<Body>>,
+    /// The chains of pods.
+    made: BTreeMap<PodKey, Made>,
+    trees: Trees,
+    /// How many bodies were compiled, not remembered.
+    compiled: usize,
+}
+
+impl Memory {
+    /// How many bodies were compiled since this was last asked.
+    pub(crate) fn take_compiled(&mut self) -> usize {
+        std::mem::take(&mut self.compiled)
+    }
+}
+
+/// How many names the registry may hold besides four times those that it had when it was last emptied.
+/// In tests it is emptied often.
+const STALE: usize = if cfg!(test) { 0 } else { 1024 };
+
+/// Compiles the structure. The index must be that of the snapshot for the node of the configuration.
+///
+/// What is remembered never changes the outcome: where two contents seem to have one name, which may be
+/// that of something long gone, nothing is remembered and all is compiled once more.
+pub(crate) fn outline(
+    snapshot: &Snapshot,
+    index: &mut Index,
+    config: &NodeConfig,
+    memory: &mut Memory,
+) -> Outline {
+    let is_new = memory.registry.is_empty();
+    if !is_new && memory.registry.len() > 4 * memory.registry.began_with() + STALE {
+        *memory = Memory { compiled: memory.compiled, ..Memory::default() };
+    }
+    let (outline, collides) = compile_once(snapshot, index, config, memory);
+    if !collides || is_new {
+        return outline;
+    }
+    *memory = Memory { compiled: memory.compiled, ..Memory::default() };
+    compile_once(snapshot, index, config, memory).0
+}
+
+fn compile_once(
+    snapshot: &Snapshot,
+    index: &mut Index,
+    config: &NodeConfig,
+    memory: &mut Memory,
+) -> (Outline, bool) {
+    let subjects = subjects(snapshot, index);
+    let policies = distinct(&subjects);
+    index.ask(snapshot, labels_asked(&policies));
+    index.ask_names(snapshot, names_asked(&policies));
+    let newest = newest(snapshot, index);
+    let diagnostics = contested_addresses(snapshot, index, &newest);
     let mut compilation = Compilation {
         config,
-        view: &view,
-        maker: BodyMaker::new(&view),
-        registry: Registry::default(),
+        newest,
+        maker: BodyMaker::new(snapshot, index),
+        memory,
         bodies: BTreeMap::new(),
-        ruleset: Ruleset::default(),
-        diagnostics: view.contested_addresses(&config.node),
+        made: BTreeMap::new(),
+        outline: Outline { diagnostics, ..Outline::default() },
     };
     for family in Family::ALL {
         compilation.family(family, &subjects);
     }
-    compilation.diagnostics.extend(unresolved(&subjects, &mut compilation.maker));
+    let found = unresolved(&subjects, &mut compilation.maker, &mut compilation.outline.asked);
+    compilation.outline.diagnostics.extend(found);
     compilation.finish()
 }
 
+/// The policies of these pods with the direction in which they concern them, each once.
+fn distinct<'a>(subjects: &[Subject<'a>]) -> BTreeMap<(Direction, Stamp), &'a Policy> {
+    let policies = subjects.iter().flat_map(|subject| {
+        let all = subject.policies.iter().chain(&subject.audited);
+        all.flat_map(|(direction, policies)| policies.iter().map(|policy| (*direction, *policy)))
+    });
+    policies.map(|(direction, (stamp, policy))| ((direction, stamp), policy)).collect()
+}
+
+/// The labels of pods that policies ask about.
+fn labels_asked(policies: &BTreeMap<(Direction, Stamp), &Policy>) -> BTreeSet<Arc<str>> {
+    let mut labels = BTreeSet::new();
+    for ((direction, _), policy) in policies {
+        for rule in policy.rules(*direction) {
+            let Grant::Traffic { peers: Peers::Listed(peers), .. } = &rule.grant else { continue };
+            for peer in peers {
+                if let PeerSelects::Pods { pods, .. } = &peer.selects {
+                    labels.extend(pods.requirements().map(|asked| Arc::clone(&asked.key)));
+                }
+            }
+        }
+    }
+    labels
+}
+
+/// The names of ports that policies ask about, of destinations elsewhere.
+fn names_asked(policies: &BTreeMap<(Direction, Stamp), &Policy>) -> BTreeSet<(Protocol, PortName)> {
+    let mut names = BTreeSet::new();
+    for ((direction, _), policy) in policies {
+        if *direction == Direction::Ingress {
+            continue;
+        }
+        for rule in policy.rules(*direction) {
+            let Grant::Traffic { ports: Ports::Listed(ports), .. } = &rule.grant else { continue };
+            for port in ports {
+                if let PortNumbers::Named(name) = &port.numbers {
+                    names.insert((port.protocol, name.clone()));
+                }
+            }
+        }
+    }
+    names
+}
+
 /// What determines a body: pods that agree in this share it.
-type BodyKey<'a> = (Family, Direction, Vec<&'a ObjectKey>, BTreeSet<NamedPort>);
+type BodyKey = (Family, Direction, Vec<Stamp>, BTreeSet<NamedPort>);
+
+/// A pod in a family and a direction.
+type PodKey = (Family, Direction, ObjectKey);
 
 /// A compilation under way.
 struct Compilation<'c, 'a> {
     config: &'c NodeConfig,
-    view: &'c ClusterView<'a>,
+    newest: Newest<'a>,
     maker: BodyMaker<'c, 'a>,
-    registry: Registry,
-    bodies: BTreeMap<BodyKey<'a>, Rc<[Rule]>>,
-    ruleset: Ruleset,
-    diagnostics: Vec<Diagnostic>,
+    memory: &'c mut Memory,
+    /// Those in use this time.
+    bodies: BTreeMap<BodyKey, Arc<Body>>,
+    made: BTreeMap<PodKey, Made>,
+    outline: Outline,
 }
 
 impl<'a> Compilation<'_, 'a> {
@@ -106,23 +240,30 @@ impl<'a> Compilation<'_, 'a> {
         let mut dispatch = Dispatch::default();
         for subject in subjects {
             let Some(address) = subject.pod.addresses.of(family) else { continue };
-            if !self.view.is_subject_of(subject.pod, address) {
+            if self.newest.get(&address).is_none_or(|newest| newest.key != subject.pod.key) {
                 continue;
             }
             for (direction, policies) in &subject.policies {
-                let rules = self.body(family, *direction, subject, policies);
+                let body = self.body(family, *direction, subject, policies);
                 let chain = PodChain {
                     key: &subject.pod.key,
                     address,
                     direction: *direction,
-                    rules: &rules,
+                    body: &body,
                     hairpin: self.config.hairpin,
                 };
-                let rules = self.ruleset.family_mut(family);
-                let chain = match chain.make(&mut self.registry, rules) {
-                    Ok(chain) => chain,
+                let rules = self.outline.structure.family_mut(family);
+                let key = (family, *direction, subject.pod.key.clone());
+                let last = self.memory.made.get(&key);
+                let chain = match chain.make(last, &mut self.memory.registry, rules) {
+                    Ok(made) => {
+                        let name = made.name.clone();
+                        self.made.insert(key, made);
+                        name
+                    }
                     Err(collision) => {
-                        self.diagnostics.push(denied_whole(subject, *direction, &collision.name));
+                        let said = denied_whole(subject, *direction, &collision.name);
+                        self.outline.diagnostics.push(said);
                         deny_chain(*direction)
                     }
                 };
@@ -130,9 +271,10 @@ impl<'a> Compilation<'_, 'a> {
             }
             self.audits(family, subject, address, &mut dispatch);
         }
-        let unknown = Unknown::of(family, self.config, self.view);
-        let rules = self.ruleset.family_mut(family);
-        lay_out(family, self.config, &dispatch, &unknown, &mut self.registry, rules);
+        let unknown = Unknown::of(family, self.config);
+        let rules = self.outline.structure.family_mut(family);
+        let Memory { registry, trees, .. } = &mut *self.memory;
+        lay_out(family, self.config, &dispatch, &unknown, (registry, trees), rules);
     }
 
     /// The chains that tell what policies which are audited only would deny a pod.
@@ -144,9 +286,9 @@ impl<'a> Compilation<'_, 'a> {
         dispatch: &mut Dispatch,
     ) {
         for (direction, policies) in &subject.audited {
-            let bodies: Vec<Rc<[Rule]>> = policies
+            let bodies: Vec<Arc<Body>> = policies
                 .iter()
-                .map(|policy| self.body(family, *direction, subject, &[policy]))
+                .map(|policy| self.body(family, *direction, subject, &[*policy]))
                 .collect();
             let chain = AuditChain {
                 key: &subject.pod.key,
@@ -155,12 +297,14 @@ impl<'a> Compilation<'_, 'a> {
                 bodies: &bodies,
                 hairpin: self.config.hairpin,
             };
-            match chain.make(&mut self.registry, self.ruleset.family_mut(family)) {
+            let rules = self.outline.structure.family_mut(family);
+            match chain.make(&mut self.memory.registry, rules) {
                 Ok(chain) => {
                     dispatch.audited(*direction).insert(address, chain);
                 }
                 Err(collision) => {
-                    self.diagnostics.push(not_audited(subject, *direction, &collision.name));
+                    let said = not_audited(subject, *direction, &collision.name);
+                    self.outline.diagnostics.push(said);
                 }
             }
         }
@@ -172,29 +316,50 @@ impl<'a> Compilation<'_, 'a> {
         family: Family,
         direction: Direction,
         subject: &Subject<'a>,
-        policies: &[&'a Policy],
-    ) -> Rc<[Rule]> {
+        policies: &[Selecting<'a>],
+    ) -> Arc<Body> {
         // On egress the subject's own port names mean nothing.
         let ports = match direction {
             Direction::Ingress => named_ports(subject.pod),
             Direction::Egress => BTreeSet::new(),
         };
-        let keys = policies.iter().map(|policy| &policy.key).collect();
-        let key = (family, direction, keys, ports);
+        let stamps = policies.iter().map(|(stamp, _)| *stamp).collect();
+        let key = (family, direction, stamps, ports);
         if let Some(known) = self.bodies.get(&key) {
-            return Rc::clone(known);
+            return Arc::clone(known);
         }
-        let grants = Grants::of(direction, policies, &key.3);
-        let rules =
-            self.maker.rules(&grants, direction, family, &mut self.registry, &mut self.ruleset);
-        let rules: Rc<[Rule]> = Rc::from(rules);
-        self.bodies.insert(key, Rc::clone(&rules));
-        rules
+        let body = match self.remembered(&key) {
+            Some(body) => body,
+            None => {
+                self.memory.compiled += 1;
+                let policies: Vec<&Policy> = policies.iter().map(|(_, policy)| *policy).collect();
+                let grants = Grants::of(direction, &policies, &key.3);
+                let registry = &mut self.memory.registry;
+                Arc::new(self.maker.body(&grants, direction, family, registry))
+            }
+        };
+        self.outline.asked.extend(body.numbers.iter().map(|(id, _)| *id));
+        let sets = &mut self.outline.structure.family_mut(family).sets;
+        for (name, source) in &body.sets {
+            sets.entry(name.clone()).or_insert_with(|| source.clone());
+        }
+        self.bodies.insert(key, Arc::clone(&body));
+        body
     }
 
-    fn finish(mut self) -> Compiled {
-        for collision in self.maker.collisions {
-            self.diagnostics.push(Diagnostic {
+    /// A body of the last time, unless other numbers are found under a name now.
+    fn remembered(&self, key: &BodyKey) -> Option<Arc<Body>> {
+        let body = self.memory.bodies.get(key)?;
+        let same = |(id, numbers): &(NamedId, Vec<_>)| {
+            self.maker.index.numbers_found(*id).eq(numbers.iter().copied())
+        };
+        body.numbers.iter().all(same).then(|| Arc::clone(body))
+    }
+
+    fn finish(mut self) -> (Outline, bool) {
+        let Outline { diagnostics, .. } = &mut self.outline;
+        for collision in self.bodies.values().flat_map(|body| &body.collisions) {
+            diagnostics.push(Diagnostic {
                 location: Location::default(),
                 object: None,
                 field: String::new(),
@@ -206,9 +371,13 @@ impl<'a> Compilation<'_, 'a> {
                 help: None,
             });
         }
-        self.diagnostics.sort();
-        self.diagnostics.dedup();
-        Compiled { ruleset: self.ruleset, diagnostics: self.diagnostics }
+        diagnostics.sort();
+        diagnostics.dedup();
+        let collides = self.bodies.values().any(|body| !body.collisions.is_empty());
+        self.memory.bodies = self.bodies;
+        self.memory.made = self.made;
+        let refused = self.memory.registry.settle();
+        (self.outline, refused || collides)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::ruleset::Member;
 
 /// The addresses that some blocks grant in one family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Coverage {
+pub(crate) enum Coverage {
     /// None.
     Nothing,
     /// All there are: no address match is needed.
@@ -27,7 +27,7 @@ pub(super) enum Coverage {
 
 impl Coverage {
     /// Whether an address is among them.
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let entries = match self {
             Self::Nothing => return false,
             Self::Everything => return true,

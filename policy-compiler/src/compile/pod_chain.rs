@@ -12,15 +12,18 @@
 //! so that there is a body whatever its length.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::body::Body;
 use super::digest::{Collision, Digest, Registry};
 use super::layout::{deny, return_all};
+use super::structure::FamilyStructure;
 use crate::config::Hairpin;
 use crate::name::ObjectKey;
 use crate::policy::Direction;
-use crate::ruleset::{Chain, ChainName, FamilyRules, Match, Rule, Target};
+use crate::ruleset::{Chain, ChainName, Match, Rule, Target};
 
 /// The longest body that a pod's own chain holds.
 const INLINE: usize = 3;
@@ -36,9 +39,30 @@ pub(super) struct PodChain<'a> {
     /// For which direction.
     pub(super) direction: Direction,
     /// What is allowed.
-    pub(super) rules: &'a [Rule],
+    pub(super) body: &'a Arc<Body>,
     /// What becomes of traffic to itself through a Service.
     pub(super) hairpin: Hairpin,
+}
+
+/// A pod's chain that was made, with what it was made of besides the pod's name and the direction.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    address: IpAddr,
+    body: Arc<Body>,
+    hairpin: Hairpin,
+    /// Whether the chain leads to the body.
+    shared: bool,
+    /// What it is called.
+    pub(super) name: ChainName,
+    chain: Arc<Chain>,
+}
+
+impl Made {
+    fn is_of(&self, pod: &PodChain<'_>) -> bool {
+        self.address == pod.address
+            && self.hairpin == pod.hairpin
+            && Arc::ptr_eq(&self.body, pod.body)
+    }
 }
 
 impl PodChain<'_> {
@@ -48,62 +72,61 @@ impl PodChain<'_> {
     /// Where a name is taken. Then nothing was added.
     pub(super) fn make(
         &self,
+        last: Option<&Made>,
         registry: &mut Registry,
-        family: &mut FamilyRules,
-    ) -> Result<ChainName, Collision> {
+        family: &mut FamilyStructure,
+    ) -> Result<Made, Collision> {
+        let made = match last.filter(|last| last.is_of(self)) {
+            Some(last) => last.clone(),
+            None => self.anew(registry)?,
+        };
+        family.chains.insert(made.name.clone(), Arc::clone(&made.chain));
+        if made.shared
+            && let Ok((name, chain)) = self.body.shared(self.direction, registry)
+        {
+            family.chains.insert(name.clone(), Arc::clone(chain));
+        }
+        Ok(made)
+    }
+
+    fn anew(&self, registry: &mut Registry) -> Result<Made, Collision> {
         let own = pod_chain_name(self.direction, self.key, registry)?;
+        let allowed = &self.body.rules;
         let policed = self.hairpin == Hairpin::Police;
-        let shared = self.rules.len() > INLINE || (policed && !self.rules.is_empty());
+        let shared = allowed.len() > INLINE || (policed && !allowed.is_empty());
         let rules = if shared {
-            let body = self.body(registry, family)?;
-            let translated = if policed { Target::Goto(body.clone()) } else { Target::Return };
-            let rest = Rule { matches: Vec::new(), comment: None, target: Target::Goto(body) };
+            let (name, _) = self.body.shared(self.direction, registry)?;
+            let translated = if policed { Target::Goto(name.clone()) } else { Target::Return };
+            let rest =
+                Rule { matches: Vec::new(), comment: None, target: Target::Goto(name.clone()) };
             vec![self.translated(translated), self.spoofed(), rest]
         } else {
-            self.inline()
+            self.inline(allowed)
         };
-        family.chains.insert(own.clone(), Chain { rules });
-        Ok(own)
+        Ok(Made {
+            address: self.address,
+            body: Arc::clone(self.body),
+            hairpin: self.hairpin,
+            shared,
+            name: own,
+            chain: Arc::new(Chain { rules }),
+        })
     }
 
     /// The whole of a short chain.
-    fn inline(&self) -> Vec<Rule> {
+    fn inline(&self, allowed: &[Rule]) -> Vec<Rule> {
         let mut rules = Vec::new();
         if self.hairpin == Hairpin::Allow {
             rules.push(self.translated(Target::Return));
         }
-        if !self.rules.is_empty() {
+        if !allowed.is_empty() {
             rules.push(self.spoofed());
         }
-        rules.extend_from_slice(self.rules);
-        if !self.rules.contains(&return_all()) {
+        rules.extend_from_slice(allowed);
+        if !allowed.contains(&return_all()) {
             rules.push(Rule { comment: Some(comment(self.key)), ..deny(self.direction) });
         }
         rules
-    }
-
-    /// The shared body with these rules, added unless it is there.
-    fn body(
-        &self,
-        registry: &mut Registry,
-        family: &mut FamilyRules,
-    ) -> Result<ChainName, Collision> {
-        let mut rules = self.rules.to_vec();
-        if !rules.contains(&return_all()) {
-            rules.push(deny(self.direction));
-        }
-        let mut digest = Digest::new("body");
-        digest.number(rules.len() as u64);
-        for rule in &rules {
-            digest.rule(rule);
-        }
-        let hash = registry.name("body", digest.finish())?;
-        let name = match self.direction {
-            Direction::Egress => ChainName::of(format_args!("EB-{hash}")),
-            Direction::Ingress => ChainName::of(format_args!("IB-{hash}")),
-        };
-        family.chains.entry(name.clone()).or_insert(Chain { rules });
-        Ok(name)
     }
 
     /// From the pod to itself, after a Service had been asked for.
@@ -179,16 +202,16 @@ mod tests {
         let hash = name.as_str().trim_start_matches("NPC-E-").to_owned();
         let mut taken = Registry::default();
         taken.take("pod", &hash);
-        let mut family = FamilyRules::default();
+        let mut family = FamilyStructure::default();
         let made = PodChain {
             key: &key,
             address: "10.244.1.17".parse().unwrap(),
             direction: Direction::Egress,
-            rules: &[],
+            body: &Arc::default(),
             hairpin: Hairpin::Allow,
         }
-        .make(&mut taken, &mut family);
-        assert_eq!(made, Err(Collision { name: hash }));
-        assert_eq!(family, FamilyRules::default());
+        .make(None, &mut taken, &mut family);
+        assert_eq!(made.err(), Some(Collision { name: hash }));
+        assert_eq!(family, FamilyStructure::default());
     }
 }

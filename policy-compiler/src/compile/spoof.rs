@@ -23,10 +23,11 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::digest::{Digest, Registry};
 use super::layout::{goto, jump};
+use super::structure::FamilyStructure;
 use crate::cidr::Family;
 use crate::config::{Antispoof, DenyAction, InterfaceName};
 use crate::port::{PortRange, Protocol};
-use crate::ruleset::{Chain, ChainName, FamilyRules, Hook, Match, Rule, Target};
+use crate::ruleset::{Chain, ChainName, Hook, Match, Rule, Target};
 
 /// As many interfaces as one chain lists rather than divides.
 const LISTED: usize = 8;
@@ -58,17 +59,17 @@ pub(super) fn lay_sources(
     family: Family,
     antispoof: &Antispoof,
     registry: &mut Registry,
-    rules: &mut FamilyRules,
+    rules: &mut FamilyStructure,
 ) -> Rule {
     rules.hooks.insert(Hook::Input, jump(Vec::new(), sources()));
     let mut tree = Tree { family, antispoof, registry, chains: BTreeMap::new() };
     let names: Vec<&InterfaceName> = antispoof.interfaces.keys().collect();
     let top = tree.rules(&names, 0, 0);
-    rules.chains.extend(tree.chains);
-    rules.chains.insert(sources(), Chain { rules: top });
+    rules.put_all(tree.chains);
+    rules.put(sources(), Chain { rules: top });
     lay_tunnels(family, &antispoof.tunnel_ports, rules);
     let drop = Rule { matches: Vec::new(), comment: None, target: Target::Deny(DenyAction::Drop) };
-    rules.chains.insert(deny_spoofed(), Chain { rules: vec![drop] });
+    rules.put(deny_spoofed(), Chain { rules: vec![drop] });
     if family == Family::V6 {
         let link_local = [v6_net(0xfe80, 10), v6_net(0, 128)];
         let mut exempt: Vec<Rule> = link_local
@@ -76,7 +77,7 @@ pub(super) fn lay_sources(
             .map(|net| goto(vec![Match::Source(net)], own_source()))
             .collect();
         exempt.push(goto(Vec::new(), deny_spoofed()));
-        rules.chains.insert(foreign(family), Chain { rules: exempt });
+        rules.put(foreign(family), Chain { rules: exempt });
     }
     jump(Vec::new(), sources())
 }
@@ -90,7 +91,11 @@ fn foreign(family: Family) -> ChainName {
     }
 }
 
-fn lay_tunnels(family: Family, ports: &BTreeSet<std::num::NonZeroU16>, rules: &mut FamilyRules) {
+fn lay_tunnels(
+    family: Family,
+    ports: &BTreeSet<std::num::NonZeroU16>,
+    rules: &mut FamilyStructure,
+) {
     let tunnel = named("TUNNEL");
     let ports: Vec<PortRange> =
         ports.iter().filter_map(|port| PortRange::new(*port, *port)).collect();
@@ -108,9 +113,9 @@ fn lay_tunnels(family: Family, ports: &BTreeSet<std::num::NonZeroU16>, rules: &m
     };
     if !ports.is_empty() {
         let denials = for_node.into_iter().map(|to| goto(vec![to], deny_spoofed())).collect();
-        rules.chains.insert(tunnel, Chain { rules: denials });
+        rules.put(tunnel, Chain { rules: denials });
     }
-    rules.chains.insert(own_source(), own);
+    rules.put(own_source(), own);
 }
 
 fn v4_multicast() -> IpNet {

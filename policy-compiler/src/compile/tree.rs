@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -36,6 +37,39 @@ struct Tree<'r> {
     family: Family,
     registry: &'r mut Registry,
     chains: BTreeMap<ChainName, Chain>,
+}
+
+/// Trees as they were made last: they are looked up as long as they lead where they led.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trees(BTreeMap<(Family, Direction), Planted>);
+
+/// A tree that was made.
+#[derive(Clone, Debug)]
+pub(super) struct Planted {
+    leaves: BTreeMap<IpAddr, ChainName>,
+    /// The tree's root.
+    pub(super) top: Arc<Chain>,
+    /// Its inner chains.
+    pub(super) inner: Vec<(ChainName, Arc<Chain>)>,
+}
+
+impl Trees {
+    /// The tree with these leaves.
+    pub(super) fn of(
+        &mut self,
+        direction: Direction,
+        family: Family,
+        leaves: &BTreeMap<IpAddr, ChainName>,
+        registry: &mut Registry,
+    ) -> &Planted {
+        let last = self.0.remove(&(family, direction)).filter(|last| last.leaves == *leaves);
+        let planted = last.unwrap_or_else(|| {
+            let (top, inner) = tree(direction, family, leaves, registry);
+            let inner = inner.into_iter().map(|(name, chain)| (name, Arc::new(chain)));
+            Planted { leaves: leaves.clone(), top: Arc::new(top), inner: inner.collect() }
+        });
+        self.0.entry((family, direction)).or_insert(planted)
+    }
 }
 
 /// The rules of the tree's root, and its inner chains.

@@ -6,32 +6,29 @@
 //! set of known addresses is denied. The rules stand before all others that concern pods, so that
 //! whatever these say of such an address does not matter.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::cluster_view::ClusterView;
 use super::layout::{deny_chain, goto};
+use super::structure::Source;
 use crate::cidr::Family;
 use crate::config::NodeConfig;
 use crate::policy::Direction;
-use crate::ruleset::{AddressSet, Generation, Match, Member, Rule, SetName, SetRole, Side};
+use crate::ruleset::{Generation, Match, Rule, SetName, SetRole, Side};
 
-/// The networks of the node's pods, and whose addresses in them are known.
+/// The networks of the node's pods.
 pub(super) struct Unknown {
     /// Disjoint, all of one family. None: nothing is denied for being unknown.
     networks: Vec<IpNet>,
-    known: BTreeSet<IpAddr>,
 }
 
 impl Unknown {
     /// What is to be denied of `family`.
-    pub(super) fn of(family: Family, config: &NodeConfig, view: &ClusterView<'_>) -> Self {
+    pub(super) fn of(family: Family, config: &NodeConfig) -> Self {
         let own = config.pod_networks.iter().filter(|net| Family::of_net(net) == family);
         let networks = IpNet::aggregate(&own.map(IpNet::trunc).collect());
-        let known = view.known_in(&networks);
-        Self { networks, known }
+        Self { networks }
     }
 
     /// Whether there are no networks.
@@ -40,9 +37,8 @@ impl Unknown {
     }
 
     /// The set of known addresses, where rules ask for it.
-    pub(super) fn set(&self, family: Family) -> Option<(SetName, AddressSet)> {
-        let members = self.known.iter().copied().map(Member::address).collect();
-        (!self.is_off()).then(|| (known(family), AddressSet { members }))
+    pub(super) fn set(&self, family: Family) -> Option<(SetName, Source)> {
+        (!self.is_off()).then(|| (known(family), Source::Known(Arc::from(&self.networks[..]))))
     }
 
     /// The rules that deny, two for each network.

@@ -3,26 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::BodyMaker;
-use super::cluster_view::{Subject, object_ref};
 use super::grants::named_ports;
 use super::peers::PeerUnion;
+use super::subjects::{Subject, object_ref};
 use crate::cidr::Family;
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::index::NamedId;
 use crate::name::ObjectKey;
 use crate::policy::{Direction, Grant, Peers, Policy, PortMatch, PortNumbers, Ports};
 use crate::port::PortName;
 
 /// A warning for each named port, of the policies that isolate or audit local pods, that resolves nowhere:
-/// for ingress on none of the local pods selected, for egress on none of the peers.
+/// for ingress on none of the local pods selected, for egress on none of the peers. What it asks of the
+/// index is put into `asked`.
 pub(super) fn unresolved<'a>(
     subjects: &[Subject<'a>],
     maker: &mut BodyMaker<'_, 'a>,
+    asked: &mut BTreeSet<NamedId>,
 ) -> Vec<Diagnostic> {
     let mut selected: BTreeMap<(Direction, &'a ObjectKey), (&'a Policy, Vec<&Subject<'a>>)> =
         BTreeMap::new();
     for subject in subjects {
         for (direction, policies) in subject.policies.iter().chain(&subject.audited) {
-            for policy in policies {
+            for (_, policy) in policies {
                 let entry = selected.entry((*direction, &policy.key));
                 entry.or_insert_with(|| (policy, Vec::new())).1.push(subject);
             }
@@ -46,9 +49,11 @@ pub(super) fn unresolved<'a>(
                             &mut last.insert((rule, PeerUnion::of(&policy.key.namespace, peers))).1
                         }
                     };
-                    Family::ALL
-                        .into_iter()
-                        .any(|family| !maker.resolve(item.protocol, name, peers, family).is_empty())
+                    Family::ALL.into_iter().any(|family| {
+                        let id = maker.question(item.protocol, name, peers, family);
+                        asked.insert(id);
+                        maker.index.numbers_found(id).next().is_some()
+                    })
                 }
             };
             if !resolves {

@@ -23,16 +23,16 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{Members, Plan};
+use super::plan::Members;
 use super::program::without_generation;
 use crate::ruleset::{Member, Ruleset, SetRole};
 use crate::update::{Step, Update};
 
-/// Takes out of `plan`, which starts from `old`, what may go ahead.
-pub(super) fn take(old: &Ruleset, plan: &mut Plan) -> Update {
-    let (nobody, arriving) = (BTreeSet::new(), arriving(old, &plan.update));
+/// Takes out of `update`, which starts from `old`, what may go ahead.
+pub(super) fn take(old: &Ruleset, update: &mut Update) -> Update {
+    let (nobody, arriving) = (BTreeSet::new(), arriving(old, update));
     let (mut forget, mut join, mut leave) = (Members::new(), Members::new(), Members::new());
-    for step in &mut plan.update.steps {
+    for step in &mut update.steps {
         match step {
             Step::AddMembers(sets) => join.extend(taken(sets, is_of_pods, &nobody)),
             Step::RemoveMembers(sets) => {
@@ -42,7 +42,7 @@ pub(super) fn take(old: &Ruleset, plan: &mut Plan) -> Update {
             Step::CreateSets(_) | Step::ReplaceChains(_) | Step::DestroySets(_) => {}
         }
     }
-    plan.update.steps.retain(changes_something);
+    update.steps.retain(changes_something);
     let mut steps =
         vec![Step::RemoveMembers(forget), Step::AddMembers(join), Step::RemoveMembers(leave)];
     steps.retain(changes_something);

@@ -15,45 +15,110 @@
 //!
 //! Nothing here fails: what cannot be compiled denies and is in the diagnostics.
 
+mod edits;
 mod members;
+mod objects;
 mod plan;
 mod program;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-pub use plan::{Plan, plan};
-
-use crate::cluster::Snapshot;
-use crate::compile::compile;
+use self::edits::Edits;
+use self::plan::{Members, Names, Standing, edit_members, taken_apart};
+pub use self::plan::{Plan, plan};
+use self::program::without_generation;
+use crate::cidr::Family;
+use crate::cluster::{Pod, Snapshot};
+use crate::compile::{Memory, Outline, Source, Structure, outline};
 use crate::config::NodeConfig;
 use crate::diagnostic::Diagnostic;
-use crate::ruleset::{Generation, Ruleset};
-use crate::update::{Event, Reach, Relist, Update};
+use crate::index::{Index, MembershipId, NamedId};
+use crate::ruleset::{Generation, Ruleset, SetName};
+use crate::update::{Reach, Step, Update};
 
 /// The rules of one node, following what happens in the cluster.
 #[derive(Clone, Debug)]
 pub struct Engine {
     config: NodeConfig,
     snapshot: Snapshot,
+    /// Of the snapshot, for the node of the configuration. What it has kept of sets that stand is what
+    /// has come about since members were last handed out.
+    index: Index,
+    memory: Memory,
     /// As last flushed, with the generations of the kernel.
     ruleset: Ruleset,
+    /// That of the ruleset.
+    structure: Structure,
+    /// What its sets are called in the ruleset.
+    called: Names,
+    /// Which of its sets an address joins or leaves.
+    fed: Fed,
     diagnostics: Vec<Diagnostic>,
     /// The generation in which sets of pods are made next; never used before.
     fresh: Generation,
+    /// What was compiled last, until it is flushed.
+    outline: Option<Outline>,
+    /// Whether the structure may be another than was compiled last.
+    stale: bool,
     /// What a flush will hand out, as long as nothing changes after it.
     staged: Option<Staged>,
-    /// Whether something differs from what was last compiled.
+    /// Whether something differs from what was last planned.
     dirty: bool,
+    local_changes: u64,
+    work: Work,
+}
+
+/// What there was to do, in counts that are the same on every machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How often the structure of the rules was compiled, from what is remembered of the last time.
+    pub structures: usize,
+    /// How many bodies of rules were compiled in it, and not remembered.
+    pub bodies: usize,
+    /// How often a definition of peers was compared with a group of pods.
+    pub comparisons: usize,
+    /// How many pods were looked at, besides those that changed.
+    pub pods: usize,
+    /// How many sets were filled whole.
+    pub sets: usize,
 }
 
 /// A way that was planned and not yet gone.
 #[derive(Clone, Debug)]
 struct Staged {
-    plan: Plan,
-    diagnostics: Vec<Diagnostic>,
+    update: Update,
+    /// What the sets are called behind it, where the structure is another.
+    called: Option<Names>,
     reach: Reach,
+}
+
+/// The sets of a structure, by what they are filled from.
+#[derive(Clone, Debug, Default)]
+struct Fed {
+    /// Only looked up, so that its order does not matter.
+    by_membership: HashMap<MembershipId, Vec<SetName>>,
+    by_number: HashMap<(NamedId, std::num::NonZeroU16), SetName>,
+    known: Vec<SetName>,
+}
+
+impl Fed {
+    fn by(structure: &Structure) -> Self {
+        let mut fed = Self::default();
+        let families = Family::ALL.into_iter().map(|family| structure.family(family));
+        for (name, source) in families.flat_map(|rules| &rules.sets) {
+            match source {
+                Source::Pods(id) => fed.by_membership.entry(*id).or_default().push(name.clone()),
+                Source::Number(id, number) => {
+                    fed.by_number.insert((*id, *number), name.clone());
+                }
+                Source::Known(_) => fed.known.push(name.clone()),
+                Source::Fixed(_) => {}
+            }
+        }
+        fed
+    }
 }
 
 impl Engine {
@@ -65,77 +130,131 @@ impl Engine {
     /// sets has: then the first update edits no such set that it finds.
     #[must_use]
     pub fn new(config: NodeConfig, start: Generation) -> Self {
+        let index = Index::new(config.node.clone());
         Self {
             config,
             snapshot: Snapshot::default(),
+            index,
+            memory: Memory::default(),
             ruleset: Ruleset::default(),
+            structure: Structure::default(),
+            called: Names::new(),
+            fed: Fed::default(),
             diagnostics: Vec::new(),
             fresh: start,
+            outline: None,
+            stale: true,
             staged: None,
             dirty: true,
+            local_changes: 0,
+            work: Work::default(),
         }
-    }
-
-    /// Takes an event in, and says whether it made any object different. Nothing is compiled yet.
-    pub fn apply(&mut self, event: Event) -> bool {
-        let objects = &mut self.snapshot;
-        let changed = match event {
-            Event::PodApplied(pod) => put(&mut objects.pods, pod.key.clone(), *pod),
-            Event::PodDeleted(key) => objects.pods.remove(&key).is_some(),
-            Event::NamespaceApplied(namespace) => {
-                put(&mut objects.namespaces, namespace.name().clone(), namespace)
-            }
-            Event::NamespaceDeleted(name) => objects.namespaces.remove(&name).is_some(),
-            Event::PolicyApplied(policy) => put(&mut objects.policies, policy.key.clone(), *policy),
-            Event::PolicyDeleted(key) => objects.policies.remove(&key).is_some(),
-            Event::NodeApplied(node) => put(&mut objects.nodes, node.name.clone(), node),
-            Event::NodeDeleted(name) => objects.nodes.remove(&name).is_some(),
-            Event::Relisted(listed) => {
-                let differs = *objects != *listed;
-                *objects = *listed;
-                differs
-            }
-            Event::PodsRelisted(listed) => relist(&mut objects.pods, listed),
-            Event::NamespacesRelisted(listed) => relist(&mut objects.namespaces, listed),
-            Event::PoliciesRelisted(listed) => relist(&mut objects.policies, listed),
-            Event::NodesRelisted(listed) => relist(&mut objects.nodes, listed),
-        };
-        self.dirty |= changed;
-        changed
     }
 
     /// Changes the configuration, from the next flush on.
     pub fn set_config(&mut self, config: NodeConfig) {
-        self.dirty |= self.config != config;
+        if self.config == config {
+            return;
+        }
+        if self.config.node != config.node {
+            // What the kernel has is filled from an index that is no more.
+            self.index = Index::of(&self.snapshot, config.node.clone());
+            self.local_changes += 1;
+            self.memory = Memory::default();
+            (self.structure, self.called) = taken_apart(&self.ruleset);
+            self.fed = Fed::default();
+        }
         self.config = config;
+        self.stale = true;
+        self.dirty = true;
     }
 
     /// Compiles what has changed since this was last asked, and says how far the next flush will
     /// reach. Until then nothing is taken to have been carried out.
     pub fn pending(&mut self) -> Reach {
         if self.dirty {
-            let compiled = compile(&self.snapshot, &self.config);
-            let plan = plan(&self.ruleset, &compiled.ruleset, self.fresh);
-            let reach = plan.update.reach();
-            self.staged = Some(Staged { plan, diagnostics: compiled.diagnostics, reach });
+            if std::mem::take(&mut self.stale) {
+                let compiled =
+                    outline(&self.snapshot, &mut self.index, &self.config, &mut self.memory);
+                self.outline = Some(compiled);
+                self.work.structures += 1;
+            }
+            let (update, called) = self.way();
+            let reach = update.reach();
+            self.work.sets += update.steps.iter().map(filled).sum::<usize>();
+            self.staged = Some(Staged { update, called, reach });
             self.dirty = false;
         }
         self.staged.as_ref().map_or(Reach::Nothing, |staged| staged.reach)
+    }
+
+    /// The steps from the ruleset to what there is now, and what the sets are called behind them where
+    /// the structure is another.
+    fn way(&self) -> (Update, Option<Names>) {
+        let Some(outline) = &self.outline else { return (self.members_changed(), None) };
+        let Self { ruleset: kernel, structure, called, .. } = self;
+        let standing = Standing { kernel, structure, called };
+        let (update, called) = standing.way_to(&outline.structure, &self.index, self.fresh);
+        (update, Some(called))
+    }
+
+    /// The steps where the structure is what it was. All programs stay, and merely grant, so that every
+    /// set may be edited.
+    fn members_changed(&self) -> Update {
+        let (mut join, mut leave) = (Members::new(), Members::new());
+        let mut edit = |set: &SetName, edits: &dyn Fn(&_) -> Edits| {
+            let Some(name) = self.called.get(set) else { return };
+            if let Some(kernel) = self.ruleset.family(set.family).sets.get(name) {
+                edits(kernel).put(name, &mut join, &mut leave);
+            }
+        };
+        for (id, delta) in self.index.deltas() {
+            for set in self.fed.by_membership.get(&id).into_iter().flatten() {
+                edit(set, &|kernel| Edits::of_delta(set.family, kernel, delta));
+            }
+        }
+        for (id, number, delta) in self.index.number_deltas() {
+            if let Some(set) = self.fed.by_number.get(&(id, number)) {
+                edit(set, &|kernel| Edits::of_delta(set.family, kernel, delta));
+            }
+        }
+        for set in &self.fed.known {
+            if let Some(Source::Known(networks)) = self.structure.family(set.family).sets.get(set) {
+                edit(set, &|kernel| Edits::of_known(kernel, networks, &self.index));
+            }
+        }
+        edit_members(join, leave)
     }
 
     /// Returns the steps that bring the kernel from the last flush to what there is now: none where
     /// nothing has changed. They are taken to have been carried out from now on.
     pub fn flush(&mut self) -> Update {
         self.pending();
-        let Some(Staged { plan, diagnostics, .. }) = self.staged.take() else {
+        let Some(Staged { update, called, .. }) = self.staged.take() else {
             return Update::default();
         };
-        if uses(&plan.ruleset, self.fresh) {
+        for step in &update.steps {
+            self.ruleset.carry_out(step);
+        }
+        self.index.forget_deltas();
+        if let (Some(called), Some(outline)) = (called, self.outline.take()) {
+            self.stand(called, outline);
+        }
+        update
+    }
+
+    /// Another structure stands now.
+    fn stand(&mut self, called: Names, outline: Outline) {
+        let Outline { structure, diagnostics, asked } = outline;
+        if called.values().any(|name| name.role.generation() == Some(self.fresh)) {
             self.fresh = self.fresh.next();
         }
-        self.ruleset = plan.ruleset;
+        self.called = called;
+        self.fed = Fed::by(&structure);
+        self.structure = structure;
         self.diagnostics = diagnostics;
-        plan.update
+        let memberships = self.fed.by_membership.keys().copied().collect();
+        self.index.retain(&self.snapshot, &memberships, &asked);
     }
 
     /// Returns, of the steps that a flush would return, those that change members of standing sets and
@@ -144,12 +263,41 @@ impl Engine {
     pub fn flush_members(&mut self) -> Update {
         self.pending();
         let Some(staged) = &mut self.staged else { return Update::default() };
-        let update = members::take(&self.ruleset, &mut staged.plan);
-        staged.reach = staged.plan.update.reach();
+        let update = members::take(&self.ruleset, &mut staged.update);
+        staged.reach = staged.update.reach();
         for step in &update.steps {
             self.ruleset.carry_out(step);
         }
+        self.settle(&update);
         update
+    }
+
+    /// Takes note that members were handed out.
+    fn settle(&mut self, update: &Update) {
+        let structure = self.outline.as_ref().map_or(&self.structure, |next| &next.structure);
+        for step in &update.steps {
+            let (Step::AddMembers(sets) | Step::RemoveMembers(sets)) = step else { continue };
+            for (name, members) in sets {
+                let source = structure.family(name.family).sets.get(&without_generation(name));
+                for address in members.iter().map(|member| member.net.addr()) {
+                    match source {
+                        Some(Source::Pods(id)) => self.index.settle(*id, address),
+                        Some(Source::Number(id, number)) => {
+                            self.index.settle_number(*id, *number, address);
+                        }
+                        Some(Source::Known(_) | Source::Fixed(_)) | None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What there was to do since this was last asked. It is in proportion to what has changed, and to the
+    /// pods of the node, and never to the cluster.
+    pub fn take_work(&mut self) -> Work {
+        let Work { structures, sets, .. } = std::mem::take(&mut self.work);
+        let (comparisons, pods) = self.index.take_work();
+        Work { structures, sets, comparisons, pods, bodies: self.memory.take_compiled() }
     }
 
     /// Whether something has changed since it was last asked what is pending.
@@ -176,6 +324,27 @@ impl Engine {
         &self.snapshot
     }
 
+    /// The pods of the node that have a network of their own and have not finished, in the order of their
+    /// keys. They are kept apart from the others: to go through them costs nothing for the cluster.
+    pub fn local_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.index.local().filter_map(|key| self.snapshot.pods.get(key))
+    }
+
+    /// How many pods are on the node, of whatever kind and in whatever state.
+    #[must_use]
+    pub fn scheduled_pods(&self) -> usize {
+        self.index.scheduled()
+    }
+
+    /// A number that is another one after every event that concerns [`Engine::local_pods`]: a pod of the
+    /// node came, went or changed, or whose their addresses are, since a pod elsewhere or a node claims
+    /// one or claims it no more. As long as it stays, so do the local pods, and the owners of their
+    /// addresses.
+    #[must_use]
+    pub fn local_changes(&self) -> u64 {
+        self.local_changes
+    }
+
     /// The configuration as it is now.
     #[must_use]
     pub fn config(&self) -> &NodeConfig {
@@ -189,32 +358,10 @@ impl Engine {
     }
 }
 
-/// Puts `object` under `key`; returns whether that made a difference.
-fn put<K: Ord, V: PartialEq>(objects: &mut BTreeMap<K, V>, key: K, object: V) -> bool {
-    if objects.get(&key) == Some(&object) {
-        return false;
+/// How many sets a step fills whole.
+fn filled(step: &Step) -> usize {
+    match step {
+        Step::CreateSets(sets) => sets.len(),
+        _ => 0,
     }
-    objects.insert(key, object);
-    true
-}
-
-/// Puts what was listed in the place of `objects`; returns whether that made a difference.
-fn relist<K: Ord, V: PartialEq + Clone>(
-    objects: &mut BTreeMap<K, V>,
-    listed: Relist<K, V>,
-) -> bool {
-    let Relist { objects: mut next, unread } = listed;
-    for key in unread {
-        if let Some(last) = objects.get(&key) {
-            next.entry(key).or_insert_with(|| last.clone());
-        }
-    }
-    let differs = *objects != next;
-    *objects = next;
-    differs
-}
-
-fn uses(ruleset: &Ruleset, generation: Generation) -> bool {
-    let mut names = ruleset.v4.sets.keys().chain(ruleset.v6.sets.keys());
-    names.any(|name| name.role.generation() == Some(generation))
 }

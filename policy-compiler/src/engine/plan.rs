@@ -21,11 +21,15 @@
 //! destruction is never taken for one that is wanted: names do not come back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::program::{frozen, without_generation};
+use super::edits::{Edits, edits};
+use super::program::{frozen, is_same, without_generation};
 use crate::cidr::Family;
+use crate::compile::{FamilyStructure, Source, Structure};
+use crate::index::Index;
 use crate::ruleset::{
-    AddressSet, Chain, FamilyRules, Generation, Member, Rule, Ruleset, SetName, SetRole,
+    AddressSet, Chain, Generation, Match, Member, Rule, Ruleset, SetName, SetRole,
 };
 use crate::update::{ChainsUpdate, Step, Update};
 
@@ -42,124 +46,180 @@ pub struct Plan {
 /// not count. Sets that have to be made are made in generation `fresh`, which no set of `old` has.
 #[must_use]
 pub fn plan(old: &Ruleset, new: &Ruleset, fresh: Generation) -> Plan {
-    let ruleset =
-        Ruleset { v4: assign(&old.v4, &new.v4, fresh), v6: assign(&old.v6, &new.v6, fresh) };
-    let update = Update { steps: steps(old, &ruleset) };
+    let index = Index::default();
+    let (before, called) = taken_apart(old);
+    let (after, _) = taken_apart(new);
+    let standing = Standing { kernel: old, structure: &before, called: &called };
+    let (update, _) = standing.way_to(&after, &index, fresh);
+    let mut ruleset = old.clone();
+    for step in &update.steps {
+        ruleset.carry_out(step);
+    }
     Plan { ruleset, update }
 }
 
-/// `new` with the names under which its sets are to be in the kernel.
-fn assign(old: &FamilyRules, new: &FamilyRules, fresh: Generation) -> FamilyRules {
-    let old_rules = renamed(old, &without_generation);
-    let new_rules = renamed(new, &without_generation);
-    let frozen = frozen(&old_rules, &new_rules);
-    let live: BTreeMap<SetName, &SetName> =
-        old.sets.keys().map(|name| (without_generation(name), name)).collect();
-    let name_of = |set: &SetName| {
-        let wanted = without_generation(set);
-        match live.get(&wanted) {
-            Some(name) if old.sets.get(*name) == new_rules.sets.get(&wanted) => (*name).clone(),
-            Some(name) if !frozen.contains(&wanted) => (*name).clone(),
-            _ => wanted.in_generation(fresh),
-        }
-    };
-    renamed(&new_rules, &name_of)
-}
-
-/// `rules` with every set called as `name_of` says.
-fn renamed(rules: &FamilyRules, name_of: &dyn Fn(&SetName) -> SetName) -> FamilyRules {
-    let rename = |rule: &Rule| {
-        let matches = rule.matches.iter().map(|condition| condition.with_set_called(name_of));
-        Rule {
-            matches: matches.collect(),
-            comment: rule.comment.clone(),
-            target: rule.target.clone(),
-        }
-    };
-    let chains = rules.chains.iter().map(|(name, chain)| {
-        (name.clone(), Chain { rules: chain.rules.iter().map(rename).collect() })
-    });
-    FamilyRules {
-        hooks: rules.hooks.iter().map(|(hook, rule)| (*hook, rename(rule))).collect(),
-        chains: chains.collect(),
-        sets: rules.sets.iter().map(|(name, set)| (name_of(name), set.clone())).collect(),
-    }
-}
-
-fn steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let create = only_in(new, old);
-    if !create.is_empty() {
-        let contents = create.into_iter().map(|(name, set)| (name.clone(), set.clone()));
-        steps.push(Step::CreateSets(contents.collect()));
-    }
-    let (forget, remove) = split(surplus(old, new));
-    let (admit, add) = split(surplus(new, old));
-    if !forget.is_empty() {
-        steps.push(Step::RemoveMembers(forget));
-    }
-    if !add.is_empty() {
-        steps.push(Step::AddMembers(add));
-    }
+/// The structure of a ruleset of which nothing else is known, and what its sets are called.
+pub(super) fn taken_apart(ruleset: &Ruleset) -> (Structure, Names) {
+    let mut structure = Structure::default();
+    let mut called = Names::new();
     for family in Family::ALL {
-        let update = chains_update(family, old.family(family), new.family(family));
-        steps.extend(update.map(Step::ReplaceChains));
+        let rules = ruleset.family(family);
+        let chains = rules.chains.iter();
+        let chains = chains
+            .map(|(name, chain)| (name.clone(), Arc::new(renamed(chain, &without_generation))));
+        let hooks = rules.hooks.iter();
+        let hooks = hooks.map(|(hook, rule)| (*hook, rule_renamed(rule, &without_generation)));
+        let sets = rules
+            .sets
+            .iter()
+            .map(|(name, set)| (without_generation(name), Source::Fixed(Arc::new(set.clone()))));
+        let (hooks, chains, sets) = (hooks.collect(), chains.collect(), sets.collect());
+        *structure.family_mut(family) = FamilyStructure { hooks, chains, sets };
+        called.extend(rules.sets.keys().map(|name| (without_generation(name), name.clone())));
     }
-    if !remove.is_empty() {
-        steps.push(Step::RemoveMembers(remove));
-    }
-    if !admit.is_empty() {
-        steps.push(Step::AddMembers(admit));
-    }
-    let destroy: BTreeSet<SetName> =
-        only_in(old, new).into_iter().map(|(name, _)| name.clone()).collect();
-    if !destroy.is_empty() {
-        steps.push(Step::DestroySets(destroy));
-    }
-    steps
+    (structure, called)
 }
 
-fn sets(ruleset: &Ruleset) -> impl Iterator<Item = (&SetName, &AddressSet)> {
-    ruleset.v4.sets.iter().chain(&ruleset.v6.sets)
-}
-
-/// The sets that are in `here` and not in `there`.
-fn only_in<'a>(here: &'a Ruleset, there: &Ruleset) -> Vec<(&'a SetName, &'a AddressSet)> {
-    sets(here).filter(|(name, _)| !there.family(name.family).sets.contains_key(*name)).collect()
-}
+/// What each set is called in the kernel, by its name in generation 0.
+pub(super) type Names = BTreeMap<SetName, SetName>;
 
 /// Members by set.
 pub(super) type Members = BTreeMap<SetName, BTreeSet<Member>>;
+
+/// What stands in the kernel.
+pub(super) struct Standing<'a> {
+    /// All of it.
+    pub(super) kernel: &'a Ruleset,
+    /// Its structure.
+    pub(super) structure: &'a Structure,
+    /// What its sets are called.
+    pub(super) called: &'a Names,
+}
+
+/// What is to be done, by kinds of steps.
+#[derive(Default)]
+struct Steps {
+    create: BTreeMap<SetName, AddressSet>,
+    join: Members,
+    chains: Vec<ChainsUpdate>,
+    leave: Members,
+    destroy: BTreeSet<SetName>,
+}
+
+impl Standing<'_> {
+    /// The steps to a structure whose sets are filled from the index, and what its sets are called then.
+    /// What is in the index of standing sets must be what has come about since the kernel was written.
+    pub(super) fn way_to(
+        &self,
+        new: &Structure,
+        index: &Index,
+        fresh: Generation,
+    ) -> (Update, Names) {
+        let mut steps = Steps::default();
+        let mut called = Names::new();
+        for family in Family::ALL {
+            let (before, after) = (self.structure.family(family), new.family(family));
+            let frozen = frozen(before, after);
+            let mut anew = BTreeSet::new();
+            for (set, source) in &after.sets {
+                let edits = self.edits(set, source, index);
+                let name = match (self.called.get(set), edits) {
+                    (Some(name), Some(edits)) if edits.is_empty() => name.clone(),
+                    (Some(name), Some(edits)) if !frozen.contains(set) => {
+                        edits.put(name, &mut steps.join, &mut steps.leave);
+                        name.clone()
+                    }
+                    _ => {
+                        let name = set.in_generation(fresh);
+                        anew.insert(set);
+                        let members = source.members(index, family);
+                        steps.create.insert(name.clone(), members);
+                        name
+                    }
+                };
+                called.insert(set.clone(), name);
+            }
+            steps.chains.extend(chains_update(family, before, after, &anew, &called));
+        }
+        let kept: BTreeSet<&SetName> = called.values().collect();
+        let gone = self.called.values().filter(|name| !kept.contains(name));
+        steps.destroy = gone.cloned().collect();
+        (steps.in_order(), called)
+    }
+
+    /// How a set that stands changes; `None` for one that does not stand.
+    fn edits(&self, set: &SetName, source: &Source, index: &Index) -> Option<Edits> {
+        let kernel = self.kernel.family(set.family).sets.get(self.called.get(set)?)?;
+        let old = self.structure.family(set.family).sets.get(set);
+        Some(edits(set.family, kernel, old, source, index))
+    }
+}
+
+impl Steps {
+    fn in_order(self) -> Update {
+        let (forget, remove) = split(self.leave);
+        let (admit, add) = split(self.join);
+        let mut steps = Vec::new();
+        if !self.create.is_empty() {
+            steps.push(Step::CreateSets(self.create));
+        }
+        steps.extend((!forget.is_empty()).then_some(Step::RemoveMembers(forget)));
+        steps.extend((!add.is_empty()).then_some(Step::AddMembers(add)));
+        steps.extend(self.chains.into_iter().map(Step::ReplaceChains));
+        steps.extend((!remove.is_empty()).then_some(Step::RemoveMembers(remove)));
+        steps.extend((!admit.is_empty()).then_some(Step::AddMembers(admit)));
+        if !self.destroy.is_empty() {
+            steps.push(Step::DestroySets(self.destroy));
+        }
+        Update { steps }
+    }
+}
+
+/// The steps that change what standing sets hold, and nothing else.
+pub(super) fn edit_members(join: Members, leave: Members) -> Update {
+    Steps { join, leave, ..Steps::default() }.in_order()
+}
 
 /// Those of sets of known addresses, and the others.
 fn split(members: Members) -> (Members, Members) {
     members.into_iter().partition(|(name, _)| matches!(name.role, SetRole::Known { .. }))
 }
 
-/// What the sets of both have in `here` and not in `there`.
-fn surplus(here: &Ruleset, there: &Ruleset) -> Members {
-    let mut surplus = Members::new();
-    for (name, set) in sets(here) {
-        let Some(other) = there.family(name.family).sets.get(name) else { continue };
-        let members: BTreeSet<Member> = set.members.difference(&other.members).copied().collect();
-        if !members.is_empty() {
-            surplus.insert(name.clone(), members);
-        }
-    }
-    surplus
+fn rule_renamed(rule: &Rule, name_of: &dyn Fn(&SetName) -> SetName) -> Rule {
+    let matches = rule.matches.iter().map(|condition| condition.with_set_called(name_of));
+    Rule { matches: matches.collect(), comment: rule.comment.clone(), target: rule.target.clone() }
 }
 
-/// The chains and hooks that differ; `None` where none do.
-fn chains_update(family: Family, old: &FamilyRules, new: &FamilyRules) -> Option<ChainsUpdate> {
-    let changed = new.chains.iter().filter(|(name, chain)| old.chains.get(name) != Some(chain));
-    let gone = old.chains.keys().filter(|name| !new.chains.contains_key(name));
-    let hooked = new.hooks.iter().filter(|(hook, rule)| old.hooks.get(hook) != Some(rule));
+/// `chain` with every set called as `name_of` says.
+fn renamed(chain: &Chain, name_of: &dyn Fn(&SetName) -> SetName) -> Chain {
+    Chain { rules: chain.rules.iter().map(|rule| rule_renamed(rule, name_of)).collect() }
+}
+
+/// The chains and hooks that differ, or mention a set that is made anew; `None` where none do.
+fn chains_update(
+    family: Family,
+    old: &FamilyStructure,
+    new: &FamilyStructure,
+    anew: &BTreeSet<&SetName>,
+    called: &Names,
+) -> Option<ChainsUpdate> {
+    let name_of = |set: &SetName| called.get(set).unwrap_or(set).clone();
+    let mentions = |rule: &Rule| {
+        !anew.is_empty() && rule.matches.iter().filter_map(Match::set).any(|set| anew.contains(set))
+    };
+    let changed = new.chains.iter().filter(|(name, chain)| {
+        !old.chains.get(*name).is_some_and(|old| is_same(old, chain))
+            || chain.rules.iter().any(mentions)
+    });
+    let gone = old.chains.keys().filter(|name| !new.chains.contains_key(*name));
+    let hooked =
+        new.hooks.iter().filter(|(hook, rule)| old.hooks.get(hook) != Some(rule) || mentions(rule));
     let unhooked = old.hooks.iter().filter(|(hook, _)| !new.hooks.contains_key(hook));
     let update = ChainsUpdate {
         family,
-        replace: changed.map(|(name, chain)| (name.clone(), chain.clone())).collect(),
+        replace: changed.map(|(name, chain)| (name.clone(), renamed(chain, &name_of))).collect(),
         delete: gone.cloned().collect(),
-        hook: hooked.map(|(hook, rule)| (*hook, rule.clone())).collect(),
+        hook: hooked.map(|(hook, rule)| (*hook, rule_renamed(rule, &name_of))).collect(),
         unhook: unhooked.map(|(hook, rule)| (*hook, rule.clone())).collect(),
     };
     let empty = update.replace.is_empty()

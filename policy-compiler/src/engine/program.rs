@@ -16,10 +16,10 @@
 //! pass whatever its sets hold, and freezes none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::ruleset::{
-    Chain, ChainName, FamilyRules, Generation, Hook, Match, Rule, SetName, SetRole, Target,
-};
+use crate::compile::FamilyStructure;
+use crate::ruleset::{Chain, ChainName, Generation, Match, Rule, SetName, SetRole, Target};
 
 /// The chains that dispatch by address: the tops of the trees, and what their inner nodes begin with.
 const TOPS: [&str; 2] = ["NPC-EGRESS", "NPC-INGRESS"];
@@ -34,29 +34,46 @@ pub(super) fn without_generation(name: &SetName) -> SetName {
     name.in_generation(Generation::default())
 }
 
-/// The sets, in generation 0, that may not be edited on the way from `old` to `new`. Both have their
-/// sets' names in generation 0 in all rules.
+/// The sets, in generation 0, that may not be edited on the way from `old` to `new`.
 ///
 /// A change of anything but trees and programs (hooks, entry chains, the mid-stream check, the
 /// networks in which unknown addresses are denied) freezes every set: it is rare, and what it means
 /// for a packet is not looked into.
-pub(super) fn frozen(old: &FamilyRules, new: &FamilyRules) -> BTreeSet<SetName> {
+///
+/// However many addresses share a chain, it is looked through once.
+pub(super) fn frozen(old: &FamilyStructure, new: &FamilyStructure) -> BTreeSet<SetName> {
+    let changed = changed(old, new);
     let (before, after) = (Layout::of(old), Layout::of(new));
+    let is_framed = |name: &&&ChainName| before.frames(name) || after.frames(name);
     let mut frozen = BTreeSet::new();
-    if before.frame != after.frame || before.asks_for_pods() || after.asks_for_pods() {
+    if old.hooks != new.hooks
+        || changed.iter().any(|name| is_framed(&name))
+        || before.asks_for_pods()
+        || after.asks_for_pods()
+    {
         let chains = old.chains.values().chain(new.chains.values());
         frozen.extend(chains.flat_map(|chain| &chain.rules).flat_map(remade_sets).cloned());
         return frozen;
     }
     for (here, there) in [(&before, &after), (&after, &before)] {
-        for (leaf, program) in &here.programs {
-            let stands = there.programs.get(leaf) == Some(program);
-            if program.denies() && !(stands && program.rules().all(is_grant)) {
-                frozen.extend(program.rules().flat_map(pod_sets).cloned());
-            }
-        }
+        here.freeze(there, &changed, &mut frozen);
     }
     frozen
+}
+
+/// The chains that are not the same in both.
+fn changed<'a>(old: &'a FamilyStructure, new: &'a FamilyStructure) -> BTreeSet<&'a ChainName> {
+    let differs = |here: &FamilyStructure, (name, chain): &(&ChainName, &Arc<Chain>)| {
+        here.chains.get(*name).is_none_or(|other| !is_same(other, chain))
+    };
+    let gone = old.chains.iter().filter(|entry| differs(new, entry));
+    let come = new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name));
+    gone.chain(come).map(|(name, _)| name).collect()
+}
+
+/// Whether two chains have the same rules: nearly always they are one.
+pub(super) fn is_same(one: &Arc<Chain>, other: &Arc<Chain>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
 }
 
 /// Whether a rule does no more than allow what at most one set of pods allows.
@@ -84,33 +101,19 @@ fn successor(rule: &Rule) -> Option<&ChainName> {
     }
 }
 
-/// What happens to the packets that a leaf takes.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Program<'a> {
-    /// The rules in the tree, one unless two leaves have the same conditions.
-    leaf: Vec<&'a Rule>,
-    /// Every chain that can be reached from there.
-    chains: BTreeMap<&'a ChainName, &'a Chain>,
+/// What matters of a chain in a program.
+struct Traits<'a> {
+    denies: bool,
+    merely_grants: bool,
+    next: Vec<&'a ChainName>,
 }
 
-impl<'a> Program<'a> {
-    fn rules(&self) -> impl Iterator<Item = &'a Rule> {
-        let leaf = self.leaf.iter().copied();
-        leaf.chain(self.chains.values().flat_map(|chain| &chain.rules))
-    }
-
-    fn denies(&self) -> bool {
-        self.rules().any(|rule| matches!(rule.target, Target::Deny(_)))
-    }
-
-    fn add(&mut self, rules: &'a FamilyRules, leaf: &'a Rule) {
-        self.leaf.push(leaf);
-        let mut ahead: Vec<&ChainName> = successor(leaf).into_iter().collect();
-        while let Some(name) = ahead.pop() {
-            let Some(chain) = rules.chains.get(name) else { continue };
-            if self.chains.insert(name, chain).is_none() {
-                ahead.extend(chain.rules.iter().filter_map(successor));
-            }
+impl<'a> Traits<'a> {
+    fn of(rules: impl Iterator<Item = &'a Rule> + Clone) -> Self {
+        Self {
+            denies: rules.clone().any(|rule| matches!(rule.target, Target::Deny(_))),
+            merely_grants: rules.clone().all(is_grant),
+            next: rules.filter_map(successor).collect(),
         }
     }
 }
@@ -120,21 +123,23 @@ type Leaf<'a> = (&'static str, &'a [Match]);
 
 /// A family's rules, taken apart.
 struct Layout<'a> {
-    programs: BTreeMap<Leaf<'a>, Program<'a>>,
-    /// All that is neither tree nor program.
-    frame: (&'a BTreeMap<Hook, Rule>, BTreeMap<&'a ChainName, &'a Chain>),
+    rules: &'a FamilyStructure,
+    /// The rules in the trees that lead to programs, one for each leaf unless two have the same
+    /// conditions.
+    leaves: BTreeMap<Leaf<'a>, Vec<&'a Rule>>,
+    /// The chains of the trees and of programs.
+    inside: BTreeSet<&'a ChainName>,
+    /// Of those that programs reach.
+    traits: BTreeMap<&'a ChainName, Traits<'a>>,
 }
 
 impl<'a> Layout<'a> {
-    fn of(rules: &'a FamilyRules) -> Self {
-        let mut programs: BTreeMap<Leaf<'a>, Program<'a>> = BTreeMap::new();
+    fn of(rules: &'a FamilyStructure) -> Self {
+        let mut leaves: BTreeMap<Leaf<'a>, Vec<&'a Rule>> = BTreeMap::new();
         let mut inside: BTreeSet<&ChainName> = BTreeSet::new();
         for top in TOPS {
-            let mut ahead: Vec<&ChainName> = ChainName::new(top)
-                .and_then(|name| rules.chains.get_key_value(&name))
-                .map(|(name, _)| name)
-                .into_iter()
-                .collect();
+            let top_chain = ChainName::new(top).and_then(|name| rules.chains.get_key_value(&name));
+            let mut ahead: Vec<&ChainName> = top_chain.into_iter().map(|(name, _)| name).collect();
             while let Some(name) = ahead.pop() {
                 let Some(chain) = rules.chains.get(name) else { continue };
                 if !inside.insert(name) {
@@ -143,28 +148,80 @@ impl<'a> Layout<'a> {
                 for rule in &chain.rules {
                     match successor(rule) {
                         Some(next) if is_inner(next) => ahead.push(next),
-                        _ => {
-                            let leaf = (top, rule.matches.as_slice());
-                            programs.entry(leaf).or_default().add(rules, rule);
-                        }
+                        _ => leaves.entry((top, rule.matches.as_slice())).or_default().push(rule),
                     }
                 }
             }
         }
-        inside.extend(programs.values().flat_map(|program| program.chains.keys().copied()));
-        let frame = rules
-            .chains
-            .iter()
-            .filter(|(name, _)| !inside.contains(name) && !checks_sources(name))
-            .collect();
-        Self { programs, frame: (&rules.hooks, frame) }
+        let mut traits: BTreeMap<&'a ChainName, Traits<'a>> = BTreeMap::new();
+        let mut ahead: Vec<&ChainName> =
+            leaves.values().flatten().filter_map(|rule| successor(rule)).collect();
+        while let Some(name) = ahead.pop() {
+            let Some(chain) = rules.chains.get(name) else { continue };
+            if !traits.contains_key(name) {
+                let found = Traits::of(chain.rules.iter());
+                ahead.extend(&found.next);
+                traits.insert(name, found);
+            }
+        }
+        inside.extend(traits.keys());
+        Self { rules, leaves, inside, traits }
+    }
+
+    /// Whether a chain, if it is there, is neither of a tree nor of a program.
+    fn frames(&self, name: &ChainName) -> bool {
+        self.rules.chains.contains_key(name) && !self.inside.contains(name) && !checks_sources(name)
     }
 
     /// Whether what a program says of a packet depends on sets of pods outside of it.
     fn asks_for_pods(&self) -> bool {
-        let (hooks, chains) = &self.frame;
-        let rules = hooks.values().chain(chains.values().flat_map(|chain| &chain.rules));
+        let frame = self.rules.chains.iter().filter(|(name, _)| self.frames(name));
+        let rules = self.rules.hooks.values().chain(frame.flat_map(|(_, chain)| &chain.rules));
         rules.flat_map(pod_sets).next().is_some()
+    }
+
+    /// Every chain that can be reached from a leaf.
+    fn program(&self, leaf: &[&'a Rule]) -> Vec<&'a ChainName> {
+        let mut chains: Vec<&ChainName> = Vec::new();
+        let mut ahead: Vec<&ChainName> = leaf.iter().filter_map(|rule| successor(rule)).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(name) = ahead.pop() {
+            let Some(traits) = self.traits.get(name) else { continue };
+            if seen.insert(name) {
+                chains.push(name);
+                ahead.extend(&traits.next);
+            }
+        }
+        chains
+    }
+
+    /// Adds the sets of the programs that are not the same `there`, or that do more than grant.
+    fn freeze(
+        &self,
+        there: &Layout<'_>,
+        changed: &BTreeSet<&ChainName>,
+        frozen: &mut BTreeSet<SetName>,
+    ) {
+        let mut done: BTreeSet<&ChainName> = BTreeSet::new();
+        for (leaf, rules) in &self.leaves {
+            let own = Traits::of(rules.iter().copied());
+            let program = self.program(rules);
+            let traits: Vec<&Traits<'_>> =
+                program.iter().filter_map(|name| self.traits.get(*name)).collect();
+            let denies = own.denies || traits.iter().any(|traits| traits.denies);
+            let stands = there.leaves.get(leaf) == Some(rules)
+                && program.iter().all(|name| !changed.contains(*name));
+            let grants = own.merely_grants && traits.iter().all(|traits| traits.merely_grants);
+            if !denies || stands && grants {
+                continue;
+            }
+            frozen.extend(rules.iter().flat_map(|rule| pod_sets(rule)).cloned());
+            for name in program.into_iter().filter(|name| done.insert(*name)) {
+                let chain = self.rules.chains.get(name);
+                let rules = chain.into_iter().flat_map(|chain| &chain.rules);
+                frozen.extend(rules.flat_map(pod_sets).cloned());
+            }
+        }
     }
 }
 

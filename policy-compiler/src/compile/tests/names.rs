@@ -1,18 +1,18 @@
 //! Names: of what they depend, and that no two things share one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::builders::*;
 use super::reading::chain_names;
 use crate::cidr::Family;
 use crate::cluster::Snapshot;
 use crate::compile::body::BodyMaker;
-use crate::compile::cluster_view::ClusterView;
 use crate::compile::compile;
 use crate::compile::digest::{Collision, Registry};
 use crate::compile::grants::Grants;
+use crate::index::Index;
 use crate::policy::{Direction, Policy};
-use crate::ruleset::{ChainName, Ruleset, SetName, SetRole};
+use crate::ruleset::{ChainName, SetName, SetRole};
 
 fn names(snapshot: &Snapshot) -> (Vec<SetName>, Vec<ChainName>) {
     let rules = compile(snapshot, &config()).ruleset.v4;
@@ -98,13 +98,13 @@ fn a_rule_whose_set_has_no_name_of_its_own_is_left_out_and_the_others_stay() {
     let policy = ingress(policy("shop/a", ""), rules);
     let snapshot = cluster([pod("shop/db", "app=db", 1)], [policy]);
     let policies: Vec<&Policy> = snapshot.policies.values().collect();
-    let view = ClusterView::new(&snapshot);
     let grants = Grants::of(Direction::Ingress, &policies, &BTreeSet::new());
     let made = |registry: &mut Registry| {
-        let mut maker = BodyMaker::new(&view);
-        let mut ruleset = Ruleset::default();
-        let rules = maker.rules(&grants, Direction::Ingress, Family::V4, registry, &mut ruleset);
-        (rules, ruleset.v4.sets, maker.collisions)
+        let mut index = Index::of(&snapshot, config().node);
+        let mut maker = BodyMaker::new(&snapshot, &mut index);
+        let body = maker.body(&grants, Direction::Ingress, Family::V4, registry);
+        let sets: BTreeMap<_, _> = body.sets.into_iter().collect();
+        (body.rules, sets, body.collisions)
     };
     let (all, sets, collisions) = made(&mut Registry::default());
     assert_eq!((all.len(), sets.len(), collisions), (3, 3, vec![]));

@@ -99,7 +99,7 @@ pub(super) fn safe_steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
 /// sets of pods leaves for a set that is made anew.
 pub(super) fn members_first(old: &Ruleset, plan: &Plan) -> Update {
     let mut rest = plan.clone();
-    let mut steps = members::take(old, &mut rest).steps;
+    let mut steps = members::take(old, &mut rest.update).steps;
     let mut anew: BTreeSet<Member> = BTreeSet::new();
     for step in &rest.update.steps {
         match step {

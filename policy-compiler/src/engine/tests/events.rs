@@ -19,11 +19,11 @@ use crate::update::{Event, Reach, Relist, Step, Update};
 
 const START: Generation = Generation(7);
 
-fn config() -> NodeConfig {
+pub(super) fn config() -> NodeConfig {
     NodeConfig::new(NodeName::new("n1").unwrap())
 }
 
-fn pod(name: &str, app: &str, node: &str, address: &str) -> Pod {
+pub(super) fn pod(name: &str, app: &str, node: &str, address: &str) -> Pod {
     let object = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "x", "labels": {"app": app}},
@@ -39,7 +39,7 @@ fn web_from(client: &str, port: u16) -> Policy {
 }
 
 /// Isolates app=`to` for ingress and lets app=`client` in, on `port`.
-fn lets(name: &str, to: &str, client: &str, port: &Value) -> Policy {
+pub(super) fn lets(name: &str, to: &str, client: &str, port: &Value) -> Policy {
     let object = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": name, "namespace": "x"},
@@ -75,15 +75,15 @@ fn edits(update: &Update) -> (BTreeSet<String>, BTreeSet<String>) {
     (join, leave)
 }
 
-fn applied(pod: Pod) -> Event {
+pub(super) fn applied(pod: Pod) -> Event {
     Event::PodApplied(Box::new(pod))
 }
 
-fn policy(policy: Policy) -> Event {
+pub(super) fn policy(policy: Policy) -> Event {
     Event::PolicyApplied(Box::new(policy))
 }
 
-fn key(name: &str) -> ObjectKey {
+pub(super) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("x", name).unwrap()
 }
 

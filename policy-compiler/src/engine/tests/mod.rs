@@ -5,3 +5,5 @@ mod course;
 mod events;
 mod plans;
 mod random;
+mod staleness;
+mod work;

@@ -1,0 +1,127 @@
+//! How much there is to do for an event: in proportion to what changes, never to the cluster.
+
+use serde_json::json;
+
+use super::events::{applied, config, key, lets, pod, policy};
+use crate::cluster::{Namespace, Snapshot};
+use crate::document::Location;
+use crate::engine::{Engine, Work};
+use crate::labels::Labels;
+use crate::name::NamespaceName;
+use crate::ruleset::Generation;
+use crate::update::{Event, Update};
+
+/// Pods elsewhere, of which a tenth are clients of web.
+const ELSEWHERE: u8 = 200;
+
+/// x/web and x/db on n1; x/web lets app=client in, x/db app=other; pods elsewhere; policies for pods
+/// that are not on n1.
+fn started() -> Engine {
+    let mut engine = Engine::new(config(), Generation(1));
+    engine.apply(applied(pod("web", "web", "n1", "10.0.0.1")));
+    engine.apply(applied(pod("db", "db", "n1", "10.0.0.2")));
+    for number in 0..ELSEWHERE {
+        let app = if number % 10 == 0 { "client".to_owned() } else { format!("a{}", number % 7) };
+        let address = format!("10.0.1.{number}");
+        engine.apply(applied(pod(&format!("p{number}"), &app, "n2", &address)));
+        let name = format!("for-{number}");
+        engine.apply(policy(lets(&name, &format!("gone{number}"), "client", &json!({"port": 1}))));
+    }
+    engine.apply(policy(lets("web", "web", "client", &json!({"port": 80}))));
+    engine.apply(policy(lets("db", "db", "other", &json!({"port": 81}))));
+    engine.flush();
+    engine.take_work();
+    engine
+}
+
+fn work_of(engine: &mut Engine, event: Event) -> (Work, Update) {
+    engine.apply(event);
+    let update = engine.flush();
+    (engine.take_work(), update)
+}
+
+#[test]
+fn a_pod_elsewhere_of_a_known_kind_is_compared_with_nothing() {
+    let mut engine = started();
+    for event in [
+        applied(pod("new", "client", "n2", "10.0.2.1")),
+        applied(pod("new", "a1", "n2", "10.0.2.1")),
+        applied(pod("new", "a1", "n2", "10.0.2.2")),
+        Event::PodDeleted(key("new")),
+        Event::PodDeleted(key("p0")),
+    ] {
+        assert_eq!(work_of(&mut engine, event.clone()).0, Work::default(), "{event:?}");
+    }
+}
+
+#[test]
+fn a_pod_elsewhere_of_a_new_kind_is_compared_with_the_definitions_that_may_mean_it() {
+    let mut engine = started();
+    let (work, update) = work_of(&mut engine, applied(pod("new", "other", "n2", "10.0.2.1")));
+    assert_eq!(work, Work { comparisons: 1, ..Work::default() });
+    assert_eq!(update.steps.len(), 1);
+    let (work, update) = work_of(&mut engine, applied(pod("new", "nobody", "n2", "10.0.2.1")));
+    assert_eq!((work, update.steps.len()), (Work::default(), 1));
+}
+
+#[test]
+fn a_policy_for_pods_elsewhere_is_not_compiled() {
+    let mut engine = started();
+    let elsewhere = lets("new", "client", "web", &json!({"port": 1}));
+    let (work, update) = work_of(&mut engine, policy(elsewhere));
+    assert_eq!((work, update), (Work::default(), Update::default()));
+}
+
+#[test]
+fn of_a_policy_that_changes_the_bodies_are_compiled_and_no_others() {
+    let mut engine = started();
+    let (work, _) =
+        work_of(&mut engine, policy(lets("web", "web", "client", &json!({"port": 82}))));
+    // Its set stands, and nobody joins or leaves it.
+    assert_eq!(work, Work { structures: 1, bodies: 1, ..Work::default() });
+    // A definition that is new is compared with the pods that have the label, by kinds.
+    let (work, _) = work_of(&mut engine, policy(lets("web", "web", "a1", &json!({"port": 82}))));
+    assert_eq!(work, Work { structures: 1, bodies: 1, comparisons: 1, sets: 1, pods: 0 });
+}
+
+#[test]
+fn a_pod_of_the_node_takes_a_chain_and_no_body() {
+    let mut engine = started();
+    let (work, _) = work_of(&mut engine, applied(pod("web2", "web", "n1", "10.0.0.3")));
+    assert_eq!(work, Work { structures: 1, bodies: 0, ..Work::default() });
+}
+
+#[test]
+fn labels_of_a_namespace_are_compared_for_its_kinds_of_pods_and_not_for_each() {
+    let mut engine = started();
+    let from_team = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "team", "namespace": "x"},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": [
+            {"namespaceSelector": {"matchLabels": {"team": "a"}}},
+        ]}]},
+    });
+    let from_team = crate::decode::policy(&from_team.into(), None).unwrap().object;
+    work_of(&mut engine, policy(from_team));
+    let labels: Labels = [("team", "a")].into_iter().collect();
+    let name = NamespaceName::new("x").unwrap();
+    let labelled = Namespace::new(name.clone(), labels, Location::default());
+    let (work, update) = work_of(&mut engine, Event::NamespaceApplied(labelled.clone()));
+    // Ten kinds: client, web, db and seven others, each with the definition that asks for no label, and
+    // the clients with that of theirs.
+    assert_eq!(work, Work { comparisons: 11, pods: 202, ..Work::default() });
+    assert_eq!(update.steps.len(), 1);
+    assert_eq!(work_of(&mut engine, Event::NamespaceApplied(labelled)).0, Work::default());
+}
+
+#[test]
+fn a_list_that_says_nothing_new_costs_a_comparison_of_objects_and_no_step() {
+    let mut engine = started();
+    let listed: Snapshot = engine.snapshot().clone();
+    assert!(!engine.apply(Event::Relisted(Box::new(listed.clone()))));
+    assert!(!engine.is_dirty());
+    let mut other = listed;
+    other.pods.remove(&key("p0"));
+    let (work, update) = work_of(&mut engine, Event::Relisted(Box::new(other)));
+    assert_eq!((work, update.steps.len()), (Work::default(), 1));
+}
