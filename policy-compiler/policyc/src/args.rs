@@ -81,10 +81,19 @@ pub enum Command {
         kind: Option<String>,
     },
     /// Print a shell's completion script.
-    #[command(after_help = "Example:\n  source <(policyc completions bash)")]
+    #[command(after_help = "Examples:\n  \
+        source <(policyc completions bash)\n  \
+        policyc completions kubectl > ~/.local/bin/kubectl_complete-policyc    # then chmod +x it")]
     Completions {
         /// The shell.
         shell: Shell,
+    },
+    /// What could stand in the place of the last word; kubectl asks.
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete {
+        /// The words behind `kubectl policyc`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
 }
 
@@ -97,6 +106,8 @@ pub enum Shell {
     Zsh,
     /// fish.
     Fish,
+    /// kubectl, which asks a program `kubectl_complete-policyc` on the PATH.
+    Kubectl,
 }
 
 /// What can be explained.

@@ -13,6 +13,7 @@
 pub mod answer;
 pub mod args;
 pub mod can;
+pub mod complete;
 pub mod diff;
 pub mod error;
 pub mod explain;

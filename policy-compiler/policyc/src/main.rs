@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let cli = policyc::args::Cli::parse();
-    ExitCode::from(policyc::run::run(&cli).code())
+    policyc::run::main(policyc::run::Caller::Shell)
 }

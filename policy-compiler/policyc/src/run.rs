@@ -15,7 +15,38 @@ use crate::output::{self, Output};
 use crate::question::{self, Questions};
 use crate::status::Status;
 use crate::text::Layout;
-use crate::{diff, graph as picture, lint, matrix, render, report, schema, subject, test, who_can};
+use crate::{
+    complete, diff, graph as picture, lint, matrix, render, report, schema, subject, test, who_can,
+};
+
+/// Who started the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A shell, by the program's own name.
+    Shell,
+    /// kubectl, of which this is a plugin.
+    Kubectl,
+}
+
+/// The command line as `caller` has it in help texts.
+#[must_use]
+pub fn command(caller: Caller) -> clap::Command {
+    use clap::CommandFactory as _;
+    let command = Cli::command();
+    match caller {
+        Caller::Shell => command,
+        Caller::Kubectl => complete::of_plugin(command),
+    }
+}
+
+/// The process, from its arguments to its exit status.
+#[must_use]
+pub fn main(caller: Caller) -> std::process::ExitCode {
+    use clap::FromArgMatches as _;
+    let matches = command(caller).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    std::process::ExitCode::from(run(&cli).code())
+}
 
 /// Does what the command line asks; errors are reported on standard error.
 #[must_use]
@@ -36,6 +67,10 @@ pub fn run(cli: &Cli) -> Status {
             .and_then(|text| output.result(&text).map(|()| Status::Fine)),
         Command::Completions { shell } => {
             output.result(&completions(*shell)).map(|()| Status::Fine)
+        }
+        Command::Complete { words } => {
+            let command = command(Caller::Kubectl);
+            output.result(&complete::answer(&command, words)).map(|()| Status::Fine)
         }
     };
     result.unwrap_or_else(|error| {
@@ -155,13 +190,13 @@ fn serialized(format: Format, kind: &str, body: &impl Serialize) -> String {
 }
 
 fn completions(shell: Shell) -> String {
-    use clap::CommandFactory as _;
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
+        Shell::Kubectl => return complete::SCRIPT.to_owned(),
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "policyc", &mut script);
+    clap_complete::generate(shell, &mut command(Caller::Shell), "policyc", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }

@@ -30,6 +30,9 @@ fn add_object(parsed: &mut ParsedFile, mut node: Node, options: &Options) {
     if let Some(namespace) = &options.default_namespace {
         decode::put_in_namespace(&mut node, namespace);
     }
+    if let Some(position) = placeholder(&node) {
+        return skip_template(parsed, position, "the document");
+    }
     let file = Some(parsed.name.clone()).filter(|name| !name.is_empty());
     match decode::object(&node, file.as_ref()) {
         decode::Object::Policy(decoding) => {
@@ -151,17 +154,44 @@ pub(super) fn helm_placeholder(text: &str) -> Option<Position> {
     })
 }
 
-/// Records that the file is a Helm template.
-pub(super) fn skip_template(parsed: &mut ParsedFile, position: Position) {
+/// Where a Helm placeholder stands in an object that is YAML all the same, since it is quoted: in a name,
+/// a label or a policy, where no braces can be meant. Elsewhere, in annotations and in what containers
+/// run, they often are.
+fn placeholder(node: &Node) -> Option<Position> {
+    let metadata = node.get("metadata");
+    let of_metadata = |key| metadata.and_then(|metadata| metadata.get(key));
+    let template =
+        node.get("spec").and_then(|spec| spec.get("template")?.get("metadata")?.get("labels"));
+    let is_policy = node.get("kind").and_then(Node::as_str) == Some("NetworkPolicy");
+    let spec = node.get("spec").filter(|_| is_policy);
+    let places = ["name", "namespace", "labels"].map(of_metadata);
+    places.into_iter().chain([template, spec]).flatten().find_map(in_braces)
+}
+
+/// The first text with a placeholder in a tree.
+fn in_braces(node: &Node) -> Option<Position> {
+    let marked = |text: &str| text.split_once("{{").is_some_and(|(_, rest)| rest.contains("}}"));
+    match &node.value {
+        Value::String(text) => node.position.filter(|_| marked(text)),
+        Value::List(items) => items.iter().find_map(in_braces),
+        Value::Map(entries) => entries.iter().find_map(|entry| {
+            entry.position.filter(|_| marked(&entry.key)).or_else(|| in_braces(&entry.node))
+        }),
+        _ => None,
+    }
+}
+
+/// Records that the file, or a document of it, is a Helm template.
+pub(super) fn skip_template(parsed: &mut ParsedFile, position: Position, what: &str) {
     parsed.template = true;
     parsed.diagnostics.push(Diagnostic {
         location: Location { file: Some(parsed.name.clone()), position: Some(position) },
         object: None,
         field: String::new(),
         severity: Severity::Warning,
-        message: "this is a Helm template and no manifest yet (`{{` is for Helm to fill in); the \
-                  file is skipped"
-            .to_owned(),
+        message: format!(
+            "this is a Helm template and no manifest yet (`{{{{` is for Helm to fill in); {what} is skipped"
+        ),
         help: Some("render it first with `helm template`".to_owned()),
     });
 }

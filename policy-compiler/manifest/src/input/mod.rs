@@ -218,7 +218,7 @@ pub fn parse_file(name: &str, text: &str, options: &Options) -> ParsedFile {
             }
         }
         Err(error) => match document::helm_placeholder(text) {
-            Some(position) => document::skip_template(&mut parsed, position),
+            Some(position) => document::skip_template(&mut parsed, position, "the file"),
             None => parsed.errors.push(InputError::Yaml { file: parsed.name.clone(), error }),
         },
     }

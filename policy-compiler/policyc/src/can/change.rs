@@ -4,15 +4,20 @@
 //! is (or labels on the other end); where neither fits, a new rule is simpler. Of all rules the one
 //! that needs least is named, a rule that misses fewer labels first.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use policy_compiler::cidr::Family;
-use policy_compiler::cluster::{Pod, Snapshot};
+use policy_compiler::cluster::{METADATA_NAME_LABEL, Pod, Snapshot};
 use policy_compiler::document::Location;
+use policy_compiler::evaluate::Evaluator;
 use policy_compiler::flow::{End, Flow, Traffic};
 use policy_compiler::policy::Direction;
 use policy_compiler::verdict::{
     Because, Decision, LabelMiss, PeerOutcome, PolicyTrace, PortOutcome, RuleTrace, Verdict,
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::answer::Place;
 use crate::phrase;
@@ -36,6 +41,27 @@ pub struct Change {
     pub place: Option<Place>,
     /// What to do, in a sentence without its full stop.
     pub text: String,
+    /// The same as operations of a JSON patch (RFC 6902) to the policy: what `kubectl patch --type=json`
+    /// takes. None where the addresses to allow are not known.
+    pub patch: Vec<Operation>,
+}
+
+/// One operation of a JSON patch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Operation {
+    /// `add` or `remove`.
+    pub op: &'static str,
+    /// Where: `/spec/ingress/0/ports/-`.
+    pub path: String,
+    /// What is added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+}
+
+impl Operation {
+    fn add(path: String, value: Value) -> Self {
+        Self { op: "add", path, value: Some(value) }
+    }
 }
 
 /// How much a rule would have to change: parts of it, then labels missed.
@@ -60,6 +86,13 @@ pub(super) fn changes(
             wanted.change(&verdict.half(direction).policies)
         })
         .collect()
+}
+
+/// What is changed, where, and how.
+struct Kind {
+    kind: &'static str,
+    path: String,
+    patch: Vec<Operation>,
 }
 
 /// What one half would have to allow.
@@ -99,7 +132,12 @@ impl Wanted<'_> {
             ),
         };
         let location = rule.ports.first().map_or(&rule.location, |port| &port.location);
-        self.made("port", policy, path, location, text)
+        let ports = format!("/spec/{}/{}/ports", self.direction, rule.index);
+        let operation = match self.port_value() {
+            Some(port) => Operation::add(format!("{ports}/-"), port),
+            None => Operation { op: "remove", path: ports, value: None },
+        };
+        self.made(Kind { kind: "port", path, patch: vec![operation] }, policy, location, text)
     }
 
     fn peer(&self, policy: &PolicyTrace, rule: &RuleTrace) -> Change {
@@ -114,7 +152,10 @@ impl Wanted<'_> {
             text = format!("{text}, or {} ({field}[{}] asks for it)", label(&whom), peer.index);
         }
         let location = rule.peers.first().map_or(&rule.location, |peer| &peer.location);
-        self.made("peer", policy, path, location, text)
+        let into = format!("/spec/{}/{}/{field}/-", self.direction, rule.index);
+        let peers = self.peer_values(policy).into_iter();
+        let patch = peers.map(|peer| Operation::add(into.clone(), peer)).collect();
+        self.made(Kind { kind: "peer", path, patch }, policy, location, text)
     }
 
     fn rule(&self, policies: &[PolicyTrace]) -> Option<Change> {
@@ -134,25 +175,78 @@ impl Wanted<'_> {
             self.direction,
             self.other_peer(narrowest)
         );
-        let path = self.direction.to_string();
-        Some(self.made("rule", narrowest, path, &narrowest.location, text))
+        let peers = self.peer_values(narrowest);
+        let mut rule = json!({ field: peers });
+        if let (Some(port), Value::Object(rule)) = (self.port_value(), &mut rule) {
+            rule.insert("ports".to_owned(), json!([port]));
+        }
+        let rules = format!("/spec/{}", self.direction);
+        // A policy without rules may lack the list that one would be added to.
+        let operation = if narrowest.rules.is_empty() {
+            Operation::add(rules, json!([rule]))
+        } else {
+            Operation::add(format!("{rules}/-"), rule)
+        };
+        // A rule without peers would be one for everybody.
+        let patch = if peers.is_empty() { Vec::new() } else { vec![operation] };
+        let kind = Kind { kind: "rule", path: self.direction.to_string(), patch };
+        Some(self.made(kind, narrowest, &narrowest.location, text))
     }
 
-    fn made(
-        &self,
-        kind: &'static str,
-        policy: &PolicyTrace,
-        path: String,
-        location: &Location,
-        text: String,
-    ) -> Change {
+    /// The flow's port as an item of `ports`; `None` where no item can mean it.
+    fn port_value(&self) -> Option<Value> {
+        match self.flow.traffic {
+            Traffic::Port { protocol, port } => {
+                Some(json!({ "protocol": protocol.to_string(), "port": port }))
+            }
+            _ => None,
+        }
+    }
+
+    /// The other end as items of `from` or `to`: what [`Self::other_peer`] says in words.
+    fn peer_values(&self, policy: &PolicyTrace) -> Vec<Value> {
+        let block = |address: IpAddr| {
+            let bits = if Family::of(address) == Family::V4 { 32 } else { 128 };
+            json!({ "ipBlock": { "cidr": format!("{address}/{bits}") } })
+        };
+        match (pod_at(self.other, self.snapshot), self.other) {
+            (Some(pod), _) if pod.is_live() => {
+                let labels: serde_json::Map<String, Value> = selecting_labels(pod)
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), Value::from(value)))
+                    .collect();
+                let pods =
+                    if labels.is_empty() { json!({}) } else { json!({ "matchLabels": labels }) };
+                if pod.key.namespace == policy.policy.namespace {
+                    return vec![json!({ "podSelector": pods })];
+                }
+                let label = json!({ METADATA_NAME_LABEL: pod.key.namespace.as_str() });
+                vec![json!({ "namespaceSelector": { "matchLabels": label }, "podSelector": pods })]
+            }
+            (_, End::Address(address)) => vec![block(*address)],
+            (pod, end) => {
+                let node = match end {
+                    End::Node(name) => Some(name),
+                    _ => pod.and_then(|pod| pod.node.as_ref()),
+                };
+                let addresses = node.map(|node| Evaluator::new(self.snapshot).node_addresses(node));
+                let own = pod.into_iter().flat_map(|pod| pod.addresses.iter());
+                let all: BTreeSet<IpAddr> = addresses.into_iter().flatten().chain(own).collect();
+                let family = |address: &IpAddr| Family::of(*address) == self.flow.family;
+                all.into_iter().filter(family).map(block).collect()
+            }
+        }
+    }
+
+    fn made(&self, kind: Kind, policy: &PolicyTrace, location: &Location, text: String) -> Change {
         Change {
             direction: self.direction.to_string(),
-            kind,
+            kind: kind.kind,
             policy: policy.policy.to_string(),
-            path,
+            path: kind.path,
             place: Place::of(location),
             text,
+            patch: kind.patch,
         }
     }
 
@@ -246,24 +340,21 @@ fn found_name(rule: &RuleTrace) -> String {
     named.map(|port| format!(" ({})", phrase::port_reason(&port.outcome))).unwrap_or_default()
 }
 
-/// The labels by which people select a pod, without those that controllers add.
+/// [`selecting_labels`] as a selector writes them.
 fn telling_labels(pod: &Pod) -> String {
+    let labels: Vec<String> =
+        selecting_labels(pod).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if labels.is_empty() { "{}".to_owned() } else { labels.join(",") }
+}
+
+/// The label by which people select a pod, or all of them without those that controllers add.
+fn selecting_labels(pod: &Pod) -> Vec<(&str, &str)> {
     const TELLING: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
-    let told: Vec<String> = pod
-        .labels
-        .iter()
-        .filter(|(key, _)| TELLING.contains(key))
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let all: Vec<String> = pod
-        .labels
-        .iter()
-        .filter(|(key, _)| !phrase::ADDED_LABELS.contains(key))
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    match (told.first(), all.is_empty()) {
-        (Some(label), _) => label.clone(),
-        (None, false) => all.join(","),
-        (None, true) => "{}".to_owned(),
+    match pod.labels.iter().find(|(key, _)| TELLING.contains(key)) {
+        Some(told) => vec![told],
+        None => pod.labels.iter().filter(|(key, _)| !phrase::ADDED_LABELS.contains(key)).collect(),
     }
 }
+
+#[cfg(test)]
+mod laws;

@@ -27,7 +27,7 @@ use crate::status::Status;
 use crate::subject::NamedEnd;
 use crate::text::join;
 
-pub use change::Change;
+pub use change::{Change, Operation};
 pub use port::Port;
 pub use text::{half, text};
 pub use trace::{AuditAnswer, HalfAnswer, PeerAnswer, PolicyAnswer, PortAnswer, RuleAnswer};

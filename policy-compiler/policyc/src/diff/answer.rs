@@ -21,6 +21,19 @@ pub struct Comparison {
     pub connections: Vec<ConnectionChange>,
     /// The workloads that are on one side alone.
     pub workloads: Vec<WorkloadChange>,
+    /// The differences between policies that no connection of the pods there are changes because of.
+    pub policies: Vec<PolicyChange>,
+}
+
+/// A difference of a policy that changes nothing between the ends there are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyChange {
+    /// What differs.
+    #[serde(flatten)]
+    pub cause: Cause,
+    /// Whether its namespace has no pods on either side, so that nobody knows what would change.
+    pub untold: bool,
 }
 
 /// How many pairs of ends are concerned; replicas that fare alike are one end, addresses that no policy

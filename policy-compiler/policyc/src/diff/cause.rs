@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::answer::Place;
 
-use super::unit::{Both, Unit};
+use super::unit::{Both, Field, Unit};
 
 /// A difference between the sides that a connection changes because of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -216,4 +216,21 @@ pub(super) fn lacks(verdict: &Verdict) -> Vec<BTreeSet<String>> {
         blocks.collect()
     };
     vec![of(&verdict.egress), of(&verdict.ingress)]
+}
+
+/// The differences between two versions of a policy, as they read without any connection to judge.
+pub(super) fn of_policy(old: &Snapshot, new: &Snapshot, key: &ObjectKey) -> Vec<Cause> {
+    let only = |side: &Snapshot| {
+        let policy = side.policies.get(key).cloned();
+        let policies = policy.map(|policy| (key.clone(), policy)).into_iter().collect();
+        Snapshot { policies, ..Snapshot::default() }
+    };
+    let both = Both { old: only(old), new: only(new) };
+    let rules = |unit: &Unit| match unit {
+        Unit::Field(_, Field::Rules(direction)) => Some(words::edits(&both, key, *direction)),
+        _ => None,
+    };
+    let words = words::Words::of_objects(&both);
+    let units = both.units();
+    units.iter().flat_map(|unit| rules(unit).unwrap_or_else(|| vec![words.cause(unit)])).collect()
 }

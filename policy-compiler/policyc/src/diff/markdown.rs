@@ -1,5 +1,7 @@
 //! A comparison as a short table for the comments of a pull request.
 
+use std::fmt::Write as _;
+
 use crate::answer::Place;
 use crate::text::join;
 
@@ -35,11 +37,16 @@ pub(super) fn markdown(comparison: &Comparison) -> String {
         for (change, intro) in [("added", "New workloads"), ("removed", "Workloads gone")] {
             let names = of(change);
             if !names.is_empty() {
-                out.push_str(&format!("{intro}: {}. ", names.join(", ")));
+                let _ = write!(out, "{intro}: {}. ", names.join(", "));
             }
         }
         out.truncate(out.trim_end().len());
         out.push('\n');
+    }
+    if !comparison.policies.is_empty() {
+        let causes: Vec<String> = comparison.policies.iter().map(|p| because(&p.cause)).collect();
+        let _ =
+            write!(out, "\nDiffering without an effect on these pods: {}.\n", causes.join("; "));
     }
     out
 }

@@ -41,7 +41,9 @@ use crate::report;
 use crate::status::Status;
 use crate::text::Layout;
 
-pub use answer::{Becomes, Comparison, ConnectionChange, Ends, Summary, WorkloadChange, traffic};
+pub use answer::{
+    Becomes, Comparison, ConnectionChange, Ends, PolicyChange, Summary, WorkloadChange, traffic,
+};
 pub use cause::Cause;
 pub use git::{GitError, Revision};
 pub use source::{Side, Source};
@@ -118,6 +120,7 @@ pub fn compare(old: &Side, new: &Side, families: &[Family]) -> Comparison {
         old: old.name.clone(),
         new: new.name.clone(),
         summary: Summary::default(),
+        policies: policies(&was, &is, &connections),
         connections,
         workloads,
     };
@@ -156,13 +159,37 @@ impl Comparison {
             || (breaking && any(|line| !line.closed.is_empty()))
             || (fail_on.contains(&ChangeKind::Any) && !self.workloads.is_empty());
         let may_differ = (widening && any(|line| !line.may_open.is_empty()))
-            || (breaking && any(|line| !line.may_close.is_empty()));
+            || (breaking && any(|line| !line.may_close.is_empty()))
+            || ((widening || breaking) && self.policies.iter().any(|policy| policy.untold));
         match (may_differ, differs) {
             (true, _) => Status::Unknown,
             (false, true) => Status::Denied,
             (false, false) => Status::Fine,
         }
     }
+}
+
+/// The differences between policies that no connection changes because of.
+fn policies(old: &Snapshot, new: &Snapshot, connections: &[ConnectionChange]) -> Vec<PolicyChange> {
+    let telling: BTreeSet<&str> = connections
+        .iter()
+        .flat_map(|line| &line.causes)
+        .filter(|cause| cause.kind == "NetworkPolicy")
+        .map(|cause| cause.name.as_str())
+        .collect();
+    let has_pods = |key: &ObjectKey| {
+        let pods = old.pods.keys().chain(new.pods.keys());
+        pods.into_iter().any(|pod| pod.namespace == key.namespace)
+    };
+    let changed = ends::changed_policies(old, new).into_iter();
+    changed
+        .filter(|key| !telling.contains(key.to_string().as_str()))
+        .flat_map(|key| {
+            let untold = !has_pods(key);
+            let causes = cause::of_policy(old, new, key);
+            causes.into_iter().map(move |cause| PolicyChange { cause, untold })
+        })
+        .collect()
 }
 
 /// The classes by the names that a person gives them.

@@ -50,6 +50,7 @@ pub(super) fn text(comparison: &Comparison, old: &Layout, new: &Layout) -> Strin
         table.write(&mut out, 2, new.width);
     }
     workloads(&mut out, comparison, old, new);
+    policies(&mut out, comparison, old, new);
     if comparison.connections.iter().any(|line| line.certainty == Certainty::Undefined) {
         let note = "note: some of these verdicts rest on a choice that the specification leaves open; \
                     `-o json` marks them, and `policyc can` says which";
@@ -210,6 +211,24 @@ fn workloads(out: &mut String, comparison: &Comparison, old: &Layout, new: &Layo
         ]);
     }
     table.write(out, 2, new.width);
+}
+
+/// What differs in policies without any connection to show for it.
+fn policies(out: &mut String, comparison: &Comparison, old: &Layout, new: &Layout) {
+    if comparison.policies.is_empty() {
+        return;
+    }
+    out.push('\n');
+    let intro = "   that differ and change no connection of the pods there are";
+    Line::of(HEADING, "POLICIES").with(DIM, intro).write(out);
+    out.push('\n');
+    for policy in &comparison.policies {
+        let mut line = because(&policy.cause, old, new);
+        if policy.untold {
+            line.push(DOUBT, "  its namespace has no pods on either side");
+        }
+        wrap(out, &line, 2, 2, new.width);
+    }
 }
 
 /// `shop/report ×2 (Deployment)`.

@@ -111,6 +111,10 @@ fn validate(value: &Value, schema: &Value, root: &Value, path: &str, errors: &mu
         assert!(target.is_object(), "{reference} leads nowhere");
         return validate(value, target, root, path, errors);
     }
+    if schema["type"].is_null() {
+        // Whatever it is.
+        return;
+    }
     let fits = match schema["type"].as_str() {
         Some("object") => value.is_object(),
         Some("array") => value.is_array(),

@@ -20,15 +20,20 @@ use super::Cause;
 /// Both sides of one connection, and what is said of it.
 pub(super) struct Words<'a> {
     both: &'a Both,
-    /// What the side on which more passes says.
-    verdict: Verdict,
+    /// What the side on which more passes says; none where no connection is meant.
+    verdict: Option<Verdict>,
     opens: bool,
 }
 
 impl<'a> Words<'a> {
     pub(super) fn new(both: &'a Both, flow: &Flow, opens: bool) -> Self {
         let verdict = evaluate(if opens { &both.new } else { &both.old }, flow);
-        Self { both, verdict, opens }
+        Self { both, verdict: Some(verdict), opens }
+    }
+
+    /// Words about the objects alone.
+    pub(super) fn of_objects(both: &'a Both) -> Self {
+        Self { both, verdict: None, opens: true }
     }
 
     pub(super) fn cause(&self, unit: &Unit) -> Cause {
@@ -92,7 +97,7 @@ impl<'a> Words<'a> {
     /// The first rule of a policy that allows the flow on the side on which it passes.
     fn granting(&self, key: &ObjectKey) -> Option<(Direction, usize)> {
         Direction::ALL.into_iter().find_map(|direction| {
-            let traces = &self.verdict.half(direction).policies;
+            let traces = &self.verdict.as_ref()?.half(direction).policies;
             let trace = traces.iter().find(|trace| trace.policy == *key)?;
             let rule = trace.rules.iter().find(|rule| rule.decision != Decision::Denied)?;
             Some((direction, rule.index))
@@ -252,6 +257,45 @@ impl<'a> RuleChange<'a> {
             new: new_rule,
         }
     }
+}
+
+/// Every difference between the rules of one direction of a policy that both sides have.
+pub(super) fn edits(both: &Both, key: &ObjectKey, direction: Direction) -> Vec<Cause> {
+    let (Some(old), Some(new)) = (both.old.policies.get(key), both.new.policies.get(key)) else {
+        return Vec::new();
+    };
+    let lacks = |policy: &Policy, rule: &Rule| {
+        listed(policy, direction).iter().all(|other| bare(other) != bare(rule))
+    };
+    let of = |policy: &'_ Policy, other: &Policy| -> Vec<(usize, Rule)> {
+        let rules = listed(policy, direction).iter().cloned().enumerate();
+        rules.filter(|(_, rule)| lacks(other, rule)).collect()
+    };
+    let (gone, come) = (of(old, new), of(new, old));
+    let mut causes = Vec::new();
+    for n in 0..gone.len().max(come.len()) {
+        let (was, is) = (gone.get(n), come.get(n));
+        let text = match (was, is) {
+            (Some((_, was)), Some((_, is))) => edit((was, old), (is, new), direction),
+            (Some((_, rule)), None) => grant(&rule.grant, direction, old),
+            (None, Some((_, rule))) => grant(&rule.grant, direction, new),
+            (None, None) => continue,
+        };
+        let place = |side: Option<&(usize, Rule)>, policy: &Policy| {
+            Place::of(side.map_or(&policy.location, |(_, rule)| &rule.location))
+        };
+        let index = is.or(was).map_or(0, |(index, _)| *index);
+        causes.push(Cause {
+            kind: "NetworkPolicy".to_owned(),
+            name: key.to_string(),
+            field: format!("{direction}[{index}]"),
+            change: change(was.is_some(), is.is_some()),
+            text,
+            old: place(was, old),
+            new: place(is, new),
+        });
+    }
+    causes
 }
 
 fn listed(policy: &Policy, direction: Direction) -> &[Rule] {

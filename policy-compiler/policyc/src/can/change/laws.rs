@@ -1,0 +1,223 @@
+//! The law of proposals: what one proposes, done to the manifest, allows the flow, and opens nothing
+//! outside what it says.
+
+use policy_compiler::evaluate::Evaluator;
+use policy_compiler::flow::Wire;
+use policy_compiler::name::ObjectKey;
+use policy_compiler::port::Protocol;
+use policy_manifest::input::{Options, merge, parse_file};
+
+use super::*;
+
+const PODS: [(&str, &str, &str, &str); 5] = [
+    ("x", "web", "{app: web}", "10.0.0.1"),
+    ("x", "db", "{app: db, tier: be}", "10.0.0.2"),
+    ("x", "bare", "{}", "10.0.0.3"),
+    ("z", "web", "{app: web}", "10.0.0.4"),
+    ("z", "odd", "{serial: one, run: two}", "10.0.0.5"),
+];
+
+fn manifests() -> Vec<Value> {
+    let text = PODS.map(|(namespace, name, labels, ip)| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{namespace: {namespace}, name: {name}, labels: \
+             {labels}}}, spec: {{nodeName: n1, containers: [{{name: c, ports: [{{name: http, \
+             containerPort: 8080}}]}}]}}, status: {{phase: Running, podIP: {ip}, hostIP: 192.0.2.1}}}}"
+        )
+    });
+    let policies = [
+        ("x", "all", "{podSelector: {}, policyTypes: [Ingress, Egress]}"),
+        (
+            "x",
+            "db",
+            "{podSelector: {matchLabels: {app: db}}, ingress: [{from: [{podSelector: {matchLabels: {app: \
+             web}}}], ports: [{port: 5432}]}, {from: [{ipBlock: {cidr: 203.0.113.0/24}}], ports: [{port: \
+             http}]}]}",
+        ),
+        (
+            "x",
+            "out",
+            "{podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{to: \
+             [{podSelector: {}}], ports: [{port: 53, protocol: UDP}]}]}",
+        ),
+        ("z", "in", "{podSelector: {matchLabels: {serial: one}}, ingress: []}"),
+    ];
+    let policies = policies.map(|(namespace, name, spec)| {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{namespace: \
+             {namespace}, name: {name}}}, spec: {spec}}}"
+        )
+    });
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n2}, status: {addresses: [{type: \
+                InternalIP, address: 192.0.2.2}]}}"
+        .to_owned();
+    text.into_iter().chain(policies).chain([node]).map(|text| plain(&text)).collect()
+}
+
+/// YAML as JSON, so that a JSON patch can be done to it.
+fn plain(text: &str) -> Value {
+    use policy_compiler::document::{Node, Value as Yaml};
+    fn of(node: &Node) -> Value {
+        match &node.value {
+            Yaml::Null => Value::Null,
+            Yaml::Bool(b) => (*b).into(),
+            Yaml::Int(n) => (*n).into(),
+            Yaml::Float(n) => (*n).into(),
+            Yaml::String(text) => text.as_str().into(),
+            Yaml::List(items) => items.iter().map(of).collect(),
+            Yaml::Map(entries) => {
+                Value::Object(entries.iter().map(|e| (e.key.clone(), of(&e.node))).collect())
+            }
+        }
+    }
+    of(&policy_manifest::yaml::parse(text).expect("YAML")[0])
+}
+
+fn snapshot(manifests: &[Value]) -> Snapshot {
+    let text: Vec<String> = manifests.iter().map(ToString::to_string).collect();
+    let parsed = parse_file("a.json", &text.join("\n"), &Options::default());
+    assert!(parsed.is_sound() && parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+    merge([&parsed]).snapshot
+}
+
+/// Does a patch as RFC 6902 has it.
+fn patch(document: &mut Value, operation: &Operation) {
+    let (parent, last) = operation.path.rsplit_once('/').expect("a pointer");
+    let parent = document.pointer_mut(parent).expect("what is added to is there");
+    match (operation.op, parent, operation.value.clone()) {
+        ("add", Value::Array(items), Some(value)) if last == "-" => items.push(value),
+        ("add", Value::Object(fields), Some(value)) => {
+            fields.insert(last.to_owned(), value);
+        }
+        ("remove", Value::Object(fields), None) => {
+            fields.remove(last).expect("what is removed is there");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn flows() -> Vec<Flow> {
+    let pods =
+        PODS.map(|(namespace, name, ..)| End::Pod(ObjectKey::new(namespace, name).expect("a key")));
+    let address = |text: &str| End::Address(text.parse().expect("an address"));
+    let others = [address("203.0.113.7"), address("198.51.100.1"), address("192.0.2.2")];
+    let ends: Vec<End> = pods.into_iter().chain(others).collect();
+    let traffic = [
+        Traffic::tcp(80),
+        Traffic::tcp(5432),
+        Traffic::tcp(8080),
+        Traffic::udp(53),
+        Traffic::sctp(7),
+        Traffic::ping(Family::V4),
+    ];
+    let mut flows = Vec::new();
+    for from in &ends {
+        for to in ends.iter().filter(|to| *to != from) {
+            flows.extend(traffic.map(|traffic| Flow {
+                from: from.clone(),
+                to: to.clone(),
+                family: Family::V4,
+                traffic,
+                wire: Wire::Routed,
+            }));
+        }
+    }
+    flows
+}
+
+/// Whether `opened`, a flow that was denied, is within what `change` says about `asked`.
+fn is_said(change: &Change, asked: &Flow, opened: &Flow, was: &Snapshot) -> bool {
+    let ingress = change.direction == "ingress";
+    let (own, other) =
+        if ingress { (&opened.to, &opened.from) } else { (&opened.from, &opened.to) };
+    let asked_other = if ingress { &asked.from } else { &asked.to };
+    let (namespace, name) = change.policy.split_once('/').expect("a key");
+    let policy = &was.policies[&ObjectKey::new(namespace, name).expect("a key")];
+    let selected = pod_at(own, was).is_some_and(|pod| {
+        pod.key.namespace == policy.key.namespace && policy.pod_selector.matches(&pod.labels)
+    });
+    let labels =
+        |end: &End| pod_at(end, was).map(|pod| (&pod.key.namespace, selecting_labels(pod)));
+    let alike = match (labels(asked_other), labels(other)) {
+        // A selector of nothing selects all; one of labels, whoever has them.
+        (Some((a, wanted)), Some((b, found))) => a == b && (wanted.is_empty() || wanted == found),
+        (None, None) => asked_other == other,
+        _ => false,
+    };
+    let port = opened.traffic == asked.traffic;
+    selected
+        && match change.kind {
+            // To whom the rule is open anyway: on the port that is added, or on all where they go.
+            "port" => port || change.patch.iter().any(|operation| operation.op == "remove"),
+            "peer" => alike,
+            // A rule for ICMP is one without ports.
+            _ => alike && (port || !matches!(asked.traffic, Traffic::Port { .. })),
+        }
+}
+
+#[test]
+fn what_is_proposed_allows_the_flow_and_opens_nothing_that_it_does_not_say() {
+    let manifests = manifests();
+    let before = snapshot(&manifests);
+    let was = Evaluator::new(&before);
+    let (mut proposed, mut kinds) = (0, BTreeSet::new());
+    for asked in flows() {
+        let verdict = was.verdict(&asked);
+        let changes = changes(&asked, &verdict, "8080/TCP", &before);
+        if verdict.decision != Decision::Denied {
+            assert_eq!(changes, [], "{asked:?}");
+            continue;
+        }
+        let mut patched = manifests.clone();
+        for change in &changes {
+            let named = |document: &&mut Value| {
+                let metadata = &document["metadata"];
+                let key = format!(
+                    "{}/{}",
+                    metadata["namespace"].as_str().unwrap_or_default(),
+                    metadata["name"].as_str().unwrap_or_default()
+                );
+                document["kind"] == "NetworkPolicy" && key == change.policy
+            };
+            let document = patched.iter_mut().find(named).expect("the policy");
+            assert!(!change.patch.is_empty(), "{change:?}");
+            change.patch.iter().for_each(|operation| patch(document, operation));
+            kinds.insert((change.kind, change.direction.clone()));
+        }
+        let after = snapshot(&patched);
+        let is = Evaluator::new(&after);
+        assert_eq!(is.verdict(&asked).decision, Decision::Allowed, "{asked:?}: {changes:?}");
+        for flow in flows() {
+            if was.verdict(&flow).decision == is.verdict(&flow).decision {
+                continue;
+            }
+            let said = changes.iter().any(|change| is_said(change, &asked, &flow, &before));
+            assert!(said, "{asked:?} opens {flow:?}: {changes:?}");
+        }
+        proposed += 1;
+    }
+    assert!(proposed > 100, "only {proposed} proposals");
+    assert_eq!(kinds.len(), 6, "{kinds:?}");
+}
+
+#[test]
+fn a_port_is_added_with_its_protocol() {
+    let before = snapshot(&manifests());
+    let flow = flows().into_iter().find(|flow| {
+        flow.from.to_string() == "x/bare"
+            && flow.to.to_string() == "z/odd"
+            && flow.traffic == Traffic::sctp(7)
+    });
+    let flow = flow.expect("one of them");
+    let verdict = Evaluator::new(&before).verdict(&flow);
+    let changes = changes(&flow, &verdict, "7/SCTP", &before);
+    let ingress = changes.iter().find(|change| change.direction == "ingress").expect("denied");
+    let rule = json!([{
+        "from": [{
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "x"}},
+            "podSelector": {},
+        }],
+        "ports": [{"protocol": Protocol::Sctp.to_string(), "port": 7}],
+    }]);
+    assert_eq!(ingress.patch, [Operation::add("/spec/ingress".to_owned(), rule)]);
+}
