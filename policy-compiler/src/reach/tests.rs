@@ -209,6 +209,35 @@ fn traffic_is_exact_with_names_resolved_at_the_destination() {
 }
 
 #[test]
+fn an_egress_rule_by_name_means_what_each_destination_calls_so() {
+    let rules = vec![(from_pods(Selector::everything()), named("pg"))];
+    let own = ingress("x/web", "web", rules);
+    let out = Policy {
+        isolates_ingress: false,
+        isolates_egress: true,
+        egress: own.ingress.clone(),
+        ingress: Vec::new(),
+        ..own
+    };
+    let snapshot = cluster(
+        vec![
+            pod("x/web-0", "web", "10.0.0.1"),
+            calling(pod("x/db-0", "db", "10.0.0.3"), "pg", 5432),
+            calling(pod("x/old-0", "old", "10.0.0.4"), "pg", 5433),
+            pod("x/none-0", "none", "10.0.0.5"),
+        ],
+        vec![out],
+    );
+    for (to, connections) in [("x/db", "5432/TCP"), ("x/old", "5433/TCP"), ("x/none", "nothing")] {
+        assert_eq!(told(&snapshot, Level::Workload, "x/web", to), connections, "to {to}");
+    }
+    let reach = Reach::new(&snapshot);
+    let of = |name| reach.pair(&End::Pod(key("x/web-0")), &End::Pod(key(name)), Family::V4);
+    let each = ["x/db-0", "x/old-0", "x/none-0"].map(|name| of(name).to_string());
+    assert_eq!(each, ["5432/TCP", "5433/TCP", "nothing"], "asked of one that remembers");
+}
+
+#[test]
 fn a_namespace_has_in_part_what_some_of_its_pods_have() {
     // Of six pairs four end at web, which nothing isolates, and two at db.
     assert_eq!(
