@@ -267,6 +267,7 @@ fn a_policy_waits_no_longer_than_its_time_and_not_for_a_version_that_is_gone() {
 
     scene.puts(letting_in("x/p", "a", "db"));
     let until = scene.scoping.at();
+    assert!(until.is_some());
     scene.puts(letting_in("x/p", "b", "db"));
     assert_eq!((scene.scoping.at(), scene.asked()), (until, asked(&[(3, "b", "app=db")])));
 
