@@ -151,7 +151,7 @@ fn compile_once(
 ) -> (Outline, bool) {
     let subjects = subjects(snapshot, index);
     let policies = distinct(&subjects);
-    index.ask(snapshot, labels_asked(&policies));
+    index.ask(snapshot, &labels_asked(&policies));
     index.ask_names(snapshot, names_asked(&policies));
     let newest = newest(snapshot, index);
     let diagnostics = contested_addresses(snapshot, index, &newest);
@@ -328,15 +328,14 @@ impl<'a> Compilation<'_, 'a> {
         if let Some(known) = self.bodies.get(&key) {
             return Arc::clone(known);
         }
-        let body = match self.remembered(&key) {
-            Some(body) => body,
-            None => {
-                self.memory.compiled += 1;
-                let policies: Vec<&Policy> = policies.iter().map(|(_, policy)| *policy).collect();
-                let grants = Grants::of(direction, &policies, &key.3);
-                let registry = &mut self.memory.registry;
-                Arc::new(self.maker.body(&grants, direction, family, registry))
-            }
+        let body = if let Some(body) = self.remembered(&key) {
+            body
+        } else {
+            self.memory.compiled += 1;
+            let policies: Vec<&Policy> = policies.iter().map(|(_, policy)| *policy).collect();
+            let grants = Grants::of(direction, &policies, &key.3);
+            let registry = &mut self.memory.registry;
+            Arc::new(self.maker.body(&grants, direction, family, registry))
         };
         self.outline.asked.extend(body.numbers.iter().map(|(id, _)| *id));
         let sets = &mut self.outline.structure.family_mut(family).sets;

@@ -48,7 +48,7 @@ impl Engine {
 
     fn put_pod(&mut self, pod: Pod) -> bool {
         let key = pod.key.clone();
-        let Some(old) = put(&mut self.snapshot.pods, key.clone(), pod) else { return false };
+        let Ok(old) = put(&mut self.snapshot.pods, key.clone(), pod) else { return false };
         let new = self.snapshot.pods.get(&key);
         let touched = self.index.pod(&self.snapshot, old.as_ref(), new);
         self.moved(touched)
@@ -63,8 +63,8 @@ impl Engine {
     fn put_namespace(&mut self, namespace: Namespace) -> bool {
         let (name, audit) = (namespace.name().clone(), namespace.audit);
         match put(&mut self.snapshot.namespaces, name.clone(), namespace) {
-            Some(old) => self.namespace_changed(&name, old.is_some_and(|old| old.audit), audit),
-            None => false,
+            Ok(old) => self.namespace_changed(&name, old.is_some_and(|old| old.audit), audit),
+            Err(Unchanged) => false,
         }
     }
 
@@ -83,7 +83,7 @@ impl Engine {
 
     fn put_policy(&mut self, policy: Policy) -> bool {
         let key = policy.key.clone();
-        let Some(old) = put(&mut self.snapshot.policies, key.clone(), policy) else { return false };
+        let Ok(old) = put(&mut self.snapshot.policies, key.clone(), policy) else { return false };
         let new = self.snapshot.policies.get(&key);
         let touched = self.index.policy(&self.snapshot, old.as_ref(), new);
         self.touched(touched)
@@ -97,7 +97,7 @@ impl Engine {
 
     fn put_node(&mut self, node: Node) -> bool {
         let name = node.name.clone();
-        let Some(old) = put(&mut self.snapshot.nodes, name.clone(), node) else { return false };
+        let Ok(old) = put(&mut self.snapshot.nodes, name.clone(), node) else { return false };
         let new = self.snapshot.nodes.get(&name);
         let touched = self.index.node(&self.snapshot, old.as_ref(), new);
         self.moved(touched)
@@ -181,11 +181,18 @@ fn gone<K: Ord + Clone, V>(objects: &BTreeMap<K, V>, listed: &Relist<K, V>) -> V
     objects.keys().filter(|key| !stays(key)).cloned().collect()
 }
 
-/// Puts `object` under `key`; `None` where that makes no difference, else what was there.
-fn put<K: Ord, V: PartialEq>(objects: &mut BTreeMap<K, V>, key: K, object: V) -> Option<Option<V>> {
+/// That an object was there, the same.
+struct Unchanged;
+
+/// Puts `object` under `key`, and says what was there before.
+fn put<K: Ord, V: PartialEq>(
+    objects: &mut BTreeMap<K, V>,
+    key: K,
+    object: V,
+) -> Result<Option<V>, Unchanged> {
     match objects.get_mut(&key) {
-        Some(there) if *there == object => None,
-        Some(there) => Some(Some(std::mem::replace(there, object))),
-        None => Some(objects.insert(key, object)),
+        Some(there) if *there == object => Err(Unchanged),
+        Some(there) => Ok(Some(std::mem::replace(there, object))),
+        None => Ok(objects.insert(key, object)),
     }
 }

@@ -6,7 +6,7 @@
 //!        └─> declared port names that are asked about       ──> numbers, and who has them
 //! ```
 //!
-//! A rule's peers are a [`Membership`]: the union of what some definitions select. Selectors are
+//! A rule's peers are a membership: the union of what some definitions select. Selectors are
 //! evaluated once for each group and not for each pod, and a pod that changes concerns the memberships of
 //! its old group and of its new one. What joins and leaves is kept until it is taken, so that members of
 //! sets follow without a look at who stayed.
@@ -229,9 +229,9 @@ impl Index {
     }
 
     /// Prepares for definitions that ask about these labels.
-    pub(crate) fn ask(&mut self, objects: &Snapshot, labels: BTreeSet<Arc<str>>) {
+    pub(crate) fn ask(&mut self, objects: &Snapshot, labels: &BTreeSet<Arc<str>>) {
         if !labels.is_empty() {
-            self.tell_apart(objects, &labels);
+            self.tell_apart(objects, labels);
         }
     }
 

@@ -102,7 +102,7 @@ fn pod() -> impl Strategy<Value = Pod> {
 
 #[derive(Clone, Debug)]
 enum Change {
-    Pod(Pod),
+    Pod(Box<Pod>),
     PodGone(usize, u8),
     Namespace(usize, Labels),
     NamespaceGone(usize),
@@ -115,7 +115,7 @@ enum Change {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        12 => pod().prop_map(Change::Pod),
+        12 => pod().prop_map(|pod| Change::Pod(Box::new(pod))),
         4 => (0..NAMESPACES.len(), 0..4_u8).prop_map(|(n, p)| Change::PodGone(n, p)),
         3 => (0..NAMESPACES.len(), labels()).prop_map(|(n, labels)| Change::Namespace(n, labels)),
         1 => (0..NAMESPACES.len()).prop_map(Change::NamespaceGone),
@@ -144,6 +144,7 @@ impl Followed {
         let node = NodeName::new("n").unwrap();
         match change {
             Change::Pod(pod) => {
+                let pod: &Pod = pod;
                 let old = self.objects.pods.insert(pod.key.clone(), pod.clone());
                 self.index.pod(&self.objects, old.as_ref(), Some(pod));
             }
