@@ -36,7 +36,7 @@ use policy_compiler::policy::Direction;
 use policy_compiler::verdict::{Decision, Half};
 
 use crate::dataplane::conntrack::{ConntrackError, Entry, Table};
-use crate::excerpt::{excerpt, local_pods};
+use crate::excerpt::excerpt;
 
 /// How long after a change everything is done once more.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -310,7 +310,7 @@ fn isolated(engine: &Engine, local: &BTreeSet<IpAddr>) -> (BTreeSet<IpAddr>, BTr
 /// The addresses of this node's live pods, each with the newest that claims it.
 fn owners(engine: &Engine) -> BTreeMap<IpAddr, (ObjectKey, Age)> {
     let mut owners: BTreeMap<IpAddr, (ObjectKey, Age)> = BTreeMap::new();
-    for pod in local_pods(engine) {
+    for pod in engine.local_pods() {
         for address in pod.addresses.iter() {
             let older = owners.get(&address).is_some_and(|(_, age)| pod.age < *age);
             if !older {

@@ -29,12 +29,12 @@ pub(crate) fn excerpt(engine: &Engine, addresses: impl Iterator<Item = IpAddr>) 
         }
     };
     let addresses: BTreeSet<IpAddr> = addresses.collect();
-    let nodes = nodes_among(all, &addresses);
-    for pod in claimants_of(engine, &addresses) {
+    let nodes = engine.nodes_among(&addresses);
+    for pod in engine.claimants_of(&addresses) {
         keep(pod, &mut part);
     }
     let mut isolated_in = BTreeSet::new();
-    for pod in local_pods(engine) {
+    for pod in engine.local_pods() {
         keep(pod, &mut part);
         isolated_in.insert(&pod.key.namespace);
     }
@@ -61,30 +61,6 @@ pub(crate) fn excerpt(engine: &Engine, addresses: impl Iterator<Item = IpAddr>) 
         part.nodes.insert(name.clone(), Node { name, addresses, pod_networks, location });
     }
     part
-}
-
-/// The live pods of this node, in the order of their keys.
-pub(crate) fn local_pods(engine: &Engine) -> impl Iterator<Item = &Pod> {
-    let node = Some(&engine.config().node);
-    let pods = engine.snapshot().pods.values();
-    pods.filter(move |pod| pod.is_live() && pod.node.as_ref() == node)
-}
-
-/// The live pods that claim one of these addresses, wherever they are.
-pub(crate) fn claimants_of<'e>(engine: &'e Engine, addresses: &BTreeSet<IpAddr>) -> Vec<&'e Pod> {
-    let claims = |pod: &&Pod| pod.addresses.iter().any(|address| addresses.contains(&address));
-    let pods = engine.snapshot().pods.values();
-    pods.filter(|pod| pod.is_live()).filter(claims).collect()
-}
-
-/// Which of these addresses are nodes', whatever pods claim them.
-fn nodes_among(objects: &Snapshot, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-    let told = objects.pods.values().flat_map(|pod| {
-        let own = pod.host_network.then(|| pod.addresses.iter());
-        pod.host_addresses.iter().copied().chain(own.into_iter().flatten())
-    });
-    let nodes = objects.nodes.values().flat_map(|node| node.addresses.iter().copied());
-    told.chain(nodes).filter(|address| addresses.contains(address)).collect()
 }
 
 /// The policies of a namespace, in the order of their names.
@@ -128,7 +104,7 @@ pub(crate) mod tests {
     fn the_halves_of_this_nodes_pods_are_judged_as_by_the_whole_cluster() {
         let engine = generated(Size::SMALL);
         let whole = Evaluator::new(engine.snapshot());
-        let local: Vec<IpAddr> = local_pods(&engine).flat_map(|pod| pod.addresses.iter()).collect();
+        let local: Vec<IpAddr> = engine.local_pods().flat_map(|pod| pod.addresses.iter()).collect();
         let pods = engine.snapshot().pods.values();
         let mut others: Vec<IpAddr> =
             pods.flat_map(|pod| pod.addresses.iter()).step_by(9).collect();
@@ -163,7 +139,7 @@ pub(crate) mod tests {
     #[test]
     fn however_large_the_cluster_is_an_excerpt_has_the_nodes_pods_and_those_that_are_asked_about() {
         let engine = generated(Size::TENTH);
-        let local = local_pods(&engine).count();
+        let local = engine.local_pods().count();
         assert!((250..270).contains(&local), "{local} pods are local");
         let elsewhere = engine
             .snapshot()

@@ -55,6 +55,11 @@ impl Namespace {
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
+
+    /// Its labels, to be replaced by equal ones.
+    pub(crate) fn shared_labels(&mut self) -> &mut Labels {
+        &mut self.labels
+    }
 }
 
 /// A pod, or the pods that a workload's template will make.

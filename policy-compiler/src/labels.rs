@@ -4,20 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-/// The labels of a pod or namespace.
+/// Keys and values in key order, each key once.
+pub(crate) type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// The labels of a pod or namespace. A copy shares them.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(BTreeMap<Arc<str>, Arc<str>>);
+pub struct Labels(Pairs);
 
 impl Labels {
     /// The value of `key`, if the key is there.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(|v| &**v)
+        let place = self.0.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
+        self.0.get(place).map(|(_, value)| &**value)
     }
 
     /// Sets `key` to `value`, replacing what it had.
     pub fn insert(&mut self, key: &str, value: &str) {
-        self.0.insert(Arc::from(key), Arc::from(value));
+        let mut pairs = self.0.to_vec();
+        let pair = (Arc::from(key), Arc::from(value));
+        match pairs.binary_search_by(|(own, _)| (**own).cmp(key)) {
+            Ok(place) => pairs[place] = pair,
+            Err(place) => pairs.insert(place, pair),
+        }
+        self.0 = pairs.into();
     }
 
     /// Keys and values in key order.
@@ -27,14 +37,23 @@ impl Labels {
 
     /// Keys and values in key order, to be shared.
     pub(crate) fn shared(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
-        self.0.iter()
+        self.0.iter().map(|(key, value)| (key, value))
     }
 
     /// Those with these keys, without the rest.
     #[must_use]
     pub fn only(&self, keys: &BTreeSet<Arc<str>>) -> Self {
-        let kept = self.0.iter().filter(|(key, _)| keys.contains(*key));
-        Self(kept.map(|(key, value)| (Arc::clone(key), Arc::clone(value))).collect())
+        Self(self.0.iter().filter(|(key, _)| keys.contains(key)).cloned().collect())
+    }
+
+    /// All of them, to be shared whole.
+    pub(crate) fn pairs(&self) -> &Pairs {
+        &self.0
+    }
+
+    /// Those of another who has the same.
+    pub(crate) fn of(pairs: Pairs) -> Self {
+        Self(pairs)
     }
 
     /// Whether there are none.
@@ -45,8 +64,10 @@ impl Labels {
 }
 
 impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
+    /// Of a key that comes twice, the last value stays.
     fn from_iter<T: IntoIterator<Item = (&'a str, &'a str)>>(pairs: T) -> Self {
-        Self(pairs.into_iter().map(|(k, v)| (Arc::from(k), Arc::from(v))).collect())
+        let pairs: BTreeMap<&str, &str> = pairs.into_iter().collect();
+        Self(pairs.into_iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect())
     }
 }
 
@@ -63,5 +84,24 @@ impl fmt::Display for Labels {
 impl fmt::Debug for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{{self}}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_found_whatever_order_they_came_in() {
+        let mut labels: Labels =
+            [("tier", "be"), ("app", "cart"), ("app", "web")].into_iter().collect();
+        assert_eq!(labels.to_string(), "app=web,tier=be");
+        labels.insert("zone", "a");
+        labels.insert("app", "api");
+        labels.insert("a", "");
+        assert_eq!(labels.to_string(), "a=,app=api,tier=be,zone=a");
+        let found = ["a", "app", "tier", "zone", "b", ""].map(|key| labels.get(key));
+        assert_eq!(found, [Some(""), Some("api"), Some("be"), Some("a"), None, None]);
+        assert!(!labels.is_empty() && Labels::default().is_empty());
     }
 }

@@ -26,6 +26,7 @@ pub mod lint;
 pub mod name;
 pub mod packet;
 pub mod policy;
+pub mod pool;
 pub mod port;
 pub mod reach;
 pub mod render;

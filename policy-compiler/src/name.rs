@@ -45,6 +45,12 @@ fn check_length(text: &str, limit: usize) -> Result<(), NameError> {
     }
 }
 
+/// A text that may share the memory of another that is equal.
+pub(crate) trait Shared {
+    /// What may be replaced by one that is equal, and by no other.
+    fn shared(&mut self) -> &mut Arc<str>;
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
@@ -65,6 +71,12 @@ macro_rules! name_type {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Shared for $name {
+            fn shared(&mut self) -> &mut Arc<str> {
+                &mut self.0
             }
         }
 

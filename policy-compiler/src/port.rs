@@ -4,6 +4,8 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use crate::name::Shared;
+
 /// The transport protocols that a policy can name. Every other protocol is matched only by rules
 /// without `ports`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +84,12 @@ impl PortName {
 impl fmt::Display for PortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+impl Shared for PortName {
+    fn shared(&mut self) -> &mut Arc<str> {
+        &mut self.0
     }
 }
 

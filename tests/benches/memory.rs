@@ -3,7 +3,7 @@
 //! Counted are the live bytes that the program has asked the system's allocator for, exactly and the
 //! same in every run, and what the kernel says of the process (`/proc/self/status`), which has what
 //! the allocator keeps for itself too. Pods are read out of JSON one by one as a list of the API server
-//! brings them, so that everything that is shared or not is as it is in policyd.
+//! brings them, and share what they share in policyd.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 
@@ -11,6 +11,7 @@ use std::alloc::System;
 
 use policy_benches::figures;
 use policy_compiler::engine::Engine;
+use policy_compiler::pool::Pool;
 use policy_compiler::ruleset::Generation;
 use policy_compiler::update::{Event, Relist};
 use policy_tests::generate::{Cluster, Size};
@@ -42,7 +43,9 @@ fn main() {
         let cluster = Cluster::new(size, 1);
         let (heap, resident) = (live(), status("VmRSS:"));
         let mut engine = Engine::new(cluster.config(), Generation(0));
-        for namespace in cluster.namespaces() {
+        let mut pool = Pool::default();
+        for mut namespace in cluster.namespaces() {
+            pool.share_namespace(&mut namespace);
             engine.apply(Event::NamespaceApplied(namespace));
         }
         for policy in cluster.policies() {
@@ -52,7 +55,8 @@ fn main() {
         let mut pods = Relist::default();
         for object in cluster.pod_objects() {
             let text = serde_json::to_vec(&object).unwrap();
-            let pod = read_pod(&text).unwrap().unwrap().object;
+            let mut pod = read_pod(&text).unwrap().unwrap().object;
+            pool.share(&mut pod);
             pods.objects.insert(pod.key.clone(), pod);
         }
         engine.apply(Event::PodsRelisted(pods));

@@ -12,7 +12,7 @@ use policy_compiler::ruleset::Notice;
 use super::flows::Flow;
 use super::packet::Packet;
 use super::{Denial, End};
-use crate::excerpt::{claimants_of, excerpt, policies_in};
+use crate::excerpt::{excerpt, policies_in};
 use crate::sync::View;
 
 /// The denials of flows, with the pods that have their addresses now. Of two with one address the
@@ -22,7 +22,7 @@ pub(super) fn name(view: &View<'_>, flows: &[Flow]) -> Vec<Denial> {
     let wanted: BTreeSet<IpAddr> =
         flows.iter().flat_map(|(_, packet)| [packet.source, packet.destination]).collect();
     let mut owners: BTreeMap<IpAddr, &Pod> = BTreeMap::new();
-    for pod in claimants_of(engine, &wanted) {
+    for pod in engine.claimants_of(&wanted) {
         for address in pod.addresses.iter().filter(|address| wanted.contains(address)) {
             let owner = owners.entry(address).or_insert(pod);
             if owner.age < pod.age {

@@ -10,7 +10,6 @@ use policy_compiler::engine::Engine;
 use policy_compiler::name::ObjectKey;
 
 use super::refusals::{Refusal, by_policy};
-use crate::excerpt::local_pods;
 
 /// How many mistakes of one policy are told.
 const MISTAKES: usize = 3;
@@ -34,7 +33,7 @@ impl Flaws {
         let flawed: Vec<_> =
             engine.snapshot().policies.values().filter(|policy| policy.flawed).collect();
         if !flawed.is_empty() {
-            for pod in local_pods(engine) {
+            for pod in engine.local_pods() {
                 let selecting = flawed.iter().filter(|policy| {
                     policy.key.namespace == pod.key.namespace
                         && policy.pod_selector.matches(&pod.labels)

@@ -531,7 +531,7 @@ impl Sync {
     fn tell(&mut self) {
         self.look_at_refusals();
         if self.intake.is_cluster() {
-            self.wiring.recognise(self.engine.snapshot());
+            self.wiring.recognise(&self.engine);
         }
         self.outlets.sizes(report::in_force(&self.engine), self.engine.ruleset());
         self.outlets.metrics.processes(self.dataplane.processes());

@@ -21,7 +21,6 @@ use super::settings::{Ipvs, Settings, Unknown};
 use crate::antispoof::{Pods, Spoofing};
 use crate::dataplane::error_chain;
 use crate::dataplane::links::Bridges;
-use crate::excerpt;
 use crate::health::{Note, Notes};
 
 /// The wiring as last found.
@@ -40,9 +39,8 @@ pub(super) struct Wiring {
     /// Whether the networks of pods are to be learned from the Node object, and why they are not known.
     learns_networks: bool,
     no_networks: Option<String>,
-    /// Whether no pod is on a node of this name, and one that is.
+    /// Whether no pod is on a node of this name.
     unheard_of: bool,
-    recognised_by: Option<ObjectKey>,
 }
 
 impl Wiring {
@@ -70,7 +68,6 @@ impl Wiring {
             learns_networks: settings.unknown == Unknown::DeniedInPodCidrs,
             no_networks: None,
             unheard_of: false,
-            recognised_by: None,
         }
     }
 
@@ -79,15 +76,8 @@ impl Wiring {
     }
 
     /// Looks whether any pod is on a node of this name. In a cluster at least policyd's own is.
-    pub(super) fn recognise(&mut self, snapshot: &Snapshot) {
-        let node = Some(&self.config.node);
-        let is_here = |pod: &Pod| pod.node.as_ref() == node;
-        // Whom it was recognised by last spares a search through the whole cluster.
-        let still = self.recognised_by.as_ref().and_then(|key| snapshot.pods.get(key));
-        let found = still.filter(|pod| is_here(pod));
-        let found = found.or_else(|| snapshot.pods.values().find(|pod| is_here(pod)));
-        self.recognised_by = found.map(|pod| pod.key.clone());
-        let unheard_of = self.recognised_by.is_none();
+    pub(super) fn recognise(&mut self, engine: &Engine) {
+        let unheard_of = engine.scheduled_pods() == 0;
         if unheard_of && !self.unheard_of {
             warn!(node = %self.config.node, "no pod of the cluster is on a node of this name");
         }
@@ -225,7 +215,7 @@ fn samples(network: &IpNet) -> [IpAddr; 2] {
 
 /// The pods of this node that have addresses, each with what tells it from its namesakes.
 fn owners(engine: &Engine) -> Pods {
-    let pods = excerpt::local_pods(engine);
+    let pods = engine.local_pods();
     pods.filter(|pod| !pod.addresses.is_empty())
         // When it was started may be told later than the pod itself.
         .map(|pod| ((pod.key.clone(), Age { started: None, ..pod.age.clone() }), pod.addresses))
@@ -238,7 +228,7 @@ pub(super) fn local_pods(engine: &Engine) -> Vec<(ObjectKey, IpAddr)> {
 }
 
 fn local(engine: &Engine) -> impl Iterator<Item = (&Pod, IpAddr)> {
-    let pods = excerpt::local_pods(engine);
+    let pods = engine.local_pods();
     pods.flat_map(|pod| pod.addresses.iter().map(move |address| (pod, address)))
 }
 

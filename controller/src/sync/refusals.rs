@@ -17,7 +17,7 @@ use policy_compiler::port::{PortRange, Protocol};
 use policy_compiler::ruleset::{Chain, ChainName, Match, Rule, Target};
 
 use crate::dataplane::LeftOut;
-use crate::excerpt::{local_pods, policies_in};
+use crate::excerpt::policies_in;
 
 /// How many pods or policies are named in one line.
 const NAMED: usize = 3;
@@ -99,7 +99,7 @@ pub(super) fn by_policy(refusals: &[Refusal]) -> BTreeMap<ObjectKey, BTreeSet<&s
 /// The pods of this node by their addresses; of two with one address the newest.
 fn owners(engine: &Engine) -> BTreeMap<IpAddr, &Pod> {
     let mut owners: BTreeMap<IpAddr, &Pod> = BTreeMap::new();
-    for pod in local_pods(engine) {
+    for pod in engine.local_pods() {
         for address in pod.addresses.iter() {
             let owner = owners.entry(address).or_insert(pod);
             if (&owner.age, &owner.key) < (&pod.age, &pod.key) {

@@ -7,7 +7,6 @@ use policy_compiler::engine::Engine;
 use tracing::{debug, error, info};
 
 use crate::dataplane::{Changes, Outcome, Written, error_chain};
-use crate::excerpt::local_pods;
 use crate::health::InForce;
 
 /// Why the families that are out of step are so, by the kind of failure.
@@ -103,7 +102,7 @@ pub(super) fn in_force(engine: &Engine) -> InForce {
     let (v4, v6) = (rules.v4.sizes(), rules.v6.sizes());
     InForce {
         policies: engine.snapshot().policies.len(),
-        pods: local_pods(engine).count(),
+        pods: engine.local_pods().count(),
         chains: v4.chains + v6.chains,
         sets: v4.sets + v6.sets,
     }

@@ -56,13 +56,8 @@ pub(super) fn value_problem(value: &str) -> Option<String> {
 
 /// The labels at `field`. What is invalid is reported and left out.
 pub(super) fn labels(field: &Field<'_>, report: &mut Report<'_>) -> Labels {
-    let mut labels = Labels::default();
-    if let Some(mapping) = report.open(field) {
-        for (key, value) in pairs(&mapping, report) {
-            labels.insert(key, value);
-        }
-    }
-    labels
+    let mapping = report.open(field);
+    mapping.map(|mapping| pairs(&mapping, report).into_iter().collect()).unwrap_or_default()
 }
 
 /// The valid pairs of a mapping of labels. What is invalid is reported and left out.

@@ -16,6 +16,7 @@
 //! Nothing here fails: what cannot be compiled denies and is in the diagnostics.
 
 mod edits;
+mod local;
 mod members;
 mod objects;
 mod plan;

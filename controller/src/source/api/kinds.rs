@@ -1,7 +1,8 @@
 //! The kinds that are followed: what is kept of their objects, and what the engine is told of them.
 //!
 //! Of a pod everything that [`decode::pod`] reads is kept, except who owns it, which no verdict
-//! depends on and which would cost memory for every pod of the cluster.
+//! depends on and which would cost memory for every pod of the cluster. What many pods have in common is
+//! kept once.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use policy_compiler::decode::{self, Decoding};
 use policy_compiler::document::{Node, Value};
 use policy_compiler::name::{NamespaceName, NodeName, ObjectKey};
 use policy_compiler::policy::{self, AUDIT_ANNOTATION};
+use policy_compiler::pool::Pool;
 use policy_compiler::update::{Event, Relist};
 
 use super::slim::Keep::{All, But, Only};
@@ -40,6 +42,8 @@ pub(super) trait Followed: Served {
     }
     /// What it says.
     fn decode(object: &Node) -> Decoding<Self::Value>;
+    /// Makes what was decoded share what others have too.
+    fn share(_value: &mut Self::Value, _pool: &mut Pool) {}
     /// The key of what was decoded.
     fn key_of(value: &Self::Value) -> Self::Key;
     /// The event that it is now so.
@@ -150,6 +154,10 @@ impl Followed for Pods {
         decode::pod(object, None)
     }
 
+    fn share(pod: &mut cluster::Pod, pool: &mut Pool) {
+        pool.share(pod);
+    }
+
     fn key_of(pod: &cluster::Pod) -> ObjectKey {
         pod.key.clone()
     }
@@ -192,6 +200,10 @@ impl Followed for Namespaces {
 
     fn decode(object: &Node) -> Decoding<cluster::Namespace> {
         decode::namespace(object, None)
+    }
+
+    fn share(namespace: &mut cluster::Namespace, pool: &mut Pool) {
+        pool.share_namespace(namespace);
     }
 
     fn key_of(namespace: &cluster::Namespace) -> NamespaceName {

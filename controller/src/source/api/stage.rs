@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::Node;
+use policy_compiler::pool::Pool;
 use policy_compiler::update::{Event, Relist};
 
 use super::kinds::{Followed, written_name};
@@ -19,10 +20,11 @@ struct Reading<V> {
     found: Found,
 }
 
-fn read<T: Followed>(object: &Node) -> Reading<T::Value> {
+fn read<T: Followed>(object: &Node, pool: &mut Pool) -> Reading<T::Value> {
     let name = written_name(object);
     match T::decode(object) {
-        Ok(decoded) => {
+        Ok(mut decoded) => {
+            T::share(&mut decoded.object, pool);
             let found = Found { diagnostics: decoded.diagnostics, problems: Vec::new() };
             Reading { name, value: Some(decoded.object), found }
         }
@@ -42,8 +44,8 @@ fn problem<T: Followed>(object: &Node, name: &str, diagnostics: &[Diagnostic]) -
 }
 
 /// The change that an object is now so. What cannot be decoded is no event.
-pub(super) fn applied<T: Followed>(object: &Node) -> Change {
-    let Reading { name, value, found } = read::<T>(object);
+pub(super) fn applied<T: Followed>(object: &Node, pool: &mut Pool) -> Change {
+    let Reading { name, value, found } = read::<T>(object, pool);
     let mut findings = BTreeMap::new();
     note(&mut findings, Arc::clone(&name), found);
     change::<T>(Some(name), value.map(T::applied), findings)
@@ -84,8 +86,8 @@ impl<T: Followed> Default for Stage<T> {
 
 impl<T: Followed> Stage<T> {
     /// Takes one object of the list.
-    pub(super) fn add(&mut self, object: &Node) {
-        let Reading { name, value, found } = read::<T>(object);
+    pub(super) fn add(&mut self, object: &Node, pool: &mut Pool) {
+        let Reading { name, value, found } = read::<T>(object, pool);
         note(&mut self.found, name, found);
         if let Some(value) = value {
             self.relist.objects.insert(T::key_of(&value), value);
