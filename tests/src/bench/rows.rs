@@ -89,8 +89,8 @@ impl Selection {
 
     fn effort(&self) -> Effort {
         self.size.pick(
-            Effort { quads: 20, warming: 8, batches: 48 },
-            Effort { quads: 4, warming: 4, batches: 16 },
+            Effort { quads: 20, warming: 32, batches: 128 },
+            Effort { quads: 4, warming: 16, batches: 64 },
             Effort { quads: 1, warming: 1, batches: 2 },
         )
     }
