@@ -1,8 +1,17 @@
 //! Keeps a ruleset in step with events, and says how the kernel gets there.
 //!
 //! ```text
-//!  Event ── apply ──> Snapshot ── pending: compile, plan ──> staged ── flush ──> Update (ordered steps)
+//!  Event ── apply ──> Snapshot, index ── pending ──> staged ── flush ──> Update (ordered steps)
+//!                        │                  ├ members that joined or left, or
+//!                        └ what it touches  └ outline (compile), way (plan)
 //! ```
+//!
+//! An event is taken in for what it changes. A pod elsewhere joins sets and leaves sets, and that is all
+//! there is to do. Only what concerns a pod of the node, a policy that selects one, or which numbers a
+//! name has, makes the structure of the rules be compiled anew, from what is remembered of the last time;
+//! and of the sets in it those that stand are edited by what has joined and left. So the work is in
+//! proportion to the change and to the pods of the node, and not to the cluster: [`Engine::take_work`]
+//! counts it.
 //!
 //! Staging and flushing are two, so that whoever writes can see how far an update reaches before it is
 //! taken to be carried out, and let one that is dear wait for what comes after it. While its chains

@@ -122,52 +122,49 @@ impl Engine {
         differs || lists.contains(&true)
     }
 
-    fn relist_pods(&mut self, listed: Relist<ObjectKey, Pod>) -> bool {
-        let gone = gone(&self.snapshot.pods, &listed);
-        let mut differs = !gone.is_empty();
-        for key in gone {
-            self.remove_pod(&key);
+    fn relist_pods(&mut self, mut listed: Relist<ObjectKey, Pod>) -> bool {
+        let Differing { gone, news } = differing(&self.snapshot.pods, &listed);
+        if self.snapshot.pods.is_empty() {
+            self.snapshot.pods = listed.objects;
+            for pod in self.snapshot.pods.values() {
+                let touched = self.index.pod(&self.snapshot, None, Some(pod));
+                self.local_changes += u64::from(touched.local);
+                self.stale |= touched.local || touched.numbers;
+            }
+            return !news.is_empty();
         }
-        for pod in listed.objects.into_values() {
-            differs |= self.put_pod(pod);
+        for key in &gone {
+            self.remove_pod(key);
         }
-        differs
+        let news = news.into_iter().filter_map(|key| listed.objects.remove(&key));
+        news.fold(!gone.is_empty(), |differs, pod| self.put_pod(pod) || differs)
     }
 
-    fn relist_namespaces(&mut self, listed: Relist<NamespaceName, Namespace>) -> bool {
-        let gone = gone(&self.snapshot.namespaces, &listed);
-        let mut differs = !gone.is_empty();
-        for name in gone {
-            self.remove_namespace(&name);
+    fn relist_namespaces(&mut self, mut listed: Relist<NamespaceName, Namespace>) -> bool {
+        let Differing { gone, news } = differing(&self.snapshot.namespaces, &listed);
+        for name in &gone {
+            self.remove_namespace(name);
         }
-        for namespace in listed.objects.into_values() {
-            differs |= self.put_namespace(namespace);
-        }
-        differs
+        let news = news.into_iter().filter_map(|name| listed.objects.remove(&name));
+        news.fold(!gone.is_empty(), |differs, new| self.put_namespace(new) || differs)
     }
 
-    fn relist_policies(&mut self, listed: Relist<ObjectKey, Policy>) -> bool {
-        let gone = gone(&self.snapshot.policies, &listed);
-        let mut differs = !gone.is_empty();
-        for key in gone {
-            self.remove_policy(&key);
+    fn relist_policies(&mut self, mut listed: Relist<ObjectKey, Policy>) -> bool {
+        let Differing { gone, news } = differing(&self.snapshot.policies, &listed);
+        for key in &gone {
+            self.remove_policy(key);
         }
-        for policy in listed.objects.into_values() {
-            differs |= self.put_policy(policy);
-        }
-        differs
+        let news = news.into_iter().filter_map(|key| listed.objects.remove(&key));
+        news.fold(!gone.is_empty(), |differs, policy| self.put_policy(policy) || differs)
     }
 
-    fn relist_nodes(&mut self, listed: Relist<NodeName, Node>) -> bool {
-        let gone = gone(&self.snapshot.nodes, &listed);
-        let mut differs = !gone.is_empty();
-        for name in gone {
-            self.remove_node(&name);
+    fn relist_nodes(&mut self, mut listed: Relist<NodeName, Node>) -> bool {
+        let Differing { gone, news } = differing(&self.snapshot.nodes, &listed);
+        for name in &gone {
+            self.remove_node(name);
         }
-        for node in listed.objects.into_values() {
-            differs |= self.put_node(node);
-        }
-        differs
+        let news = news.into_iter().filter_map(|name| listed.objects.remove(&name));
+        news.fold(!gone.is_empty(), |differs, node| self.put_node(node) || differs)
     }
 }
 
@@ -175,10 +172,39 @@ fn whole<K, V>(objects: BTreeMap<K, V>) -> Relist<K, V> {
     Relist { objects, ..Relist::default() }
 }
 
-/// What is neither listed nor there and unreadable.
-fn gone<K: Ord + Clone, V>(objects: &BTreeMap<K, V>, listed: &Relist<K, V>) -> Vec<K> {
-    let stays = |key: &&K| listed.objects.contains_key(*key) || listed.unread.contains(*key);
-    objects.keys().filter(|key| !stays(key)).cloned().collect()
+/// What a list says anew.
+struct Differing<K> {
+    /// What is neither listed nor there and unreadable.
+    gone: Vec<K>,
+    /// What is listed and was not so.
+    news: Vec<K>,
+}
+
+/// Goes through both in the order of their keys.
+fn differing<K: Ord + Clone, V: PartialEq>(
+    objects: &BTreeMap<K, V>,
+    listed: &Relist<K, V>,
+) -> Differing<K> {
+    let (mut gone, mut news) = (Vec::new(), Vec::new());
+    let mut old = objects.iter().peekable();
+    let mut leave = |key: &K| {
+        if !listed.unread.contains(key) {
+            gone.push(key.clone());
+        }
+    };
+    for (key, object) in &listed.objects {
+        while let Some((before, _)) = old.next_if(|(other, _)| *other < key) {
+            leave(before);
+        }
+        let same = old.next_if(|(other, _)| *other == key).is_some_and(|(_, was)| was == object);
+        if !same {
+            news.push(key.clone());
+        }
+    }
+    for (key, _) in old {
+        leave(key);
+    }
+    Differing { gone, news }
 }
 
 /// That an object was there, the same.

@@ -156,8 +156,8 @@ impl Index {
     }
 
     /// The addresses that came to belong to somebody or ceased to, since the deltas were last forgotten.
-    /// There may be others among them.
-    pub(crate) fn moved(&self) -> &BTreeSet<IpAddr> {
+    /// There may be others among them, and some more than once.
+    pub(crate) fn moved(&self) -> &[IpAddr] {
         self.owners.moved()
     }
 

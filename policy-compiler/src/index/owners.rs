@@ -18,8 +18,8 @@ pub(super) struct Owners {
     contested: BTreeMap<IpAddr, Vec<PodId>>,
     /// How many objects say that an address is a node's.
     nodes: BTreeMap<IpAddr, usize>,
-    /// Addresses that somebody began to have or ceased to.
-    moved: BTreeSet<IpAddr>,
+    /// Addresses that somebody began to have or ceased to, some of them more than once.
+    moved: Vec<IpAddr>,
 }
 
 impl Owners {
@@ -50,16 +50,16 @@ impl Owners {
         }
     }
 
-    pub(super) fn moved(&self) -> &BTreeSet<IpAddr> {
+    pub(super) fn moved(&self) -> &[IpAddr] {
         &self.moved
     }
 
     pub(super) fn forget_moved(&mut self) {
-        self.moved.clear();
+        self.moved = Vec::new();
     }
 
     pub(super) fn claim(&mut self, address: IpAddr, id: PodId) {
-        self.moved.insert(address);
+        self.moved.push(address);
         match self.any(address) {
             None => self.put(address, Some(id)),
             Some(first) => {
@@ -70,7 +70,7 @@ impl Owners {
     }
 
     pub(super) fn release(&mut self, address: IpAddr, id: PodId) {
-        self.moved.insert(address);
+        self.moved.push(address);
         let Some(claimants) = self.contested.get_mut(&address) else {
             self.put(address, None);
             return;
@@ -95,7 +95,7 @@ impl Owners {
             let count = self.nodes.entry(address).or_default();
             *count += 1;
             if *count == 1 {
-                self.moved.insert(address);
+                self.moved.push(address);
                 new.push(address);
             }
         }
@@ -110,7 +110,7 @@ impl Owners {
                 *count -= 1;
                 if *count == 0 {
                     self.nodes.remove(&address);
-                    self.moved.insert(address);
+                    self.moved.push(address);
                     gone.push(address);
                 }
             }
