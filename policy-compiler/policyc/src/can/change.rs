@@ -89,7 +89,7 @@ pub(super) fn changes(
 }
 
 /// What is changed, where, and how.
-struct Kind {
+struct What {
     kind: &'static str,
     path: String,
     patch: Vec<Operation>,
@@ -137,7 +137,7 @@ impl Wanted<'_> {
             Some(port) => Operation::add(format!("{ports}/-"), port),
             None => Operation { op: "remove", path: ports, value: None },
         };
-        self.made(Kind { kind: "port", path, patch: vec![operation] }, policy, location, text)
+        self.made(What { kind: "port", path, patch: vec![operation] }, policy, location, text)
     }
 
     fn peer(&self, policy: &PolicyTrace, rule: &RuleTrace) -> Change {
@@ -152,10 +152,10 @@ impl Wanted<'_> {
             text = format!("{text}, or {} ({field}[{}] asks for it)", label(&whom), peer.index);
         }
         let location = rule.peers.first().map_or(&rule.location, |peer| &peer.location);
-        let into = format!("/spec/{}/{}/{field}/-", self.direction, rule.index);
-        let peers = self.peer_values(policy).into_iter();
-        let patch = peers.map(|peer| Operation::add(into.clone(), peer)).collect();
-        self.made(Kind { kind: "peer", path, patch }, policy, location, text)
+        let list = format!("/spec/{}/{}/{field}/-", self.direction, rule.index);
+        let values = self.peer_values(policy).into_iter();
+        let operations = values.map(|value| Operation::add(list.clone(), value)).collect();
+        self.made(What { kind: "peer", path, patch: operations }, policy, location, text)
     }
 
     fn rule(&self, policies: &[PolicyTrace]) -> Option<Change> {
@@ -189,8 +189,8 @@ impl Wanted<'_> {
         };
         // A rule without peers would be one for everybody.
         let patch = if peers.is_empty() { Vec::new() } else { vec![operation] };
-        let kind = Kind { kind: "rule", path: self.direction.to_string(), patch };
-        Some(self.made(kind, narrowest, &narrowest.location, text))
+        let what = What { kind: "rule", path: self.direction.to_string(), patch };
+        Some(self.made(what, narrowest, &narrowest.location, text))
     }
 
     /// The flow's port as an item of `ports`; `None` where no item can mean it.
@@ -238,15 +238,15 @@ impl Wanted<'_> {
         }
     }
 
-    fn made(&self, kind: Kind, policy: &PolicyTrace, location: &Location, text: String) -> Change {
+    fn made(&self, what: What, policy: &PolicyTrace, location: &Location, text: String) -> Change {
         Change {
             direction: self.direction.to_string(),
-            kind: kind.kind,
+            kind: what.kind,
             policy: policy.policy.to_string(),
-            path: kind.path,
+            path: what.path,
             place: Place::of(location),
             text,
-            patch: kind.patch,
+            patch: what.patch,
         }
     }
 

@@ -297,7 +297,7 @@ fn contents(blobs: &[Blob]) -> Result<Vec<Vec<u8>>, GitError> {
     if blobs.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: String = blobs.iter().map(|blob| format!("{}\n", blob.id)).collect();
+    let ids = blobs.iter().fold(String::new(), |ids, blob| ids + &blob.id + "\n");
     let (output, success) = run("cat-file", &["cat-file", "--batch"], ids.into_bytes())?;
     if !success {
         return Err(output.failed("cat-file"));

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use policy_compiler::evaluate::evaluate;
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::reach::TrafficSet;
-use policy_compiler::verdict::Decision;
+use policy_compiler::verdict::Decision::{Allowed, Denied, Unknown};
 use policy_manifest::input::{Options, merge, parse_file};
 
 use super::compare::Row;
@@ -166,13 +166,13 @@ fn found(old: &Side, new: &Side) -> (Found, Vec<Row>) {
         ends::asked_keys(&was).into_iter().chain(ends::asked_keys(&is)).collect();
     let comparer =
         Comparer { old: &before, new: &after, partition: &partition, families: &Family::ALL };
-    let compared = comparer.compare(&pairing, &keys, |_, _| {});
+    let differing = comparer.compare(&pairing, &keys, |_, _| {});
     let mut all = Found::new();
-    for (i, from) in compared.classes.iter().enumerate() {
-        for (j, to) in compared.classes.iter().enumerate() {
+    for (i, from) in differing.classes.iter().enumerate() {
+        for (j, to) in differing.classes.iter().enumerate() {
             for (a, b) in pairs_of(from, to, &was, &is) {
                 for family in Family::ALL {
-                    let rows = compared.rows.iter().filter(|row| (row.from, row.to) == (i, j));
+                    let rows = differing.rows.iter().filter(|row| (row.from, row.to) == (i, j));
                     let changes = rows
                         .filter(|row| row.families.contains(&family))
                         .map(|row| row.change.clone())
@@ -183,7 +183,7 @@ fn found(old: &Side, new: &Side) -> (Found, Vec<Row>) {
             }
         }
     }
-    (all, compared.rows)
+    (all, differing.rows)
 }
 
 /// Every two ends of two classes that are compared.
@@ -261,7 +261,6 @@ fn what_is_reported_is_what_evaluate_decides_otherwise_and_nothing_else() {
                 };
                 let was = decided(&was, &from, &to);
                 let is = decided(&is, &from_new, &to_new);
-                use Decision::{Allowed, Denied, Unknown};
                 let expected = match (was, is) {
                     (Denied, Allowed) => [true, false, false, false],
                     (Allowed, Denied) => [false, true, false, false],
@@ -324,7 +323,7 @@ fn the_other_way_round_what_opens_closes() {
 fn every_change_has_a_cause_and_of_one_edited_object_it_is_that_object() {
     let mut caused = 0;
     for seed in 1..=40 {
-        let mut dice = Dice(seed * 0x51ed | 1);
+        let mut dice = Dice((seed * 0x51ed) | 1);
         let old: Vec<u64> = (0..OBJECTS).map(|_| dice.below(1 << 30)).collect();
         let (before, mut after) = (objects(&old), objects(&old));
         let n = usize::try_from(dice.below(14)).expect("few");

@@ -23,9 +23,11 @@ pub(super) fn markdown(comparison: &Comparison) -> String {
             out.push_str(&row(line));
         }
         if let Some(more @ 1..) = comparison.connections.len().checked_sub(SHOWN) {
-            out.push_str(&format!(
+            // Writing to a String does not fail.
+            let _ = write!(
+                out,
                 "\n…and {more} lines more; see `policyc diff` without `-o markdown`.\n"
-            ));
+            );
         }
     }
     if !comparison.workloads.is_empty() {

@@ -65,7 +65,10 @@ pub fn run(args: &args::Diff, verbose: bool, output: Output) -> Result<Status, C
         }
     }
     let families = question::asked(args.families);
-    let comparison = compare(&sides.old, &sides.new, &families);
+    let progress = Progress::start();
+    let comparison =
+        compare_telling(&sides.old, &sides.new, &families, |at, of| progress.at(at, of));
+    drop(progress);
     output.result(&match args.output {
         DiffFormat::Text => {
             // Where only one side is a directory its names would look like another's without it.
@@ -98,6 +101,40 @@ fn report_side(side: &Side, verbose: bool, output: Output) {
 /// What differs between two sides in `families`.
 #[must_use]
 pub fn compare(old: &Side, new: &Side, families: &[Family]) -> Comparison {
+    compare_telling(old, new, families, |_, _| {})
+}
+
+/// A line on standard error that says how far a long comparison is; none where that is no terminal.
+struct Progress(indicatif::ProgressBar);
+
+impl Progress {
+    fn start() -> Self {
+        let bar = indicatif::ProgressBar::new_spinner();
+        if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} comparing {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(std::time::Duration::from_millis(120));
+        Self(bar)
+    }
+
+    fn at(&self, class: usize, of: usize) {
+        self.0.set_message(format!("{class} of {of} classes of ends"));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// As [`compare`]; `at` hears how many of how many classes of ends have been asked about.
+fn compare_telling(
+    old: &Side,
+    new: &Side,
+    families: &[Family],
+    at: impl FnMut(usize, usize),
+) -> Comparison {
     let (was, _) = ends::with_replicas(&old.loaded.snapshot);
     let (is, added) = ends::with_replicas(&new.loaded.snapshot);
     let pairing = pair::pairs(&was, &is);
@@ -106,9 +143,9 @@ pub fn compare(old: &Side, new: &Side, families: &[Family]) -> Comparison {
     let keys: BTreeSet<&str> =
         ends::asked_keys(&was).into_iter().chain(ends::asked_keys(&is)).collect();
     let comparer = Comparer { old: &before, new: &after, partition: &partition, families };
-    let compared = comparer.compare(&pairing, &keys, |_, _| {});
-    let names = Names { snapshot: &is, added: &added, classes: &compared.classes };
-    let connections = names.connections(&compared, &was, &is);
+    let found = comparer.compare(&pairing, &keys, at);
+    let names = Names { snapshot: &is, added: &added, classes: &found.classes };
+    let connections = names.connections(&found, &was, &is);
     let workloads = [
         (&old.loaded.snapshot, &pairing.gone, "removed"),
         (&new.loaded.snapshot, &pairing.come, "added"),

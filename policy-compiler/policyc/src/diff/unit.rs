@@ -227,10 +227,14 @@ pub(super) fn bare(rule: &Rule) -> Grant {
     let mut grant = rule.grant.clone();
     if let Grant::Traffic { peers, ports } = &mut grant {
         if let Peers::Listed(peers) = peers {
-            peers.iter_mut().for_each(|peer| peer.location = Location::default());
+            for peer in peers {
+                peer.location = Location::default();
+            }
         }
         if let Ports::Listed(ports) = ports {
-            ports.iter_mut().for_each(|port| port.location = Location::default());
+            for port in ports {
+                port.location = Location::default();
+            }
         }
     }
     grant
