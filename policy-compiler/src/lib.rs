@@ -23,6 +23,7 @@ pub mod flow;
 mod index;
 pub mod labels;
 pub mod lint;
+mod lookup;
 pub mod name;
 pub mod packet;
 pub mod policy;

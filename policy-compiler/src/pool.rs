@@ -4,21 +4,21 @@
 //! of a namespace its name. Read one by one, each has copies of its own, which together are most of what
 //! pods take. A [`Pool`] gives those that are equal the same memory. What a pod says does not change.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::cluster::{Namespace, Pod};
 use crate::labels::{Labels, Pairs};
+use crate::lookup::Lookup;
 use crate::name::Shared;
 
 /// How many entries a pool has at least before it looks which of them nobody has any more.
 const FEW: usize = 4_096;
 
-/// What was met so far. It is only looked up, so that its order does not matter.
+/// What was met so far.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    texts: HashSet<Arc<str>>,
-    labels: HashSet<Pairs>,
+    texts: Lookup<Arc<str>>,
+    labels: Lookup<Pairs>,
     /// How many entries there may be before it is swept.
     bound: usize,
 }
@@ -46,16 +46,16 @@ impl Pool {
     }
 
     fn share_text(&mut self, text: &mut Arc<str>) {
-        if let Some(known) = self.texts.get(text) {
+        if let Some(known) = self.texts.known(text) {
             *text = Arc::clone(known);
         } else {
-            self.texts.insert(Arc::clone(text));
+            self.texts.insert(Arc::clone(text), ());
         }
     }
 
     /// Labels that are new here still share their keys and values.
     fn share_labels(&mut self, labels: &mut Labels) {
-        if let Some(known) = self.labels.get(labels.pairs()) {
+        if let Some(known) = self.labels.known(labels.pairs()) {
             *labels = Labels::of(Arc::clone(known));
             return;
         }
@@ -65,7 +65,7 @@ impl Pool {
             self.share_text(value);
         }
         let pairs: Pairs = pairs.into();
-        self.labels.insert(Arc::clone(&pairs));
+        self.labels.insert(Arc::clone(&pairs), ());
         *labels = Labels::of(pairs);
     }
 
@@ -74,8 +74,8 @@ impl Pool {
         if self.texts.len() + self.labels.len() < self.bound.max(FEW) {
             return;
         }
-        self.labels.retain(|labels| Arc::strong_count(labels) > 1);
-        self.texts.retain(|text| Arc::strong_count(text) > 1);
+        self.labels.retain(|labels, ()| Arc::strong_count(labels) > 1);
+        self.texts.retain(|text, ()| Arc::strong_count(text) > 1);
         self.bound = 2 * (self.texts.len() + self.labels.len());
     }
 }

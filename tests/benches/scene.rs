@@ -69,13 +69,20 @@ fn policy(
 }
 
 /// Edits of one policy that selects all pods of a namespace: it is written, has another port, lets in
-/// others, and is deleted.
+/// others, and is deleted. Those whom it lets in are of other namespaces too, so that no policy which lets the
+/// namespace talk to itself covers it.
 #[must_use]
 pub fn to_and_fro(namespace: &NamespaceName) -> Vec<Event> {
+    let from = |app: &str| {
+        json!([{
+            "namespaceSelector": {"matchLabels": {"env": "prod"}},
+            "podSelector": {"matchLabels": {"app": app}},
+        }])
+    };
     let rules = [
-        json!([{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 80}]}]),
-        json!([{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 443}]}]),
-        json!([{"from": [{"podSelector": {"matchLabels": {"app": "api"}}}], "ports": [{"port": "http"}]}]),
+        json!([{"from": from("web"), "ports": [{"port": 80}]}]),
+        json!([{"from": from("web"), "ports": [{"port": 443}]}]),
+        json!([{"from": from("api"), "ports": [{"port": "http"}]}]),
     ];
     let written = rules.map(|rules| policy(namespace, "edited", &rules));
     let key = written[0].key.clone();

@@ -33,7 +33,7 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use self::edits::Edits;
 use self::plan::{Members, Names, Standing, edit_members, taken_apart};
@@ -45,6 +45,7 @@ use crate::compile::{Memory, Outline, Source, Structure, outline};
 use crate::config::NodeConfig;
 use crate::diagnostic::Diagnostic;
 use crate::index::{Index, MembershipId, NamedId};
+use crate::lookup::Lookup;
 use crate::ruleset::{Generation, Ruleset, SetName};
 use crate::update::{Reach, Step, Update};
 
@@ -108,8 +109,8 @@ struct Staged {
 #[derive(Clone, Debug, Default)]
 struct Fed {
     /// Only looked up, so that its order does not matter.
-    by_membership: HashMap<MembershipId, Vec<SetName>>,
-    by_number: HashMap<(NamedId, std::num::NonZeroU16), SetName>,
+    by_membership: BTreeMap<MembershipId, Vec<SetName>>,
+    by_number: Lookup<(NamedId, std::num::NonZeroU16), SetName>,
     known: Vec<SetName>,
 }
 

@@ -1,13 +1,13 @@
 //! Definitions by what a pod must have for them to mean it: a group that is new is compared with the
 //! few that may mean it, however many there are.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::definition::{PodDefinition, Scope};
 use super::groups::Group;
 use super::memberships::MembershipId;
 use crate::labels::Labels;
+use crate::lookup::Lookup;
 use crate::name::NamespaceName;
 
 /// A definition of a membership.
@@ -21,7 +21,7 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 struct ByLabel {
     /// Those that ask for one, by each value that they take.
-    labelled: HashMap<Arc<str>, HashMap<Arc<str>, Vec<Entry>>>,
+    labelled: Lookup<Arc<str>, Lookup<Arc<str>, Vec<Entry>>>,
     /// Those that do not.
     others: Vec<Entry>,
 }
@@ -77,7 +77,7 @@ fn remove(place: &mut Vec<Entry>, entry: &Entry) {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asking {
     /// Those in one namespace, by that. Only looked up.
-    named: HashMap<NamespaceName, ByLabel>,
+    named: Lookup<NamespaceName, ByLabel>,
     /// The others.
     anywhere: ByLabel,
 }

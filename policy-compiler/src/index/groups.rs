@@ -3,13 +3,14 @@
 //! Whatever a selector says of one pod of a group it says of all of them. There are as many groups as
 //! kinds of pods, however many pods there are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::memberships::MembershipId;
 use super::pods::PodId;
 use crate::cluster::Pod;
 use crate::labels::Labels;
+use crate::lookup::Lookup;
 use crate::name::NamespaceName;
 
 /// A group, for as long as it has pods.
@@ -34,12 +35,12 @@ pub(super) struct Group {
 pub(super) struct Groups {
     asked: BTreeSet<Arc<str>>,
     /// Only looked up, so that its order does not matter.
-    ids: HashMap<(NamespaceName, Labels), GroupId>,
+    ids: Lookup<(NamespaceName, Labels), GroupId>,
     slots: Vec<Option<Group>>,
     free: Vec<GroupId>,
     of_namespace: BTreeMap<NamespaceName, BTreeSet<GroupId>>,
     /// Only looked up.
-    labelled: HashMap<Arc<str>, HashMap<Arc<str>, BTreeSet<GroupId>>>,
+    labelled: Lookup<Arc<str>, Lookup<Arc<str>, BTreeSet<GroupId>>>,
     /// No groups.
     none: BTreeSet<GroupId>,
 }

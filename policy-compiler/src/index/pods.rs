@@ -3,10 +3,9 @@
 //! A pod has a number as long as it is the same peer. It is found again by its address, or, while it has
 //! none, by its name.
 
-use std::collections::HashMap;
-
 use super::groups::GroupId;
 use crate::cluster::Addresses;
+use crate::lookup::Lookup;
 use crate::name::ObjectKey;
 
 /// The number of a pod.
@@ -32,7 +31,7 @@ pub(super) struct Pods {
     slots: Vec<Option<Record>>,
     free: Vec<PodId>,
     /// Those without an address. Only looked up, so that its order does not matter.
-    unaddressed: HashMap<ObjectKey, PodId>,
+    unaddressed: Lookup<ObjectKey, PodId>,
 }
 
 impl Pods {

@@ -1,10 +1,11 @@
 //! Policies by namespace and by a label that they ask for: there may be thousands, of which most select
 //! no pod of this node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cluster::{Pod, Snapshot};
+use crate::lookup::Lookup;
 use crate::name::{NamespaceName, ObjectKey};
 use crate::policy::Policy;
 use crate::selector::Operator;
@@ -17,7 +18,7 @@ pub(crate) struct Stamp(u64);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     /// Only looked up, so that its order does not matter.
-    of_namespace: HashMap<NamespaceName, OfNamespace>,
+    of_namespace: Lookup<NamespaceName, OfNamespace>,
     last: u64,
 }
 
@@ -26,7 +27,7 @@ type Stamped = BTreeMap<ObjectKey, Stamp>;
 /// The policies of a namespace.
 #[derive(Clone, Debug, Default)]
 struct OfNamespace {
-    by_label: HashMap<Arc<str>, HashMap<Arc<str>, Stamped>>,
+    by_label: Lookup<Arc<str>, Lookup<Arc<str>, Stamped>>,
     /// Those that ask for no value.
     others: Stamped,
 }

@@ -7,7 +7,7 @@
 //!
 //! Nothing here decides anything: what is put into one class is asked of the evaluator once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 
@@ -16,6 +16,7 @@ use crate::cluster::{Pod, Snapshot};
 use crate::compile::networks::{Span, bits, spans};
 use crate::evaluate::{Evaluator, Standing};
 use crate::labels::Labels;
+use crate::lookup::Lookup;
 use crate::name::{NamespaceName, ObjectKey};
 use crate::policy::{
     Direction, Grant, NamespaceScope, PeerSelects, Peers, PortNumbers, Ports, Rule,
@@ -27,12 +28,12 @@ use crate::selector::Selector;
 #[derive(Clone, Debug)]
 pub(super) struct Interned<T> {
     values: Vec<T>,
-    numbers: HashMap<T, usize>,
+    numbers: Lookup<T, usize>,
 }
 
 impl<T> Default for Interned<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), numbers: HashMap::new() }
+        Self { values: Vec::new(), numbers: Lookup::default() }
     }
 }
 
@@ -127,7 +128,7 @@ type PodPeer<'a> = (Option<&'a NamespaceName>, &'a NamespaceScope, usize);
 /// The classes of one snapshot, numbered as they are met.
 #[derive(Clone, Debug)]
 pub(super) struct Classes<'a> {
-    policies: HashMap<&'a ObjectKey, usize>,
+    policies: Lookup<&'a ObjectKey, usize>,
     /// What each policy asks, ingress then egress.
     asked: Vec<[Asked<'a>; 2]>,
     selectors: Interned<&'a Selector>,
@@ -144,7 +145,7 @@ pub(super) struct Classes<'a> {
     owners: Interned<Owner<'a>>,
     addresses: Interned<Bits>,
     /// The selectors of peers that labels meet.
-    met: HashMap<Vec<(&'a str, &'a str)>, Bits>,
+    met: Lookup<Vec<(&'a str, &'a str)>, Bits>,
     namespaces: BTreeMap<&'a NamespaceName, Labels>,
 }
 
@@ -152,7 +153,7 @@ impl<'a> Classes<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
         let mut blocks: Interned<&'a IpBlock> = Interned::default();
         let mut classes = Self {
-            policies: HashMap::new(),
+            policies: Lookup::default(),
             asked: Vec::new(),
             selectors: Interned::default(),
             peers: Interned::default(),
@@ -164,7 +165,7 @@ impl<'a> Classes<'a> {
             profiles: Interned::default(),
             owners: Interned::default(),
             addresses: Interned::default(),
-            met: HashMap::new(),
+            met: Lookup::default(),
             namespaces: BTreeMap::new(),
         };
         for (number, policy) in snapshot.policies.values().enumerate() {
@@ -272,7 +273,7 @@ impl<'a> Classes<'a> {
         });
         let namespace = &pod.key.namespace;
         let labels = self.namespaces.get(namespace);
-        let mut scopes: HashMap<&Selector, bool> = HashMap::new();
+        let mut scopes: Lookup<&Selector, bool> = Lookup::default();
         let peers = &self.peers;
         let mut means = vec![0; peers.len().div_ceil(64)];
         for number in 0..peers.len() {

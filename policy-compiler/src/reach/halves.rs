@@ -1,12 +1,12 @@
 //! Halves of verdicts, asked once for each class.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::cidr::Family;
 use crate::cluster::Snapshot;
 use crate::evaluate::{Evaluator, Standing};
 use crate::flow::{End, Flow, Traffic, Wire};
+use crate::lookup::Lookup;
 use crate::name::{NodeName, ObjectKey};
 use crate::policy::{Direction, Grant, Ports};
 use crate::verdict::{Because, Decision, Half, RuleTrace};
@@ -76,24 +76,24 @@ impl<'a> Seat<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Halves<'a> {
     classes: Classes<'a>,
-    seats: HashMap<(End, Family), Rc<Seat<'a>>>,
+    seats: Lookup<(End, Family), Rc<Seat<'a>>>,
     connections: Interned<Connections>,
     /// By subject and profile.
-    by_profile: HashMap<(usize, usize), usize>,
+    by_profile: Lookup<(usize, usize), usize>,
     /// By subject and what its policies see of the other end.
-    by_aspect: HashMap<(usize, Aspect<'a>), usize>,
-    both: HashMap<(usize, usize), usize>,
+    by_aspect: Lookup<(usize, Aspect<'a>), usize>,
+    both: Lookup<(usize, usize), usize>,
 }
 
 impl<'a> Halves<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
         Self {
             classes: Classes::new(snapshot),
-            seats: HashMap::new(),
+            seats: Lookup::default(),
             connections: Interned::default(),
-            by_profile: HashMap::new(),
-            by_aspect: HashMap::new(),
-            both: HashMap::new(),
+            by_profile: Lookup::default(),
+            by_aspect: Lookup::default(),
+            both: Lookup::default(),
         }
     }
 

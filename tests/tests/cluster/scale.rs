@@ -4,6 +4,8 @@
 //! [`stored`](policy_tests::cluster::stored). Nobody runs: the node's kernel must come to hold what
 //! follows from the objects. Figures are printed and not asserted.
 
+#![allow(clippy::cast_precision_loss, reason = "no count comes near 2^52")]
+
 use std::time::{Duration, Instant};
 
 use policy_compiler::compile::compile;
@@ -73,7 +75,7 @@ fn expect_kernel(cluster: &Cluster, objects: &generate::Cluster) {
     in_kernel::expect(cluster.backend, namespace, &compiled.ruleset, PATIENCE).unwrap();
 }
 
-fn stored(change: Change) -> Store {
+fn stored(change: &Change) -> Store {
     let (object, is_end) = (without_ranges(change.object().clone()), change.is_end());
     if is_end { Store::Delete(object) } else { Store::Put(object) }
 }
@@ -85,7 +87,7 @@ fn until_one_is_local(objects: &mut generate::Cluster) -> Vec<Store> {
     loop {
         let change = objects.change_of(What::PodComes);
         let is_local = matches!(&change.subject, Subject::Pod(pod) if pod.node == node);
-        changes.push(stored(change));
+        changes.push(stored(&change));
         if is_local {
             return changes;
         }
@@ -116,7 +118,7 @@ pub(crate) fn follow(size: Size, rounds: &[usize]) {
     await_count(&agent, "policyd_local_pods", local_pods(&objects));
 
     for (round, changes) in rounds.iter().enumerate() {
-        let mut writes: Vec<Store> = (0..*changes).map(|_| stored(objects.change())).collect();
+        let mut writes: Vec<Store> = (0..*changes).map(|_| stored(&objects.change())).collect();
         writes.extend(until_one_is_local(&mut objects));
         let (count, expected) = (writes.len(), local_pods(&objects));
         let start = Instant::now();

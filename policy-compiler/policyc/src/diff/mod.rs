@@ -128,7 +128,7 @@ impl Drop for Progress {
     }
 }
 
-/// As [`compare`]; `at` hears how many of how many classes of ends have been asked about.
+/// As [`compare()`]; `at` hears how many of how many classes of ends have been asked about.
 fn compare_telling(
     old: &Side,
     new: &Side,
