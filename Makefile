@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test test-long bench image rootfs lint fmt clean
+.PHONY: help setup setup-build build demo test test-long bench image rootfs lint fmt clean
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,10 @@ help: ## Lists the targets
 setup: ## Installs what building and testing need (Debian packages, cargo-nextest)
 	@.ci/setup
 
-build: setup ## Builds policyd and policyc
+setup-build:
+	@.ci/setup build
+
+build: setup-build ## Builds policyd and policyc
 	@$(CARGO) build --quiet --locked --package policyd --package policyc
 
 demo: build ## Shows a shop before and after its policies, with real packets (needs root; seconds after the build)
@@ -47,14 +50,14 @@ test-long: setup ## Runs what takes minutes: crashes and soaks, 2,000 pods on an
 	@POLICYD_ROOTFS="$(abspath $(TARGET))/rootfs" $(CARGO) nextest run --locked --package policy-tests \
 		--ignore-default-filter --filterset 'binary(kernel) & test(/^image::/)'
 
-bench: setup ## Measures what policies cost packets and nodes (needs root; BENCH="steady denied" chooses, QUICK=1)
+bench: setup-build ## Measures what policies cost packets and nodes (needs root; BENCH="steady denied" chooses, QUICK=1)
 	@$(CARGO) run --quiet --locked --profile measure --package policy-tests --bin bench -- \
 		$(if $(QUICK),--quick) --output "$(TARGET)/bench" $(BENCH)
 
 image: ## Builds the container image (IMAGE=policyd:VERSION, CONTAINER_TOOL=docker|podman|buildah)
 	@.ci/image "$(IMAGE)" "$(CONTAINER_TOOL)"
 
-rootfs: setup ## Lays out the image's file system in DIR, without a container engine (needs root)
+rootfs: setup-build ## Lays out the image's file system in DIR, without a container engine (needs root)
 	@.ci/rootfs "$(DIR)"
 
 lint: setup ## Checks format, clippy, documentation, and that the library is pure
