@@ -39,7 +39,7 @@ ifneq ($(LEAVE_OUT),)
 	@echo '    eval "$$(setup-envtest use -p env)"'
 endif
 
-test-long: setup ## Runs what takes minutes: crashes and soaks, 2,000 pods on an API server, the image's files (needs root)
+test-long: setup ## Runs what takes minutes: crashes and soaks, up to 20,000 pods on an API server, the image's files (needs root)
 	@$(CARGO) build --quiet --locked --package policyd --package policyc
 	@$(CARGO) nextest run --locked --package policy-tests --ignore-default-filter --no-capture \
 		--filterset 'binary(cluster) & test(/^long::/)'
