@@ -7,6 +7,12 @@ use crate::cidr::Family;
 use crate::name::{NodeName, ObjectKey};
 use crate::port::Protocol;
 
+/// The number of ICMP in the header of IPv4.
+pub const ICMP: u8 = 1;
+
+/// The number of ICMPv6 in the header of IPv6.
+pub const ICMPV6: u8 = 58;
+
 /// A new connection, asked for one family. Ports and addresses are those after service translation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
@@ -96,8 +102,8 @@ impl Traffic {
     pub fn ip_protocol(self, family: Family) -> u8 {
         match self {
             Traffic::Port { protocol, .. } => protocol.number(),
-            Traffic::Icmp { .. } if family == Family::V4 => 1,
-            Traffic::Icmp { .. } => 58,
+            Traffic::Icmp { .. } if family == Family::V4 => ICMP,
+            Traffic::Icmp { .. } => ICMPV6,
             Traffic::Other { protocol } => protocol,
         }
     }

@@ -32,6 +32,12 @@ impl Protocol {
             Protocol::Sctp => 132,
         }
     }
+
+    /// The one that has this number in the IP header; none for protocols without ports.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.number() == number)
+    }
 }
 
 impl fmt::Display for Protocol {

@@ -26,7 +26,7 @@ use netlink_packet_netfilter::{
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use policy_compiler::cidr::Family;
-use policy_compiler::flow::Traffic;
+use policy_compiler::flow::{ICMP, ICMPV6, Traffic};
 use policy_compiler::port::Protocol;
 
 use super::netlink::{bound, messages};
@@ -338,12 +338,10 @@ pub(super) fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
         name.push(attribute);
     }
     let number = u8::from(original.protocol?);
-    let traffic = match number {
-        6 => Traffic::Port { protocol: Protocol::Tcp, port: reply.source_port },
-        17 => Traffic::Port { protocol: Protocol::Udp, port: reply.source_port },
-        132 => Traffic::Port { protocol: Protocol::Sctp, port: reply.source_port },
-        1 | 58 => Traffic::Icmp { kind: original.icmp_type? },
-        protocol => Traffic::Other { protocol },
+    let traffic = match (Protocol::from_number(number), number) {
+        (Some(protocol), _) => Traffic::Port { protocol, port: reply.source_port },
+        (None, ICMP | ICMPV6) => Traffic::Icmp { kind: original.icmp_type? },
+        (None, protocol) => Traffic::Other { protocol },
     };
     let (from, sent_to, to) = (original.source?, original.destination?, reply.source?);
     Some(Entry { from, sent_to, to, traffic, related, name })

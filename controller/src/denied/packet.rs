@@ -6,17 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use policy_compiler::cidr::Family;
-use policy_compiler::flow::Traffic;
+use policy_compiler::flow::{ICMP, ICMPV6, Traffic};
 use policy_compiler::port::Protocol;
 
 /// How many headers of IPv6 are read to find what is in a packet.
 const HEADERS: usize = 8;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
-const SCTP: u8 = 132;
 
 /// What a packet says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,29 +47,24 @@ impl Packet {
     /// The protocol in words.
     #[must_use]
     pub fn protocol_name(&self) -> String {
-        match self.protocol {
-            TCP => "TCP".to_owned(),
-            UDP => "UDP".to_owned(),
-            SCTP => "SCTP".to_owned(),
-            ICMP => "ICMP".to_owned(),
-            ICMPV6 => "ICMPv6".to_owned(),
-            other => format!("protocol {other}"),
+        match (Protocol::from_number(self.protocol), self.protocol) {
+            (Some(protocol), _) => protocol.to_string(),
+            (None, ICMP) => "ICMP".to_owned(),
+            (None, ICMPV6) => "ICMPv6".to_owned(),
+            (None, other) => format!("protocol {other}"),
         }
     }
 
     /// As policies see it. Where the port is not known, none is meant.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
-        let port = |protocol| Traffic::Port { protocol, port: self.port.unwrap_or(0) };
-        match self.protocol {
-            TCP => port(Protocol::Tcp),
-            UDP => port(Protocol::Udp),
-            SCTP => port(Protocol::Sctp),
-            ICMP | ICMPV6 => {
+        match (Protocol::from_number(self.protocol), self.protocol) {
+            (Some(protocol), _) => Traffic::Port { protocol, port: self.port.unwrap_or(0) },
+            (None, ICMP | ICMPV6) => {
                 let kind = self.port.and_then(|kind| u8::try_from(kind).ok());
                 Traffic::Icmp { kind: kind.unwrap_or(u8::MAX) }
             }
-            protocol => Traffic::Other { protocol },
+            (None, protocol) => Traffic::Other { protocol },
         }
     }
 
@@ -117,12 +106,13 @@ impl Packet {
 
     fn with(source: IpAddr, destination: IpAddr, protocol: u8, content: Option<&[u8]>) -> Self {
         let content = content.unwrap_or_default();
+        let known = Protocol::from_number(protocol);
         let port = match protocol {
-            TCP | UDP | SCTP => part(content, 2).map(u16::from_be_bytes),
+            _ if known.is_some() => part(content, 2).map(u16::from_be_bytes),
             ICMP | ICMPV6 => content.first().copied().map(u16::from),
             _ => None,
         };
-        let flags = content.get(13).filter(|_| protocol == TCP);
+        let flags = content.get(13).filter(|_| known == Some(Protocol::Tcp));
         // Of SYN, RST, ACK and FIN only the first.
         let midstream = flags.is_some_and(|flags| flags & 0b1_0111 != 0b0_0010);
         Self { source, destination, protocol, port, midstream }

@@ -4,7 +4,7 @@
 
 use policy_compiler::cidr::Family;
 use policy_compiler::decode::nearest;
-use policy_compiler::flow::{End, Traffic};
+use policy_compiler::flow::{End, ICMP, ICMPV6, Traffic};
 use policy_compiler::name::{NodeName, ObjectKey};
 use policy_compiler::policy::Direction;
 use policy_compiler::port::Protocol;
@@ -152,8 +152,7 @@ fn port(text: &str) -> Result<PortWord, LineError> {
 
 /// The traffic of an IP protocol number; `None` where there is a better way to write it.
 fn by_number(protocol: u8) -> Option<Traffic> {
-    let better =
-        [1, 58].contains(&protocol) || Protocol::ALL.iter().any(|p| p.number() == protocol);
+    let better = [ICMP, ICMPV6].contains(&protocol) || Protocol::from_number(protocol).is_some();
     (!better).then_some(Traffic::Other { protocol })
 }
 
