@@ -45,7 +45,7 @@ pub fn load(
     keep_policies: bool,
     output: Output,
 ) -> Result<Input, CommandError> {
-    if !args.is_live() && (args.kubeconfig.is_some() || args.context.is_some()) {
+    if !args.is_live() && args.cluster.is_named() {
         return Err(CommandError::usage(
             "`--kubeconfig` and `--context` name a cluster, and `-f` reads manifests instead",
             "add `--live` to lay the manifests over the cluster, or leave one of them out",
@@ -55,7 +55,7 @@ pub fn load(
     let asked = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     options(asked)?;
     Ok(if args.is_live() {
-        let cluster = live::read(args)?;
+        let cluster = live::read(&args.cluster, args.namespace.as_deref())?;
         for lack in &cluster.lacking {
             output.diagnostic(&report::entry(Severity::Warning, lack, None, None));
         }

@@ -80,7 +80,7 @@ pub fn run(cli: &Cli) -> Status {
 }
 
 fn explain_pod(args: &ExplainPod, verbose: bool, output: Output) -> Result<Status, CommandError> {
-    let input = input::read(&args.input, verbose, output)?;
+    let input = input::read(&args.asked.input, verbose, output)?;
     let named = match (&args.pod, &args.selector) {
         (_, Some(selector)) => {
             let namespace = Some(&*input.namespace).filter(|_| !args.all_namespaces);
@@ -93,13 +93,13 @@ fn explain_pod(args: &ExplainPod, verbose: bool, output: Output) -> Result<Statu
     let questions = Questions::new(input.snapshot());
     let unbound = question::without_host_networks(input.snapshot());
     let unbound = Questions::new(&unbound);
-    let families = question::asked(args.families);
+    let families = question::asked(args.asked.families);
     let explanations: Vec<PodExplanation> = named
         .pods
         .iter()
         .filter_map(|key| explain::explain(&questions, &unbound, key, &families, input.findings()))
         .collect();
-    let text = match args.output {
+    let text = match args.asked.output {
         Format::Text => explain::text(&explanations, &layout(&input, output)),
         format if named.single => match explanations.first() {
             Some(one) => serialized(format, "PodExplanation", one),
@@ -127,13 +127,13 @@ fn selecting(input: &Input, questions: &Questions<'_>, pods: &[ObjectKey]) -> St
 
 fn can(args: &Can, verbose: bool, output: Output) -> Result<Status, CommandError> {
     let port = Port::parse(&args.port)?;
-    let input = input::read(&args.input, verbose, output)?;
+    let input = input::read(&args.asked.input, verbose, output)?;
     let from = subject::end(&args.from, input.snapshot(), &input.namespace)?;
     let to = subject::end(&args.to, input.snapshot(), &input.namespace)?;
     let questions = Questions::new(input.snapshot());
-    let families = question::asked(args.families);
+    let families = question::asked(args.asked.families);
     let connection = can::ask(&questions, &from, &to, &port, &families)?;
-    output.result(&match args.output {
+    output.result(&match args.asked.output {
         Format::Text => can::text(&connection, &layout(&input, output)),
         format => serialized(format, "Connection", &connection),
     })?;

@@ -113,7 +113,7 @@ impl Sources {
                 "name one as `git:REVISION`",
             ));
         }
-        if !has(Source::is_live) && (args.kubeconfig.is_some() || args.context.is_some()) {
+        if !has(Source::is_live) && args.cluster.is_named() {
             return Err(CommandError::usage(
                 "`--kubeconfig` and `--context` name a cluster, and none is compared",
                 "name it as `live`",
@@ -202,13 +202,11 @@ impl Reader<'_> {
     }
 
     fn live(&self, context: Option<&String>) -> Result<Parsed, CommandError> {
-        let cluster = live::read(&args::Input {
-            files: Vec::new(),
-            live: true,
-            kubeconfig: self.args.kubeconfig.clone(),
-            context: context.or(self.args.context.as_ref()).cloned(),
-            namespace: self.args.namespace.clone(),
-        })?;
+        let mut named = self.args.cluster.clone();
+        if let Some(context) = context {
+            named.context = Some(context.clone());
+        }
+        let cluster = live::read(&named, self.args.namespace.as_deref())?;
         for lack in &cluster.lacking {
             self.output.diagnostic(&report::entry(Severity::Warning, lack, None, None));
         }

@@ -81,7 +81,7 @@ pub(super) struct Connection {
     pub(super) server: String,
 }
 
-pub(super) async fn connect(args: &args::Input) -> Result<Connection, ConnectError> {
+pub(super) async fn connect(args: &args::Cluster) -> Result<Connection, ConnectError> {
     let mut config = configure(args).await?;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
@@ -94,7 +94,7 @@ pub(super) async fn connect(args: &args::Input) -> Result<Connection, ConnectErr
     Ok(Connection { client, namespace, server })
 }
 
-async fn configure(args: &args::Input) -> Result<Config, ConnectError> {
+async fn configure(args: &args::Cluster) -> Result<Config, ConnectError> {
     let options = KubeConfigOptions { context: args.context.clone(), ..Default::default() };
     if let Some(path) = &args.kubeconfig {
         return from_file(path, &options).await;

@@ -64,19 +64,18 @@ pub struct Cluster {
     pub lacking: Vec<String>,
 }
 
-/// Reads a cluster.
+/// Reads a cluster. `namespace` is the one of names that name none, where not the context's own is.
 ///
 /// # Errors
 /// Where it cannot be reached, or refuses to list what no answer can do without.
-pub fn read(args: &args::Input) -> Result<Cluster, LiveError> {
+pub fn read(args: &args::Cluster, namespace: Option<&str>) -> Result<Cluster, LiveError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(LiveError::Runtime)?;
     runtime.block_on(async {
         let connection = connect::connect(args).await?;
-        let Connection { namespace, .. } = &connection;
-        let namespace = args.namespace.clone().unwrap_or_else(|| namespace.clone());
+        let namespace = namespace.unwrap_or(&connection.namespace).to_owned();
         let (objects, lacking) = list_all(&connection).await?;
         Ok(Cluster { objects, namespace, lacking })
     })

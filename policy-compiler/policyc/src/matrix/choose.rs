@@ -49,11 +49,11 @@ impl Choice {
         let side = |text: &Option<String>| {
             text.as_deref().map(|text| side(text, snapshot, namespace)).transpose()
         };
-        if let Some(name) = &args.input.namespace {
+        if let Some(name) = &args.asked.input.namespace {
             known_namespace(name, snapshot)?;
         }
         Ok(Self {
-            namespace: args.input.namespace.clone(),
+            namespace: args.asked.input.namespace.clone(),
             from: side(&args.from)?,
             to: side(&args.to)?,
             nodes: args.nodes,

@@ -202,7 +202,7 @@ pub fn run(args: &args::Matrix, verbose: bool, output: Output) -> Result<Status,
             "name it by its number",
         ));
     }
-    let input = input::read(&args.input, verbose, output)?;
+    let input = input::read(&args.asked.input, verbose, output)?;
     let snapshot = input.snapshot();
     let reach = Reach::new(snapshot);
     let level = Level::from(args.by);
@@ -210,13 +210,13 @@ pub fn run(args: &args::Matrix, verbose: bool, output: Output) -> Result<Status,
     let (from, to) = choose(&reach, level, &choice);
     let bearing: Vec<ObjectKey> = selecting(&reach, [&from, &to]);
     let progress = Progress::start("asking for everyone", from.len());
-    let families = question::asked(args.families);
+    let families = question::asked(args.asked.families);
     let grid = fill(&reach, level, &families, port, (from, to), |done| progress.at(done));
     drop(progress);
     let serialized = |form: fn(&serde_json::Value) -> String| {
         form(&output::document("Matrix", &Matrix::of(&grid)))
     };
-    let text = match args.output {
+    let text = match args.asked.output {
         MatrixFormat::Text => {
             text(&grid, &Layout { width: output.width, directory: input.directory() })
         }

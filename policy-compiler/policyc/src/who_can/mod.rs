@@ -166,14 +166,14 @@ pub fn find(
 /// # Errors
 /// Where the input cannot be read, or lacks what is named.
 pub fn run(args: &args::WhoCan, verbose: bool, output: Output) -> Result<Status, CommandError> {
-    let input = input::read(&args.input, verbose, output)?;
+    let input = input::read(&args.asked.input, verbose, output)?;
     let named = subject::pods(&args.pod, input.snapshot(), &input.namespace)?;
     let directions: Vec<Direction> = match (args.ingress, args.egress) {
         (true, false) => vec![Direction::Ingress],
         (false, true) => vec![Direction::Egress],
         _ => Direction::ALL.to_vec(),
     };
-    let families = question::asked(args.families);
+    let families = question::asked(args.asked.families);
     let reach = Reach::new(input.snapshot());
     let found = find(&reach, &named.pods, named.single, &directions, &families);
     if found.subjects.is_empty() {
@@ -182,7 +182,7 @@ pub fn run(args: &args::WhoCan, verbose: bool, output: Output) -> Result<Status,
             "it has finished, or uses its node's network; ask about the node",
         ));
     }
-    output.result(&match args.output {
+    output.result(&match args.asked.output {
         Format::Text => text(&found, &Layout { width: output.width, directory: input.directory() }),
         Format::Json => {
             output::json(&output::document("AllowList", &AllowList::of(&found, &families)))

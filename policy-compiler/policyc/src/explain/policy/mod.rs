@@ -443,13 +443,13 @@ pub fn run(
     verbose: bool,
     output: Output,
 ) -> Result<Status, CommandError> {
-    let input = input::read(&args.input, verbose, output)?;
+    let input = input::read(&args.asked.input, verbose, output)?;
     let policy = named(&args.policy, input.snapshot(), &input.namespace)?;
-    let families = question::asked(args.families);
+    let families = question::asked(args.asked.families);
     let found = find(input.snapshot(), policy, &families);
     let document =
         || output::document("PolicyExplanation", &PolicyExplanation::of(&found, &families));
-    output.result(&match args.output {
+    output.result(&match args.asked.output {
         Format::Text => {
             text::text(&found, &Layout { width: output.width, directory: input.directory() })
         }
