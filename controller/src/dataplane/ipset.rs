@@ -2,7 +2,7 @@
 //!
 //! A set is ours by the prefix of its name. Creating and filling many is one `ipset restore` over
 //! standard input; what its `save` prints is read back for names, types and members. Members of
-//! sets that rules refer to are changed by [`super::sessions`].
+//! sets that rules refer to are changed by [`super::sessions`], which also makes [`few`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,6 +14,7 @@ use policy_compiler::render;
 use policy_compiler::ruleset::{AddressSet, Generation, Member, SetName, SetRole};
 
 use super::command::{CommandError, Program, Runner};
+use super::sessions::NewSet;
 use super::verify::reading::header;
 
 /// The program.
@@ -194,6 +195,30 @@ fn restore_text(
         let _ = writeln!(text, "swap {stand_in} {name}\ndestroy {stand_in}");
     }
     text
+}
+
+/// How many calls it may take to make sets one by one, a call for each of them and for each member: a
+/// call takes some 5 µs, and to start a program takes as long as some hundred of them.
+const FEW: usize = 256;
+
+/// The same sets, where they are made faster one by one than by a program.
+pub(super) fn few(sets: &BTreeMap<SetName, AddressSet>) -> Option<Vec<NewSet>> {
+    let calls = sets.len() + sets.values().map(|set| set.members.len()).sum::<usize>();
+    if calls > FEW {
+        return None;
+    }
+    let new = |(name, set): (&SetName, &AddressSet)| {
+        let (buckets, capacity) = render::set_sizes(set.members.len());
+        Some(NewSet {
+            name: name.to_string(),
+            family: name.family,
+            networks: kind_of(name) == "hash:net",
+            buckets: u32::try_from(buckets).ok()?,
+            capacity: u32::try_from(capacity).ok()?,
+            members: set.members.clone(),
+        })
+    };
+    sets.iter().map(new).collect()
 }
 
 /// Makes `create` and gives each of `replace`, which exist, their members in one stroke; nothing to do

@@ -117,6 +117,9 @@ pub enum WriteError {
         /// Its type.
         kind: String,
     },
+    /// New sets could not be made one by one.
+    #[error("cannot make sets")]
+    MakeSets(#[source] SetError),
     /// Members of a set could not be changed.
     #[error("cannot change members")]
     Members(#[source] SetError),
@@ -140,7 +143,9 @@ impl WriteError {
             | WriteError::Chains(source) => {
                 source.is_kept_waiting() || matches!(source, CommandError::TimedOut { .. })
             }
-            WriteError::Members(source) => matches!(source, SetError::Late { .. }),
+            WriteError::MakeSets(source) | WriteError::Members(source) => {
+                matches!(source, SetError::Late { .. })
+            }
             WriteError::Hook(HookError::Insert { message, .. }) => message.contains(HELD),
             WriteError::Hook(source) => matches!(source, HookError::TimedOut { .. }),
             WriteError::AnotherKind { .. } => false,
@@ -156,7 +161,9 @@ impl WriteError {
             | WriteError::CreateSets(source)
             | WriteError::Chains(source) => format!("{self} {:?}", source.kind()),
             WriteError::AnotherKind { .. } => self.to_string(),
-            WriteError::Members(source) => format!("{self} {:?}", std::mem::discriminant(source)),
+            WriteError::MakeSets(source) | WriteError::Members(source) => {
+                format!("{self} {:?}", std::mem::discriminant(source))
+            }
             WriteError::Hook(source) => format!("{self} {:?}", std::mem::discriminant(source)),
         }
     }
@@ -530,8 +537,15 @@ impl Dataplane {
             .collect()
     }
 
-    /// Tries again to destroy sets that were in use when they were given up, and says how many
-    /// are left. The nft backend lets go of a set some 20 ms after the rules that used it are gone.
+    /// Whether no set waits to be destroyed.
+    #[must_use]
+    pub fn is_tidy(&self) -> bool {
+        self.v4.is_tidy() && self.v6.is_tidy()
+    }
+
+    /// Destroys the sets that were given up, and says how many are left, for the kernel still refers to
+    /// them. Best done when nothing has been written for a while: nft lets go of a set some 20 ms after
+    /// the rules that used it are gone, and until then even asking waits for that.
     pub fn tidy(&mut self) -> usize {
         self.v4.tidy(&self.kernel) + self.v6.tidy(&self.kernel)
     }

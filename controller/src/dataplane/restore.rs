@@ -41,6 +41,10 @@ const IDLE: Duration = Duration::from_mins(1);
 /// How long a block may take, and how much more for each of its lines: less than a program that is
 /// started for it, since nobody else tells that this one is stuck.
 const BLOCK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(1));
+/// How much longer where it may first wait for the lock, as [`LOCK_WAIT`] lets it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// After how many lines a program is started anew, in case it keeps something of each.
+const WORN: usize = 200_000;
 /// How long a program may take until it acknowledges that it is there.
 const HELLO: Duration = Duration::from_secs(3);
 /// The first and the longest pause before one that did not is asked again.
@@ -91,10 +95,7 @@ impl Restore {
             return Ok(());
         }
         let text = transaction.text(family);
-        let session = match self.backend {
-            Backend::Legacy => None,
-            Backend::Nft => self.session(family)?,
-        };
+        let session = self.session(family)?;
         own::writes(self.backend);
         let done = match session {
             None => {
@@ -114,7 +115,11 @@ impl Restore {
 
     fn limit_for(&self, block: &str) -> Duration {
         let lines = u32::try_from(block.lines().count()).unwrap_or(u32::MAX);
-        self.runner.limit().min(BLOCK.0 + BLOCK.1.saturating_mul(lines))
+        let lock = match self.backend {
+            Backend::Nft => Duration::ZERO,
+            Backend::Legacy => LOCK_PATIENCE,
+        };
+        self.runner.limit().min(lock + BLOCK.0 + BLOCK.1.saturating_mul(lines))
     }
 
     /// Closes the sessions that nobody has needed for a while.
@@ -163,7 +168,7 @@ struct Session {
 impl Session {
     /// Starts `program`; nothing where it does not acknowledge what it is sent.
     fn open(runner: &Runner, program: Program) -> Result<Option<Self>, CommandError> {
-        let mut child = runner.spawn(program, &["--noflush", "-v"])?;
+        let mut child = runner.spawn(program, &["--noflush", "-v", "-w", LOCK_WAIT])?;
         let name = program.name;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -211,7 +216,7 @@ impl Session {
     }
 
     fn is_alive(&mut self) -> bool {
-        self.stdin.is_some() && matches!(self.child.try_wait(), Ok(None))
+        self.stdin.is_some() && self.lines < WORN && matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Sends a block and waits until it has been carried out. After an error the session is over.

@@ -1,8 +1,9 @@
-//! Members of sets that rules refer to, and the end of sets: by libipset, without a process.
+//! Members of sets that rules refer to, small new sets, and the end of sets: by libipset, without a
+//! process.
 //!
 //! One thread owns every session, since libipset keeps state for the whole process. It lives in the
-//! network namespace of whoever asks first. Only adding, deleting and destroying are asked of the
-//! crate: its restore ends the process on a bad line, and its list cannot read what it prints. An
+//! network namespace of whoever asks first. Only creating, adding, deleting and destroying are asked of
+//! the crate: its restore ends the process on a bad line, and its list cannot read what it prints. An
 //! address that is already as wanted is no failure; a set that the kernel still refers to is
 //! reported as in use, and the caller tries again later.
 //!
@@ -20,6 +21,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use policy_compiler::cidr::Family;
+use policy_compiler::ruleset::Member;
 
 pub use self::libipset::Libipset;
 
@@ -87,8 +91,31 @@ impl SetError {
     }
 }
 
+/// A set that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSet {
+    /// Its name.
+    pub name: String,
+    /// Of which family's addresses.
+    pub family: Family,
+    /// Whether it is a `hash:net`, and not a `hash:ip`.
+    pub networks: bool,
+    /// With how many hash buckets.
+    pub buckets: u32,
+    /// How many members it may come to hold.
+    pub capacity: u32,
+    /// What it is filled with.
+    pub members: BTreeSet<Member>,
+}
+
 /// What is asked of libipset, one member or one set at a time. A failure is what it says in words.
 pub trait SetCalls {
+    /// Makes a set that is not there, and fills it.
+    ///
+    /// # Errors
+    /// Where libipset reports one; the set may be there then, with some of its members.
+    fn create(&mut self, set: &NewSet) -> Result<(), String>;
+
     /// Adds a member to a `hash:ip` set; whether it was not there before.
     ///
     /// # Errors
@@ -113,6 +140,7 @@ pub type Opener = Arc<dyn Fn() -> Box<dyn SetCalls> + Send + Sync>;
 
 /// What is asked of the thread.
 enum Request {
+    Create { sets: Vec<NewSet>, reply: mpsc::Sender<Result<(), SetError>> },
     Add { set: String, members: Vec<IpAddr>, reply: mpsc::Sender<Result<usize, SetError>> },
     Remove { set: String, members: Vec<IpAddr>, reply: mpsc::Sender<Result<usize, SetError>> },
     Destroy { set: String, reply: mpsc::Sender<Result<(), SetError>> },
@@ -172,6 +200,16 @@ impl Sessions {
     pub fn open_on(opener: Opener, limit: Duration) -> Result<Self, SetError> {
         let line = Line::open(&opener)?;
         Ok(Self { opener, limit, line: Mutex::new(Some(line)) })
+    }
+
+    /// Makes sets that are not there, and fills them.
+    ///
+    /// # Errors
+    /// Where one is there already or the kernel refuses; those before it are made, and it may be.
+    pub fn create(&self, sets: Vec<NewSet>) -> Result<(), SetError> {
+        let Some(first) = sets.first().map(|set| set.name.clone()) else { return Ok(()) };
+        let members = sets.iter().map(|set| set.members.len()).sum();
+        self.ask(("create", &first), members, |reply| Request::Create { sets, reply })
     }
 
     /// Adds members to a `hash:ip` set, and says how many were not there before.
@@ -245,6 +283,14 @@ fn serve(calls: &mut dyn SetCalls, inbox: &mpsc::Receiver<Request>, answered: &A
         // It counts as answered before the answer can be heard, so that whoever hears it may ask again.
         // Whoever asked and left without waiting has no use for it.
         match request {
+            Request::Create { sets, reply } => {
+                let result = sets.iter().try_for_each(|set| {
+                    let failed = |message: String| SetError::new("create", &set.name, &message);
+                    calls.create(set).map_err(failed)
+                });
+                answered.fetch_add(1, Ordering::Release);
+                let _ = reply.send(result);
+            }
             Request::Add { set, members, reply } => {
                 let result = edit("add to", &set, &members, |ip| calls.add(&set, ip));
                 answered.fetch_add(1, Ordering::Release);
@@ -308,6 +354,10 @@ mod tests {
     }
 
     impl SetCalls for Scripted {
+        fn create(&mut self, set: &NewSet) -> Result<(), String> {
+            self.answer(&set.name).map(drop)
+        }
+
         fn add(&mut self, set: &str, _: IpAddr) -> Result<bool, String> {
             self.answer(set)
         }

@@ -268,7 +268,7 @@ pub(super) fn stage_label(error: &WriteError) -> &'static str {
     match error {
         WriteError::ReadTable(_) => "read_table",
         WriteError::ReadSets(_) => "read_sets",
-        WriteError::CreateSets(_) => "create_sets",
+        WriteError::CreateSets(_) | WriteError::MakeSets(_) => "create_sets",
         WriteError::AnotherKind { .. } => "set_type",
         WriteError::Members(_) => "members",
         WriteError::Chains(_) => "chains",

@@ -59,8 +59,8 @@ const RECHECK: Duration = Duration::from_secs(1);
 const READING: Duration = Duration::from_millis(10);
 /// The first and the longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// The first and the longest pause before a set in use is tried again.
-const TIDY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(10));
+/// The first and the longest pause before a set that was given up is tried to be destroyed.
+const TIDY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long inputs are taken in before something else has its turn.
 const INTAKE: Duration = Duration::from_millis(100);
 /// How often plans are made, and members written: so many at once, then one in so long.
@@ -522,8 +522,7 @@ impl Sync {
         if !written.is_in_step() {
             self.retry.put_off();
         }
-        self.tidy.forget();
-        self.tidy_up();
+        self.tidy_later();
         self.update_health();
     }
 
@@ -616,8 +615,7 @@ impl Sync {
         } else {
             self.retry.put_off();
         }
-        self.tidy.forget();
-        self.tidy_up();
+        self.tidy_later();
         self.update_health();
     }
 
@@ -630,9 +628,20 @@ impl Sync {
         }
     }
 
+    /// Leaves the sets that were given up to a moment when their end holds nothing up.
+    fn tidy_later(&mut self) {
+        if self.dataplane.is_tidy() {
+            self.tidy.forget();
+        } else {
+            self.tidy.hurry();
+        }
+    }
+
     fn tidy_up(&mut self) {
         if self.dataplane.tidy() > 0 {
             self.tidy.put_off();
+        } else {
+            self.tidy.forget();
         }
     }
 

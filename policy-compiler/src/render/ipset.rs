@@ -11,6 +11,14 @@ const BUCKETS: usize = 64;
 /// How many members a set may come to hold.
 const CAPACITY: usize = 1_048_576;
 
+/// With how many hash buckets a set of so many members is made, and how many it may come to hold.
+#[must_use]
+pub fn sizes(members: usize) -> (usize, usize) {
+    // A set that grows by rehashing loads many times slower.
+    let buckets = members.next_power_of_two().max(BUCKETS);
+    (buckets, buckets.max(CAPACITY))
+}
+
 /// Lines that make these sets, which must not exist, and fill them.
 #[must_use]
 pub fn ipset_restore(sets: &BTreeMap<SetName, AddressSet>) -> String {
@@ -24,9 +32,7 @@ pub fn ipset_restore(sets: &BTreeMap<SetName, AddressSet>) -> String {
             Family::V4 => "inet",
             Family::V6 => "inet6",
         };
-        // A set that grows by rehashing loads many times slower.
-        let buckets = set.members.len().next_power_of_two().max(BUCKETS);
-        let capacity = buckets.max(CAPACITY);
+        let (buckets, capacity) = sizes(set.members.len());
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,

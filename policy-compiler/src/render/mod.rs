@@ -7,7 +7,7 @@ mod ipset;
 mod iptables;
 mod rule;
 
-pub use self::ipset::ipset_restore;
+pub use self::ipset::{ipset_restore, sizes as set_sizes};
 pub use self::iptables::{callees_first, iptables_restore, ruleset};
 pub use self::rule::rule_spec;
 

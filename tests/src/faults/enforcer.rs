@@ -15,7 +15,7 @@ use policy_compiler::name::NodeName;
 use policyd::args::LogFormat;
 use policyd::dataplane::Dataplane;
 use policyd::dataplane::backend::{Backend, BackendChoice};
-use policyd::dataplane::sessions::{Libipset, Opener, Sessions, SetCalls};
+use policyd::dataplane::sessions::{Libipset, NewSet, Opener, Sessions, SetCalls};
 use policyd::health::Readiness as Ready;
 use policyd::logging;
 use policyd::source::directory::Directory;
@@ -119,7 +119,8 @@ fn tell(faults: &Faults, inbox: &Sender<Input>) {
     }
 }
 
-/// libipset, where no order says otherwise. Its calls are `libipset:add`, `:remove` and `:destroy`.
+/// libipset, where no order says otherwise. Its calls are `libipset:create`, `:add`, `:remove` and
+/// `:destroy`.
 struct FaultySets {
     faults: Faults,
     real: Libipset,
@@ -142,6 +143,11 @@ impl FaultySets {
 }
 
 impl SetCalls for FaultySets {
+    fn create(&mut self, set: &NewSet) -> Result<(), String> {
+        self.meet("create")?;
+        self.real.create(set)
+    }
+
     fn add(&mut self, set: &str, member: IpAddr) -> Result<bool, String> {
         self.meet("add")?;
         self.real.add(set, member)

@@ -202,7 +202,6 @@ impl FamilyPlane {
                 }
             }
         }
-        self.tidy(kernel);
         Ok(changes)
     }
 
@@ -266,6 +265,11 @@ impl FamilyPlane {
     /// Why the kernel may deny what no policy denies, though the family is in step.
     pub(in crate::dataplane) fn leftovers(&self) -> Option<&str> {
         self.leftovers.reason()
+    }
+
+    /// See [`crate::dataplane::Dataplane::is_tidy`].
+    pub(in crate::dataplane) fn is_tidy(&self) -> bool {
+        self.given_up.is_empty()
     }
 
     /// See [`crate::dataplane::Dataplane::tidy`].

@@ -14,8 +14,9 @@ use crate::dataplane::sessions::SetError;
 use crate::dataplane::{Changes, Kernel, WriteError, hooks, ipset, removal};
 
 impl FamilyPlane {
-    /// Makes sets. One that was given up and is still there is first tried to be destroyed; where
-    /// the kernel still refers to it, it is given its members in one stroke.
+    /// Makes sets, few and small ones without a process. One that was given up and is still there is
+    /// first tried to be destroyed; where the kernel still refers to it, it is given its members in one
+    /// stroke.
     pub(super) fn create(
         &mut self,
         kernel: &Kernel,
@@ -33,8 +34,14 @@ impl FamilyPlane {
                 replace.insert(name.clone(), set.clone());
             }
         }
-        ipset::restore(&kernel.runner, self.family, &create, &replace)
-            .map_err(WriteError::CreateSets)?;
+        if replace.is_empty()
+            && let Some(few) = ipset::few(&create)
+        {
+            kernel.sessions.create(few).map_err(WriteError::MakeSets)?;
+        } else {
+            ipset::restore(&kernel.runner, self.family, &create, &replace)
+                .map_err(WriteError::CreateSets)?;
+        }
         changes.sets_created += sets.len();
         changes.members_added += sets.values().map(|set| set.members.len()).sum::<usize>();
         Ok(())

@@ -21,7 +21,8 @@ pub(crate) fn updates(backend: Backend, extent: Extent) {
     let start = |fault: Fault| vec![scene.anew(), all("-restore", fault)];
     // What is read back is only read where something has failed.
     let reading = |call: &str, fault: Fault| vec![scene.anew(), Order::of(call, fault)];
-    let making = |fault: Fault| vec![Order::of("ipset:make", fault)];
+    // A few small sets are made by a program only where all is written anew.
+    let making = |fault: Fault| reading("ipset:make", fault);
     let libipset =
         |words: &str| vec![Order::of("libipset:*", Fault::Says(words.to_owned())).times(7)];
     let save = scene.both("-save");
@@ -189,7 +190,11 @@ pub(crate) fn hangs(backend: Backend, extent: Extent) {
         ("a write", vec![all("-restore*", Fault::Hang)], Lasts(vec![chains, "after 1s"])),
         // The rest is for those who have time.
         ("a reading", vec![scene.anew(), all("-save", Fault::Hang)], Lasts(vec!["after 1s"])),
-        ("making sets", vec![Order::of("ipset:make", Fault::Hang)], Lasts(vec!["after 1s"])),
+        (
+            "making sets",
+            vec![scene.anew(), Order::of("ipset:make", Fault::Hang)],
+            Lasts(vec!["after 1s"]),
+        ),
         ("deaf", vec![scene.anew(), all("-restore", Fault::Deaf)], Heals),
     ];
     scene.update_amid(extent.of(rows, 3), SHORT);
