@@ -54,8 +54,6 @@ pub fn fight(
     let layout = |arm: Arm| if arm == Arm::Base { base } else { tested };
     let mut accounts = [Packets::default(), Packets::default()];
     let [mut ratios, mut controls, mut bases, mut testeds] = [const { Vec::new() }; 4];
-    // Nothing of what was sent before is counted.
-    drop(traffic.sent());
     let before = road.counters()?;
     let mut hooked = &Layout::nothing();
     for round in 0..effort.quads {
@@ -63,9 +61,9 @@ pub fn fight(
         for arm in quad(round) {
             road.switch(hooked, layout(arm))?;
             hooked = layout(arm);
-            let time = block(road, traffic, effort)?;
             let [of_base, of_tested] = &mut accounts;
-            if arm == Arm::Base { of_base } else { of_tested }.extend(&traffic.sent());
+            let account = if arm == Arm::Base { of_base } else { of_tested };
+            let time = block(road, traffic, effort, account)?;
             if arm == Arm::Base { &mut bases } else { &mut testeds }.push(time);
             blocks.push((arm, time));
         }
@@ -74,9 +72,8 @@ pub fn fight(
         for arm in quad(round) {
             road.switch(hooked, base)?;
             hooked = base;
-            blocks.push((arm, block(road, traffic, effort)?));
             let [of_base, _] = &mut accounts;
-            of_base.extend(&traffic.sent());
+            blocks.push((arm, block(road, traffic, effort, of_base)?));
         }
         controls.push(ratio(&blocks));
     }
@@ -103,16 +100,21 @@ pub fn fight(
     })
 }
 
-/// The median of a block's batches, in nanoseconds.
-fn block(road: &Road, traffic: &mut dyn Traffic, effort: Effort) -> Result<f64, BenchError> {
+/// The median of a block's batches, in nanoseconds. What was sent is added to `sent`.
+fn block(
+    road: &Road,
+    traffic: &mut dyn Traffic,
+    effort: Effort,
+    sent: &mut Packets,
+) -> Result<f64, BenchError> {
     if traffic.is_forgetful() {
         road.forget()?;
     }
     for _ in 0..effort.warming {
-        traffic.batch()?;
+        traffic.batch(sent)?;
     }
     let times: Vec<f64> =
-        (0..effort.batches).map(|_| traffic.batch()).collect::<Result<_, BenchError>>()?;
+        (0..effort.batches).map(|_| traffic.batch(sent)).collect::<Result<_, BenchError>>()?;
     road.settle()?;
     Ok(median(&times))
 }

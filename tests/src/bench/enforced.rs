@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use policy_compiler::cluster::Snapshot;
@@ -19,12 +20,17 @@ use super::road::Road;
 use super::shape::Shape;
 use crate::enforcement::Backend;
 
+/// When the agent destroys sets that it has given up, after the first of them.
+const TIDY: Duration = Duration::from_millis(100);
+
 /// The engine and the dataplane, as the agent has them.
 #[derive(Debug)]
 pub struct Enforced {
     engine: Engine,
     dataplane: Dataplane,
     in_engine: Duration,
+    /// When sets that were given up are destroyed.
+    tidy_at: Option<Instant>,
 }
 
 impl Enforced {
@@ -45,19 +51,38 @@ impl Enforced {
         let mut engine = Engine::new(Shape::config(false)?, START);
         engine.apply(Event::Relisted(Box::new(snapshot)));
         engine.pending();
-        Ok(Self { engine, dataplane, in_engine: Duration::ZERO })
+        Ok(Self { engine, dataplane, in_engine: Duration::ZERO, tidy_at: None })
     }
 
-    /// Takes an event in and writes what follows from it; returns once the kernel has it.
+    /// Takes an event in and writes what follows from it; returns once the kernel has it. What is due
+    /// besides it does first, as the agent does, whose events wait for that.
     ///
     /// # Errors
     /// Where the kernel is then not in step.
     pub fn take(&mut self, event: Event) -> Result<(), BenchError> {
+        self.do_due();
         let begun = Instant::now();
         self.engine.apply(event);
         let update = self.engine.flush();
         self.in_engine = begun.elapsed();
         self.carry_out(&update)
+    }
+
+    /// Lets nothing happen for so long, and does meanwhile what is due then.
+    pub fn rest(&mut self, pause: Duration) {
+        let until = Instant::now() + pause;
+        if let Some(at) = self.tidy_at.filter(|at| *at < until) {
+            thread::sleep(at.saturating_duration_since(Instant::now()));
+            self.do_due();
+        }
+        thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+
+    fn do_due(&mut self) {
+        if self.tidy_at.is_some_and(|at| at <= Instant::now()) {
+            let left = self.dataplane.tidy();
+            self.tidy_at = (left > 0).then(|| Instant::now() + TIDY);
+        }
     }
 
     /// How much of the last event's time the engine took.
@@ -77,6 +102,9 @@ impl Enforced {
 
     fn carry_out(&mut self, update: &Update) -> Result<(), BenchError> {
         let written = self.dataplane.write(update, self.engine.ruleset());
+        if !self.dataplane.is_tidy() {
+            self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
+        }
         if written.is_in_step() {
             return Ok(());
         }

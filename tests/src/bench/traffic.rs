@@ -22,17 +22,16 @@ use crate::socket::udp;
 
 /// Something to send.
 pub trait Traffic {
-    /// Sends a batch; how many nanoseconds one of its units took.
+    /// Sends a batch, and adds to `sent` what that was; how many nanoseconds one of its units took.
     ///
     /// # Errors
     /// Where a socket fails.
-    fn batch(&mut self) -> Result<f64, BenchError>;
+    fn batch(&mut self, sent: &mut Packets) -> Result<f64, BenchError>;
 
-    /// What was sent since this was last asked.
-    fn sent(&mut self) -> Packets;
-
-    /// Whether connections may be forgotten between blocks.
-    fn is_forgetful(&self) -> bool;
+    /// Whether connections may be forgotten between blocks: none of this is carried by one that stands.
+    fn is_forgetful(&self) -> bool {
+        false
+    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "of nanoseconds, far below 2^52")]
@@ -48,7 +47,6 @@ pub struct NewFlows {
     turns: Vec<Ends>,
     passage: Passage,
     turn: usize,
-    sent: Packets,
 }
 
 impl NewFlows {
@@ -60,14 +58,7 @@ impl NewFlows {
     /// Where a socket is refused.
     pub fn open(road: &Road, turns: &[Ends], passage: Passage) -> Result<Self, BenchError> {
         let (socket, receivers) = (raw(road)?, receivers(road, turns)?);
-        Ok(Self {
-            socket,
-            receivers,
-            turns: turns.to_vec(),
-            passage,
-            turn: 0,
-            sent: Packets::default(),
-        })
+        Ok(Self { socket, receivers, turns: turns.to_vec(), passage, turn: 0 })
     }
 
     fn ready(&mut self) -> Vec<(Vec<u8>, SockAddr)> {
@@ -113,7 +104,7 @@ impl NewFlows {
 }
 
 impl Traffic for NewFlows {
-    fn batch(&mut self) -> Result<f64, BenchError> {
+    fn batch(&mut self, sent: &mut Packets) -> Result<f64, BenchError> {
         let ready = self.ready();
         let begun = Instant::now();
         for (packet, towards) in &ready {
@@ -121,13 +112,9 @@ impl Traffic for NewFlows {
         }
         let elapsed = begun.elapsed();
         let count = u64::try_from(ready.len()).unwrap_or(u64::MAX);
-        self.sent.add(self.passage, count, count);
+        sent.add(self.passage, count, count);
         self.receive(count)?;
         Ok(each(elapsed, ready.len()))
-    }
-
-    fn sent(&mut self) -> Packets {
-        std::mem::take(&mut self.sent)
     }
 
     fn is_forgetful(&self) -> bool {
@@ -140,7 +127,6 @@ impl Traffic for NewFlows {
 pub struct SentByNode {
     socket: UdpSocket,
     receiver: UdpSocket,
-    sent: Packets,
 }
 
 impl SentByNode {
@@ -168,30 +154,22 @@ impl SentByNode {
             socket.recv(&mut buffer).map_err(failed())?;
         }
         receiver.set_nonblocking(true).map_err(failed())?;
-        Ok(Self { socket, receiver, sent: Packets::default() })
+        Ok(Self { socket, receiver })
     }
 }
 
 impl Traffic for SentByNode {
-    fn batch(&mut self) -> Result<f64, BenchError> {
+    fn batch(&mut self, sent: &mut Packets) -> Result<f64, BenchError> {
         let begun = Instant::now();
         for _ in 0..Self::BATCH {
             self.socket.send(b"datum").map_err(BenchError::system("send a datagram"))?;
         }
         let elapsed = begun.elapsed();
         let count = u64::try_from(Self::BATCH).unwrap_or(u64::MAX);
-        self.sent.add(Passage::Sent, count, count);
+        sent.add(Passage::Sent, count, count);
         let mut buffer = [0; 8];
         while self.receiver.recv(&mut buffer).is_ok() {}
         Ok(each(elapsed, Self::BATCH))
-    }
-
-    fn sent(&mut self) -> Packets {
-        std::mem::take(&mut self.sent)
-    }
-
-    fn is_forgetful(&self) -> bool {
-        false
     }
 }
 
@@ -200,7 +178,6 @@ impl Traffic for SentByNode {
 pub struct RoundTrips {
     client: TcpStream,
     server: TcpStream,
-    sent: Packets,
 }
 
 impl RoundTrips {
@@ -219,7 +196,7 @@ impl RoundTrips {
                 .set_read_timeout(Some(PATIENCE))
                 .map_err(BenchError::system("use a connection"))?;
         }
-        Ok(Self { client, server, sent: Packets::default() })
+        Ok(Self { client, server })
     }
 
     fn trip(&mut self) -> io::Result<()> {
@@ -232,7 +209,7 @@ impl RoundTrips {
 }
 
 impl Traffic for RoundTrips {
-    fn batch(&mut self) -> Result<f64, BenchError> {
+    fn batch(&mut self, sent: &mut Packets) -> Result<f64, BenchError> {
         let begun = Instant::now();
         for _ in 0..Self::BATCH {
             self.trip().map_err(BenchError::system("go to and fro on a connection"))?;
@@ -240,16 +217,8 @@ impl Traffic for RoundTrips {
         let elapsed = begun.elapsed();
         let count = u64::try_from(Self::BATCH).unwrap_or(u64::MAX);
         // A segment each way, and at most as many that only acknowledge.
-        self.sent.add(Passage::Established, 2 * count, 4 * count);
+        sent.add(Passage::Established, 2 * count, 4 * count);
         Ok(each(elapsed, Self::BATCH))
-    }
-
-    fn sent(&mut self) -> Packets {
-        std::mem::take(&mut self.sent)
-    }
-
-    fn is_forgetful(&self) -> bool {
-        false
     }
 }
 
@@ -349,7 +318,6 @@ pub struct Connections {
     listeners: Vec<(u16, TcpListener)>,
     turns: Vec<Ends>,
     turn: usize,
-    sent: Packets,
 }
 
 impl Connections {
@@ -367,7 +335,7 @@ impl Connections {
             .into_iter()
             .map(|port| Ok((port, listen(road, port)?)))
             .collect::<Result<_, BenchError>>()?;
-        Ok(Self { listeners, turns: turns.to_vec(), turn: 0, sent: Packets::default() })
+        Ok(Self { listeners, turns: turns.to_vec(), turn: 0 })
     }
 
     fn one(&mut self) -> io::Result<()> {
@@ -386,21 +354,17 @@ impl Connections {
 }
 
 impl Traffic for Connections {
-    fn batch(&mut self) -> Result<f64, BenchError> {
+    fn batch(&mut self, sent: &mut Packets) -> Result<f64, BenchError> {
         let begun = Instant::now();
         for _ in 0..Self::BATCH {
             self.one().map_err(BenchError::system("make a connection"))?;
         }
         let elapsed = begun.elapsed();
         let count = u64::try_from(Self::BATCH).unwrap_or(u64::MAX);
-        self.sent.add(Passage::Allowed, count, count);
+        sent.add(Passage::Allowed, count, count);
         // The answer, its acknowledgement, the reset.
-        self.sent.add(Passage::Established, 3 * count, 3 * count);
+        sent.add(Passage::Established, 3 * count, 3 * count);
         Ok(each(elapsed, Self::BATCH))
-    }
-
-    fn sent(&mut self) -> Packets {
-        std::mem::take(&mut self.sent)
     }
 
     fn is_forgetful(&self) -> bool {

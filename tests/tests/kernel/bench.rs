@@ -2,17 +2,22 @@
 //! noticed. Nothing is timed here.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use policy_compiler::port::Protocol;
+use policy_compiler::update::Event;
 use policy_tests::bench::BenchError;
 use policy_tests::bench::duel::{Duel, Effort, fight};
+use policy_tests::bench::enforced::Enforced;
 use policy_tests::bench::layout::Layout;
 use policy_tests::bench::path::Passage;
 use policy_tests::bench::processor::pin;
 use policy_tests::bench::report::Unit;
 use policy_tests::bench::road::Road;
 use policy_tests::bench::rows::{GROUPS, Selection, Size, measure};
-use policy_tests::bench::shape::{DENIED_PORT, Directions, Ends, Shape, TOGETHER};
+use policy_tests::bench::shape::{
+    self, DENIED_PORT, Directions, Ends, FIRST_PORT, NODE, Shape, TOGETHER,
+};
 use policy_tests::bench::traffic::{Connections, NewFlows, RoundTrips, SentByNode, Traffic};
 use policy_tests::enforcement::Backend;
 
@@ -21,6 +26,7 @@ under_both_backends!(
     connections_and_what_the_node_sends_pass_by_the_rules_of_every_layout,
     denied_packets_end_where_they_are_denied,
     packets_that_go_another_way_are_noticed,
+    no_event_starts_a_process_once_the_node_is_programmed,
     all_of_it_works_on_a_small_node,
 );
 
@@ -121,6 +127,38 @@ fn packets_that_go_another_way_are_noticed(backend: Backend) {
         let mut flows = NewFlows::open(road, turns, Passage::Denied).unwrap();
         wrong(ours, &mut flows);
     });
+}
+
+fn no_event_starts_a_process_once_the_node_is_programmed(backend: Backend) {
+    let shape = shape(Directions::Both, Protocol::Udp);
+    let road = Road::build(backend, &[]).unwrap();
+    let local = || shape::pod(1, 3, NODE, Shape::local(TOGETHER + 3)).unwrap();
+    let remote = || shape::pod(1, 77, "another", "10.245.200.1".parse().unwrap()).unwrap();
+    let policy = |port: u16| shape.policy(1, 1, port).unwrap();
+    road.node
+        .enter(|| {
+            let mut node = Enforced::open(backend, shape.snapshot().unwrap()).unwrap();
+            node.write().unwrap();
+            let begun = node.processes();
+            for _ in 0..2 {
+                for (name, event) in [
+                    ("a local pod goes", Event::PodDeleted(local().key)),
+                    ("a policy changes", Event::PolicyApplied(Box::new(policy(9_000)))),
+                    ("a peer comes", Event::PodApplied(Box::new(remote()))),
+                    ("a local pod comes", Event::PodApplied(Box::new(local()))),
+                    ("a policy goes", Event::PolicyDeleted(policy(9_000).key)),
+                    ("a peer goes", Event::PodDeleted(remote().key)),
+                    ("a policy comes", Event::PolicyApplied(Box::new(policy(FIRST_PORT + 1)))),
+                ] {
+                    node.take(event).unwrap();
+                    assert_eq!(node.processes(), begun, "{name}");
+                }
+                // What was given up is destroyed without one, too.
+                node.rest(Duration::from_millis(300));
+                assert_eq!(node.processes(), begun);
+            }
+        })
+        .unwrap();
 }
 
 fn all_of_it_works_on_a_small_node(backend: Backend) {

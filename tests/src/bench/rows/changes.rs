@@ -27,18 +27,30 @@ pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row
     let (rested, pressed) = road.node.enter(|| {
         let mut node = Enforced::open(backend, shape.snapshot()?)?;
         node.write()?;
-        let mut take = |event| {
-            node.take(event)?;
-            engine.push(node.in_engine().as_secs_f64() * 1e3);
-            Ok(())
+        let mut times = |count: u16, pause: Duration| {
+            (0..count)
+                .map(|number| {
+                    let event = change(shape, number)?;
+                    node.rest(pause);
+                    let time = timed(|| node.take(event))?;
+                    engine.push(node.in_engine().as_secs_f64() * 1e3);
+                    Ok(time.as_secs_f64() * 1e3)
+                })
+                .collect::<Result<Vec<f64>, BenchError>>()
         };
-        let rested = millis(shape, idle, IDLE, &mut take)?;
-        Ok::<_, BenchError>((rested, millis(shape, busy, Duration::ZERO, &mut take)?))
+        let rested = times(idle, IDLE)?;
+        Ok::<_, BenchError>((rested, times(busy, Duration::ZERO)?))
     })??;
     let other = Road::build(backend, &[])?;
     let mut node = ByProcesses::new(&other, shape.snapshot()?)?;
     node.write()?;
-    let processes = millis(shape, idle, IDLE, &mut |event| node.take(event))?;
+    let processes = (0..idle)
+        .map(|number| {
+            let event = change(shape, number)?;
+            thread::sleep(IDLE);
+            Ok(timed(|| node.take(event))?.as_secs_f64() * 1e3)
+        })
+        .collect::<Result<Vec<f64>, BenchError>>()?;
     let row = |title: &str, unit: Unit, figure: f64| {
         Row::of_figure("change", title, unit, figure).under(backend)
     };
@@ -65,24 +77,8 @@ pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row
     ])
 }
 
-/// Tells `take` of so many changes, with a pause before each; how many milliseconds each took. The
-/// changes undo each other, so that the node is the same all along.
-fn millis(
-    shape: Shape,
-    count: u16,
-    pause: Duration,
-    take: &mut dyn FnMut(Event) -> Result<(), BenchError>,
-) -> Result<Vec<f64>, BenchError> {
-    let mut times = Vec::new();
-    for number in 0..count {
-        let event = change(shape, number)?;
-        thread::sleep(pause);
-        times.push(timed(|| take(event))?.as_secs_f64() * 1e3);
-    }
-    Ok(times)
-}
-
-/// A pod goes, a policy gets another port, the pod comes back, the policy gets its port back.
+/// A pod goes, a policy gets another port, the pod comes back, the policy gets its port back: the changes
+/// undo each other, so that the node is the same all along.
 fn change(shape: Shape, number: u16) -> Result<Event, BenchError> {
     let namespace = number / 4 % shape.namespaces();
     let policy = namespace % shape.policies;
