@@ -31,6 +31,7 @@ pub mod relations;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod scene;
 pub mod schema;
 pub mod status;
 pub mod subject;

@@ -1,7 +1,7 @@
 //! From the command line to the exit status.
 
 use policy_compiler::name::ObjectKey;
-use policy_compiler::reach::{Level, Reach};
+use policy_compiler::reach::{Level, Partition};
 use serde::Serialize;
 
 use crate::args::{
@@ -13,6 +13,7 @@ use crate::explain::{self, PodExplanation};
 use crate::input::{self, Input};
 use crate::output::{self, Output};
 use crate::question::{self, Questions};
+use crate::scene::Scene;
 use crate::status::Status;
 use crate::text::Layout;
 use crate::{
@@ -162,8 +163,12 @@ fn render_rules(args: &Render, verbose: bool, output: Output) -> Result<Status, 
 
 fn graph(args: &Graph, verbose: bool, output: Output) -> Result<Status, CommandError> {
     let input = input::read(&args.input, verbose, output)?;
-    let reach = Reach::new(input.snapshot());
-    let graph = picture::graph(&reach, Level::from(args.by));
+    let scene = Scene::of(input.snapshot());
+    let bounds = scene.bounds(scene.snapshot());
+    let reach = bounds.reach(&Partition::of(&[bounds.sure()]));
+    let parties = scene.parties(&reach, Level::from(args.by));
+    let families = question::asked(args.families);
+    let graph = picture::graph(&reach, parties, &families, scene.notes());
     output.result(&match args.output {
         GraphFormat::Dot => picture::dot(&graph),
         GraphFormat::Mermaid => picture::mermaid(&graph),
@@ -173,7 +178,10 @@ fn graph(args: &Graph, verbose: bool, output: Output) -> Result<Status, CommandE
         GraphFormat::Yaml => serialized(Format::Yaml, "Graph", &graph),
     })?;
     let all: Vec<ObjectKey> = input.snapshot().policies.keys().cloned().collect();
-    Ok(input.status().and(input.status_of_policies(&all)))
+    let partly = scene.is_of_selectors() && graph.edges.iter().any(|edge| edge.partial);
+    let untold = partly || scene.is_crowded();
+    let told = if untold { Status::Unknown } else { Status::Fine };
+    Ok(input.status().and(input.status_of_policies(&all)).and(told))
 }
 
 fn layout(input: &Input, output: Output) -> Layout {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use policy_compiler::cidr::Family;
+use policy_compiler::cidr::{Family, IpBlock};
 use policy_compiler::cluster::{Phase, Pod, Service, Snapshot};
 use policy_compiler::flow::End;
 use policy_compiler::name::{NodeName, ObjectKey};
@@ -262,6 +262,8 @@ pub struct Outside {
     pub text: String,
     /// Exactly.
     pub networks: Vec<String>,
+    /// The same as a policy can grant it.
+    pub blocks: Vec<IpBlock>,
 }
 
 impl NamedEnd {
@@ -325,7 +327,8 @@ fn world(snapshot: &Snapshot) -> NamedEnd {
     let named = |class: &WorldClass| {
         let end = End::Address(class.representative());
         let networks = class.prefixes(reach.taken()).iter().map(ToString::to_string).collect();
-        (end, Outside { text: format!("world {class}"), networks })
+        let blocks = class.blocks(reach.taken());
+        (end, Outside { text: format!("world {class}"), networks, blocks })
     };
     let outside: BTreeMap<End, Outside> = reach.world().iter().map(named).collect();
     let ends = reach.world().iter().map(|class| End::Address(class.representative())).collect();

@@ -30,11 +30,16 @@
 //! To compare snapshots, build each over the same [`Partition`]: its classes of addresses are those
 //! that no policy of any of them tells apart, and [`Partition::parties`] folds only pods that are alike
 //! in each.
+//!
+//! Where a snapshot has no pods, [`Kinds`] makes up those that its policies speak of, and [`Bounds`] keeps
+//! apart what is sure of them and what is not.
 
+mod bounds;
 mod classes;
 mod connections;
 mod group;
 mod halves;
+mod kinds;
 mod party;
 mod pieces;
 mod traffic;
@@ -57,8 +62,10 @@ use crate::verdict::Verdict;
 use group::Cell;
 use halves::{Halves, Seat, SeatClass};
 
+pub use bounds::Bounds;
 pub use connections::{Between, Connections};
 pub use group::Group;
+pub use kinds::{KIND, Kinds, MOST};
 pub use party::{Level, Party, Who, instances};
 pub use traffic::{Part, PortSet, TrafficSet};
 pub use world::WorldClass;
@@ -87,6 +94,12 @@ impl<'a> Partition<'a> {
     #[must_use]
     pub fn outside(&self) -> Option<Party> {
         outside(&self.world)
+    }
+
+    /// Who is no pod: every node of any snapshot, then the world.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<Party> {
+        strangers(&self.snapshots, &self.world)
     }
 
     /// The live pods of all snapshots by `level`, folded only where they are alike in each; then every
@@ -137,6 +150,8 @@ pub struct Reach<'a> {
     world: Arc<[WorldClass]>,
     taken: BTreeSet<IpAddr>,
     halves: RefCell<Halves<'a>>,
+    /// What may pass where the snapshot does not tell all; of the same ends and addresses.
+    possible: Option<Box<Reach<'a>>>,
 }
 
 impl<'a> Reach<'a> {
@@ -153,7 +168,13 @@ impl<'a> Reach<'a> {
         let taken = world::taken(snapshot, &evaluator);
         let world = Arc::clone(&partition.world);
         let halves = RefCell::new(Halves::new(snapshot));
-        Self { snapshot, evaluator, world, taken, halves }
+        Self { snapshot, evaluator, world, taken, halves, possible: None }
+    }
+
+    /// The same, of which what `possible` allows besides is not told.
+    #[must_use]
+    fn bounded_by(self, possible: Reach<'a>) -> Self {
+        Self { possible: Some(Box::new(possible)), ..self }
     }
 
     /// The snapshot.
@@ -170,6 +191,12 @@ impl<'a> Reach<'a> {
         let mut parties = party::pods(&snapshots, level, class);
         parties.extend(strangers(&snapshots, &self.world));
         parties
+    }
+
+    /// Who is no pod: the nodes, then the world.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<Party> {
+        strangers(&[self.snapshot], &self.world)
     }
 
     /// The classes of the addresses outside: IPv4 first, the rest of each family last.
@@ -213,9 +240,20 @@ impl<'a> Reach<'a> {
             return Connections::nothing();
         }
         let (from, to) = (self.seat(from, family), self.seat(to, family));
-        let mut halves = self.halves.borrow_mut();
-        let number = halves.pair(&self.evaluator, &from, &to, false);
-        halves.connections(number).clone()
+        self.told(&from, &to, false)
+    }
+
+    /// What becomes of the traffic between two seats; what may pass besides is unknown.
+    fn told(&self, from: &Seat<'a>, to: &Seat<'a>, different: bool) -> Connections {
+        let sure = {
+            let mut halves = self.halves.borrow_mut();
+            let number = halves.pair(&self.evaluator, from, to, different);
+            halves.connections(number).clone()
+        };
+        let Some(possible) = &self.possible else { return sure };
+        let (from, to) = (possible.seat(&from.end, from.family), possible.seat(&to.end, to.family));
+        let may = possible.told(&from, &to, different).possible();
+        Connections::new(sure.allowed().clone(), &sure.unknown().union(&may))
     }
 
     /// The ends of `party` that have `family`, to be asked about many times.
@@ -242,7 +280,7 @@ impl<'a> Reach<'a> {
         }
         for source in &from.cells {
             for destination in &to.cells {
-                if source.apart || destination.apart {
+                if source.apart || destination.apart || self.possible.is_some() {
                     itself |= self.one_by_one(source, destination, &mut between);
                 } else {
                     itself |= self.all_alike(source, destination, &mut between);
@@ -275,7 +313,6 @@ impl<'a> Reach<'a> {
 
     /// The same, end by end.
     fn one_by_one(&self, from: &Cell<'a>, to: &Cell<'a>, between: &mut Between) -> bool {
-        let mut halves = self.halves.borrow_mut();
         let mut shared = false;
         for (source, m) in &from.seats {
             for (destination, n) in &to.seats {
@@ -283,8 +320,7 @@ impl<'a> Reach<'a> {
                 shared |= equal;
                 let pairs = if equal { n.saturating_mul(n - 1) } else { m.saturating_mul(*n) };
                 if pairs > 0 {
-                    let number = halves.pair(&self.evaluator, source, destination, equal);
-                    between.add(halves.connections(number), pairs);
+                    between.add(&self.told(source, destination, equal), pairs);
                 }
             }
         }

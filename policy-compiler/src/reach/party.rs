@@ -50,6 +50,15 @@ pub enum Who {
     },
     /// Every pod of a namespace.
     Namespace(NamespaceName),
+    /// Pods that a selector means, whether there are any or not: see [`Kinds`](super::Kinds).
+    Selected {
+        /// Of which namespaces: `shop`, `namespaces team=obs`, `other namespaces`.
+        place: Arc<str>,
+        /// The namespace, where it is one by name.
+        namespace: Option<NamespaceName>,
+        /// Which pods: `app=web`, `other pods`, `every pod`.
+        pods: Arc<str>,
+    },
     /// A node.
     Node(NodeName),
     /// Some of the addresses that are no pod's and no node's.
@@ -65,19 +74,29 @@ impl Who {
         match self {
             Who::Pod(key) => Some(&key.namespace),
             Who::Workload { namespace, .. } | Who::Namespace(namespace) => Some(namespace),
+            Who::Selected { namespace, .. } => namespace.as_ref(),
             Who::Node(_) | Who::World(_) | Who::Outside => None,
+        }
+    }
+
+    /// The namespace, of pods; in words where it is none that has a name.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        match self {
+            Who::Selected { place, .. } => Some(place),
+            other => other.namespace().map(NamespaceName::as_str),
         }
     }
 
     /// Whether these are pods.
     #[must_use]
     pub fn is_pods(&self) -> bool {
-        self.namespace().is_some()
+        self.place().is_some()
     }
 }
 
 impl fmt::Display for Who {
-    /// `shop/web-0`, `shop/web ×2`, `shop/web 1 of 3`, `namespace shop`, `node/node-a`,
+    /// `shop/web-0`, `shop/web ×2`, `shop/web 1 of 3`, `namespace shop`, `shop/app=web`, `node/node-a`,
     /// `world 203.0.113.0/24`, `world`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -90,6 +109,7 @@ impl fmt::Display for Who {
                 format!("{namespace}/{name} {count} of {of}")
             }
             Who::Namespace(name) => format!("namespace {name}"),
+            Who::Selected { place, pods, .. } => format!("{place}/{pods}"),
             Who::Node(name) => format!("node/{name}"),
             Who::World(class) => format!("world {class}"),
             Who::Outside => "world".to_owned(),

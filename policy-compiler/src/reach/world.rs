@@ -68,6 +68,23 @@ impl WorldClass {
         networks(self.family, &without(&self.spans, &holes))
     }
 
+    /// Its addresses without those of `taken` as a policy can grant them: networks, or the network around
+    /// them less the others, whichever is shorter. Never empty.
+    #[must_use]
+    pub fn blocks(&self, taken: &BTreeSet<IpAddr>) -> Vec<IpBlock> {
+        let own = self.prefixes(taken);
+        let first = own.iter().map(|net| bits(net.network())).min().unwrap_or_default();
+        let last = own.iter().map(|net| bits(net.broadcast())).max().unwrap_or(first);
+        let around = around(self.family, &[Span { first, last }]);
+        let spans: Vec<Span> = own.iter().map(Span::of).collect();
+        let lacking = networks(self.family, &without(&[Span::of(&around)], &spans));
+        let whole = (lacking.len() + 1 < own.len()).then(|| IpBlock::new(around, lacking).ok());
+        match whole.flatten() {
+            Some(block) => vec![block],
+            None => own.into_iter().filter_map(|net| IpBlock::new(net, Vec::new()).ok()).collect(),
+        }
+    }
+
     /// Whether `address` is one of its addresses, or would be if it were no pod's and no node's.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use policy_compiler::reach::Level;
 
-use super::{Asked, Input};
+use super::{Asked, Families, Input};
 
 /// `policyc matrix`.
 #[derive(Args, Debug)]
@@ -13,9 +13,14 @@ use super::{Asked, Input};
     policyc matrix --by namespace -A\n  \
     policyc matrix -n shop -f examples/shop              # between the pods of shop, and the world\n  \
     policyc matrix --to ns/shop --port 8080 -f examples/shop\n  \
+    policyc matrix --port http -f examples/shop          # at each pod the port that it calls so\n  \
     policyc matrix --from world --networks -o csv -f examples/shop\n\n\
     A pod always reaches itself and its own node, and its node reaches it. `partly` is said of what some\n\
-    of the pods may send and others not, `unknown` of what the input does not tell.")]
+    of the pods may send and others not, `unknown` of what the input does not tell.\n\n\
+    Where the input has no pods, rows and columns are the selectors of its policies, each for every pod\n\
+    that it would mean (--to shop/app=web; --by pod: each kind of pod that they tell apart).\n\n\
+    Exit status: 0 printed, 2 usage or an invalid policy that bears on it, 3 selectors of which the input\n\
+    does not tell all.")]
 pub struct Matrix {
     /// How pods are put together: by workload (replicas that fare differently stand apart), by
     /// namespace, or pod by pod.
@@ -27,7 +32,7 @@ pub struct Matrix {
     /// To whom.
     #[arg(long, value_name = "WHO")]
     pub to: Option<String>,
-    /// Only whether this port may be reached: 8080, 53/UDP, icmp.
+    /// Only whether this port may be reached: 8080, 53/UDP, icmp; or what each pod calls so: http.
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     pub port: Option<String>,
     /// With the nodes.
@@ -93,9 +98,12 @@ pub enum MatrixFormat {
     policyc graph -f examples/shop -o html > shop.html\n  \
     policyc graph -f examples/shop -o mermaid\n  \
     policyc graph -f examples/shop | dot -Tpng > shop.png\n  \
+    policyc graph -6 -f examples/dual-stack -o mermaid\n  \
     policyc graph --by namespace -o dot             # the cluster of the kubeconfig\n\n\
     Drawn is what policies have a say in. Pods that no policy limits are drawn with a dashed outline;\n\
-    between two of them everything passes, and no arrow is drawn.")]
+    between two of them everything passes, and no arrow is drawn. Where the input has no pods, the selectors\n\
+    of its policies are drawn, each for every pod that it would mean; the exit status is 3 where it does not\n\
+    tell of all.")]
 pub struct Graph {
     /// Objects to read.
     #[command(flatten)]
@@ -103,6 +111,9 @@ pub struct Graph {
     /// What a node of the picture is: a pod, the pods of a workload that fare alike, or a namespace.
     #[arg(long, value_name = "LEVEL", default_value = "workload")]
     pub by: By,
+    /// Families to draw.
+    #[command(flatten)]
+    pub families: Families,
     /// The form of the picture.
     #[arg(short, long, value_name = "FORMAT", default_value = "dot")]
     pub output: GraphFormat,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use policy_compiler::cidr::Family;
+use policy_compiler::cidr::{Family, IpBlock};
 use policy_compiler::cluster::{METADATA_NAME_LABEL, Pod, Snapshot};
 use policy_compiler::document::Location;
 use policy_compiler::evaluate::Evaluator;
@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 
 use crate::answer::Place;
 use crate::phrase;
+use crate::text::join;
 
+use super::Answer;
 use super::port::pod_at;
 
 /// A change that would allow a flow in one direction.
@@ -67,12 +69,14 @@ impl Operation {
 /// How much a rule would have to change: parts of it, then labels missed.
 type Cost = (usize, usize);
 
-/// The changes that the denying halves of `verdict` need; none where it is not denied.
+/// The changes that the denying halves of `verdict` need; none where it is not denied. Where the other
+/// end stands for all addresses of `outside`, all of them are to be allowed.
 pub(super) fn changes(
     flow: &Flow,
     verdict: &Verdict,
     traffic: &str,
     snapshot: &Snapshot,
+    outside: &BTreeSet<IpBlock>,
 ) -> Vec<Change> {
     [Direction::Egress, Direction::Ingress]
         .into_iter()
@@ -82,7 +86,7 @@ pub(super) fn changes(
                 Direction::Ingress => &flow.from,
                 Direction::Egress => &flow.to,
             };
-            let wanted = Wanted { direction, other, flow, traffic, snapshot };
+            let wanted = Wanted { direction, other, flow, traffic, snapshot, outside };
             wanted.change(&verdict.half(direction).policies)
         })
         .collect()
@@ -102,6 +106,7 @@ struct Wanted<'a> {
     flow: &'a Flow,
     traffic: &'a str,
     snapshot: &'a Snapshot,
+    outside: &'a BTreeSet<IpBlock>,
 }
 
 impl Wanted<'_> {
@@ -209,6 +214,9 @@ impl Wanted<'_> {
             let bits = if Family::of(address) == Family::V4 { 32 } else { 128 };
             json!({ "ipBlock": { "cidr": format!("{address}/{bits}") } })
         };
+        if !self.outside.is_empty() {
+            return self.outside.iter().map(block_value).collect();
+        }
         match (pod_at(self.other, self.snapshot), self.other) {
             (Some(pod), _) if pod.is_live() => {
                 let labels: serde_json::Map<String, Value> = selecting_labels(pod)
@@ -257,6 +265,10 @@ impl Wanted<'_> {
 
     /// A peer that would mean the other end, in the words of a manifest.
     fn other_peer(&self, policy: &PolicyTrace) -> String {
+        if !self.outside.is_empty() {
+            let blocks: Vec<String> = self.outside.iter().map(block_text).collect();
+            return join(&shortened(blocks, "blocks"), "and");
+        }
         match (pod_at(self.other, self.snapshot), self.other) {
             (Some(pod), _) if pod.is_live() => {
                 let labels = telling_labels(pod);
@@ -277,6 +289,36 @@ impl Wanted<'_> {
             _ => format!("an ipBlock with the addresses of {}", self.other),
         }
     }
+}
+
+/// A block as an item of `from` or `to`.
+fn block_value(block: &IpBlock) -> Value {
+    let cidr = block.cidr().to_string();
+    if block.except().is_empty() {
+        return json!({ "ipBlock": { "cidr": cidr } });
+    }
+    let except: Vec<String> = block.except().iter().map(ToString::to_string).collect();
+    json!({ "ipBlock": { "cidr": cidr, "except": except } })
+}
+
+fn block_text(block: &IpBlock) -> String {
+    let except: Vec<String> = block.except().iter().map(ToString::to_string).collect();
+    let cidr = block.cidr();
+    match except.as_slice() {
+        [] => format!("ipBlock {cidr}"),
+        _ => format!("ipBlock {cidr} except {}", shortened(except, "networks").join(", ")),
+    }
+}
+
+/// The first few of `items`, and how many `what` there are more.
+fn shortened(mut items: Vec<String>, what: &str) -> Vec<String> {
+    const SHOWN: usize = 4;
+    if items.len() > SHOWN + 1 {
+        let more = items.len() - SHOWN;
+        items.truncate(SHOWN);
+        items.push(format!("{more} {what} more"));
+    }
+    items
 }
 
 fn peers_fit(rule: &RuleTrace) -> bool {
@@ -353,6 +395,44 @@ fn selecting_labels(pod: &Pod) -> Vec<(&str, &str)> {
     match pod.labels.iter().find(|(key, _)| TELLING.contains(key)) {
         Some(told) => vec![told],
         None => pod.labels.iter().filter(|(key, _)| !phrase::ADDED_LABELS.contains(key)).collect(),
+    }
+}
+
+/// A question about addresses outside that no policy tells apart, one of which was asked about.
+pub(super) struct Asked {
+    /// The place of its answer.
+    pub(super) answer: usize,
+    pub(super) flow: Flow,
+    pub(super) verdict: Verdict,
+    /// All of these addresses.
+    pub(super) blocks: Vec<IpBlock>,
+}
+
+/// Proposes for each answer about addresses outside what would allow these and all others for which the
+/// same list would be changed: so that what is proposed for one does not undo what is for another.
+pub(super) fn propose(answers: &mut [Answer], asked: &[Asked], snapshot: &Snapshot) {
+    let traffic = |one: &Asked| answers.get(one.answer).map(|a| a.traffic.clone());
+    let traffic: Vec<String> = asked.iter().map(|one| traffic(one).unwrap_or_default()).collect();
+    let with = |n: usize, one: &Asked, blocks: &BTreeSet<IpBlock>| {
+        let traffic = traffic.get(n).map_or("", String::as_str);
+        changes(&one.flow, &one.verdict, traffic, snapshot, blocks).into_iter().next()
+    };
+    let alone: Vec<Option<Change>> = asked
+        .iter()
+        .enumerate()
+        .map(|(n, one)| with(n, one, &one.blocks.iter().cloned().collect()))
+        .collect();
+    let where_of = |n: usize| {
+        let change = alone.get(n)?.as_ref()?;
+        Some((&change.policy, change.kind, &change.path, traffic.get(n)?))
+    };
+    for (n, one) in asked.iter().enumerate() {
+        let Some(place) = where_of(n) else { continue };
+        let same = asked.iter().enumerate().filter(|(m, _)| where_of(*m) == Some(place));
+        let blocks = same.flat_map(|(_, other)| other.blocks.iter().cloned()).collect();
+        if let Some(answer) = answers.get_mut(one.answer) {
+            answer.changes = with(n, one, &blocks).into_iter().collect();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod trace;
 
 use std::collections::BTreeSet;
 
-use policy_compiler::cidr::Family;
+use policy_compiler::cidr::{Family, IpBlock};
 use policy_compiler::cluster::{Phase, Pod, Snapshot};
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
 use policy_compiler::name::ObjectKey;
@@ -101,6 +101,7 @@ pub fn ask(
     }
     let mut answers: Vec<Answer> = Vec::new();
     let mut decisions: Vec<Decision> = Vec::new();
+    let mut outside: Vec<change::Asked> = Vec::new();
     for source in &from.ends {
         for destination in &to.ends {
             let common = common(source, destination, families, questions.snapshot);
@@ -117,12 +118,17 @@ pub fn ask(
                         questions.verdict(&flow.from, &flow.to, flow.family, flow.traffic);
                     decisions.push(verdict.decision);
                     let mut answer = Answer::of(questions.snapshot, &flow, &verdict);
-                    answer.name_outside(&flow, from, to);
+                    let blocks = answer.name_outside(&flow, from, to);
+                    let before = answers.len();
                     fold(&mut answers, answer);
+                    if !blocks.is_empty() && answers.len() > before {
+                        outside.push(change::Asked { answer: before, flow, verdict, blocks });
+                    }
                 }
             }
         }
     }
+    change::propose(&mut answers, &outside, questions.snapshot);
     if answers.is_empty() {
         return Err(CommandError::usage(
             format!("{} and {} have no such address family in common", from.text, to.text),
@@ -232,16 +238,17 @@ impl Answer {
             rulings,
             egress: HalfAnswer::of(&verdict.egress, Direction::Egress, snapshot),
             ingress: HalfAnswer::of(&verdict.ingress, Direction::Ingress, snapshot),
-            changes: change::changes(flow, verdict, &traffic, snapshot),
+            changes: change::changes(flow, verdict, &traffic, snapshot, &BTreeSet::new()),
             traffic,
         }
     }
 }
 
 impl Answer {
-    /// Calls ends by the addresses that they stand for. A change that allowed one of these would say
-    /// nothing of the others, so none is proposed.
-    fn name_outside(&mut self, flow: &Flow, from: &NamedEnd, to: &NamedEnd) {
+    /// Calls ends by the addresses that they stand for, and gives these. A change that allowed one of them
+    /// would say nothing of the others, so it is left out.
+    fn name_outside(&mut self, flow: &Flow, from: &NamedEnd, to: &NamedEnd) -> Vec<IpBlock> {
+        let mut blocks = Vec::new();
         for (name, outside) in [
             (&mut self.from, from.outside.get(&flow.from)),
             (&mut self.to, to.outside.get(&flow.to)),
@@ -250,8 +257,10 @@ impl Answer {
                 name.clone_from(&outside.text);
                 self.networks.clone_from(&outside.networks);
                 self.changes.clear();
+                blocks.clone_from(&outside.blocks);
             }
         }
+        blocks
     }
 }
 

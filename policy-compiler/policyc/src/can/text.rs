@@ -5,7 +5,7 @@ use crate::text::{
     BAD, Column, DIM, DOUBT, GOOD, HEADING, Layout, Line, PLAIN, STRONG, Table, join, wrap,
 };
 
-use super::{Answer, Connection, HalfAnswer, PolicyAnswer, RuleAnswer, bare};
+use super::{Answer, Change, Connection, HalfAnswer, PolicyAnswer, RuleAnswer, bare};
 
 /// Whether the same is to be said of two pairs of ends.
 fn agree(a: &Answer, b: &Answer) -> bool {
@@ -66,7 +66,14 @@ fn answers(out: &mut String, alike: &[&Answer], connection: &Connection, layout:
     out.push('\n');
     half(out, "INGRESS", to, &first.ingress, layout);
     out.push('\n');
-    verdict(out, first, (from, to), layout);
+    let mut told: Vec<&Change> = first.changes.iter().collect();
+    // Addresses outside fare alike and may still need different rules to be changed.
+    for change in alike.iter().filter(|a| !a.networks.is_empty()).flat_map(|a| &a.changes) {
+        if !told.iter().any(|known| known.text == change.text) {
+            told.push(change);
+        }
+    }
+    verdict(out, first, (from, to), &told, layout);
 }
 
 /// One end's part: what selects it, and what each rule says.
@@ -175,7 +182,13 @@ fn sign(decision: Outcome) -> (anstyle::Style, &'static str) {
     }
 }
 
-fn verdict(out: &mut String, answer: &Answer, ends: (&str, &str), layout: &Layout) {
+fn verdict(
+    out: &mut String,
+    answer: &Answer,
+    ends: (&str, &str),
+    changes: &[&Change],
+    layout: &Layout,
+) {
     let mut line = word(answer.decision);
     line.push(PLAIN, said(answer, ends));
     let certainty = match answer.certainty {
@@ -204,7 +217,7 @@ fn verdict(out: &mut String, answer: &Answer, ends: (&str, &str), layout: &Layou
             wrap(out, &line, 0, 4, layout.width);
         }
     }
-    for change in &answer.changes {
+    for change in changes {
         let mut line = Line::of(STRONG, "To allow it").with(PLAIN, ": ");
         line.push(PLAIN, &change.text);
         if change.place.is_some() {

@@ -153,7 +153,7 @@ fn edge(
 
 fn namespace(relations: &Relations<'_, '_>, drawn: &Drawn) -> Option<String> {
     let party = drawn.parties.first().and_then(|n| relations.parties.get(*n))?;
-    party.who.namespace().map(ToString::to_string)
+    party.who.place().map(str::to_owned)
 }
 
 fn node(relations: &Relations<'_, '_>, drawn: &Drawn) -> Node {
@@ -171,6 +171,7 @@ fn node(relations: &Relations<'_, '_>, drawn: &Drawn) -> Node {
             (Kind::Pods, title, kind.to_string())
         }
         Some(Who::Namespace(name)) => (Kind::Pods, name.to_string(), "namespace".to_owned()),
+        Some(Who::Selected { pods, .. }) => (Kind::Pods, pods.to_string(), "selector".to_owned()),
         Some(Who::Node(_)) => {
             let names: Vec<String> = parties.iter().map(|p| p.who.to_string()).collect();
             let names: Vec<String> =

@@ -207,6 +207,7 @@ impl Bundle<'_> {
 mod tests {
     use std::path::Path;
 
+    use policy_compiler::cidr::Family;
     use policy_compiler::cluster::Snapshot;
     use policy_compiler::reach::{Level, Reach};
     use policy_manifest::input::{self, Options};
@@ -248,7 +249,8 @@ mod tests {
         for (name, snapshot) in examples() {
             for level in [Level::Pod, Level::Workload] {
                 let reach = Reach::new(&snapshot);
-                let relations = Relations::new(&reach, level, |_, _| {});
+                let relations =
+                    Relations::new(&reach, reach.parties(level), &Family::ALL, |_, _| {});
                 let ends = Ends::of(&relations);
                 let mut names: Vec<_> =
                     relations.parties.iter().map(|p| p.who.namespace()).collect();

@@ -18,7 +18,8 @@ mod layout;
 mod mermaid;
 mod svg;
 
-use policy_compiler::reach::{Level, Reach};
+use policy_compiler::cidr::Family;
+use policy_compiler::reach::{Party, Reach};
 
 pub use answer::{Edge, Graph, Group, Kind, Node};
 pub use dot::dot;
@@ -30,14 +31,21 @@ pub use svg::{escaped, svg};
 use crate::progress::Progress;
 use crate::relations::Relations;
 
-/// The picture of what `reach` has at `level`.
+/// The picture of what passes between `parties` in `families`; with `notes` for its readers.
 #[must_use]
-pub fn graph(reach: &Reach<'_>, level: Level) -> Graph {
+pub fn graph(
+    reach: &Reach<'_>,
+    parties: Vec<Party>,
+    families: &[Family],
+    notes: Vec<String>,
+) -> Graph {
     let mut progress: Option<Progress> = None;
-    let relations = Relations::new(reach, level, |done, all| {
+    let relations = Relations::new(reach, parties, families, |done, all| {
         progress.get_or_insert_with(|| Progress::start("asking for everyone", all)).at(done);
     });
     drop(progress);
     let ends = ends::Ends::of(&relations);
-    answer::of(&relations, &ends)
+    let mut graph = answer::of(&relations, &ends);
+    graph.legend.extend(notes);
+    graph
 }

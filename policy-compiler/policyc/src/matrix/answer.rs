@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy_compiler::cidr::Family;
 use policy_compiler::flow::End;
 use policy_compiler::port::Protocol;
-use policy_compiler::reach::{Level, Party, TrafficSet, Who};
+use policy_compiler::reach::{KIND, Level, Party, TrafficSet, Who};
 use serde::Serialize;
 
 use crate::answer::Outcome;
@@ -29,6 +29,9 @@ pub struct Matrix {
     pub columns: Vec<String>,
     /// The rows, in order.
     pub rows: Vec<Row>,
+    /// What a reader has to know, in sentences: where there are no pods that these are selectors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Someone who is spoken of as one.
@@ -37,9 +40,9 @@ pub struct Matrix {
 pub struct PartyAnswer {
     /// By which rows and columns name it.
     pub id: String,
-    /// The kind of workload, or `Pod`, `Namespace`, `Node`, `World`.
+    /// The kind of workload, or `Pod`, `Namespace`, `Selector`, `Node`, `World`.
     pub kind: String,
-    /// Its namespace, of pods.
+    /// Its namespace, of pods; of selectors also in words: `namespaces team=obs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Its name.
@@ -202,6 +205,7 @@ impl Matrix {
             rows: rows.iter().zip(&grid.cells).map(row).collect(),
             columns,
             parties: ids.answers(),
+            notes: grid.notes.clone(),
         }
     }
 }
@@ -274,11 +278,14 @@ impl PartyAnswer {
                 End::Pod(key) => Some(key.to_string()),
                 End::Node(_) | End::Address(_) => None,
             })
+            // What a selector means is made up, and has no name.
+            .filter(|_| !matches!(party.who, Who::Selected { .. }))
             .collect();
         let (kind, name) = match &party.who {
             Who::Pod(key) => ("Pod".to_owned(), key.name.to_string()),
             Who::Workload { kind, name, .. } => (kind.to_string(), name.to_string()),
             Who::Namespace(name) => ("Namespace".to_owned(), name.to_string()),
+            Who::Selected { pods, .. } => (KIND.to_owned(), pods.to_string()),
             Who::Node(name) => ("Node".to_owned(), name.to_string()),
             Who::World(class) => ("World".to_owned(), class.to_string()),
             Who::Outside => ("World".to_owned(), "world".to_owned()),
@@ -293,7 +300,7 @@ impl PartyAnswer {
         };
         let namespace = match &party.who {
             Who::Namespace(_) => None,
-            who => who.namespace().map(ToString::to_string),
+            who => who.place().map(str::to_owned),
         };
         Self { id, kind, namespace, name, count, of, pods, networks }
     }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use policy_compiler::cluster::Snapshot;
 use policy_compiler::flow::End;
-use policy_compiler::reach::{Level, Party, Reach, Who};
+use policy_compiler::port::{PortName, PortRange, Protocol};
+use policy_compiler::reach::{Party, Reach, TrafficSet, Who};
 
 use crate::args;
 use crate::error::CommandError;
+use crate::scene::Scene;
 use crate::subject;
 
 /// What the command line chooses.
@@ -32,6 +34,8 @@ pub enum Side {
     Namespace(String),
     /// Those with one of these ends.
     Ends(BTreeSet<End>),
+    /// A selector, where the input has no pods: `shop/app=web`.
+    Selector(String),
     /// The addresses outside.
     World,
 }
@@ -43,11 +47,17 @@ impl Choice {
     /// Where the input lacks what they name.
     pub fn of(
         args: &args::Matrix,
-        snapshot: &Snapshot,
+        scene: &Scene<'_>,
         namespace: &str,
     ) -> Result<Self, CommandError> {
-        let side = |text: &Option<String>| {
-            text.as_deref().map(|text| side(text, snapshot, namespace)).transpose()
+        let snapshot = scene.snapshot();
+        let of_selectors = scene.is_of_selectors();
+        let side = |text: &Option<String>| match text.as_deref() {
+            Some(text) if of_selectors && text.contains(['=', ' ']) => {
+                let whole = if text.contains('/') { "" } else { &format!("{namespace}/") };
+                Ok(Some(Side::Selector(format!("{whole}{text}"))))
+            }
+            text => text.map(|text| side(text, snapshot, namespace)).transpose(),
         };
         if let Some(name) = &args.asked.input.namespace {
             known_namespace(name, snapshot)?;
@@ -57,7 +67,7 @@ impl Choice {
             from: side(&args.from)?,
             to: side(&args.to)?,
             nodes: args.nodes,
-            networks: args.networks,
+            networks: args.networks || of_selectors,
         })
     }
 }
@@ -96,9 +106,14 @@ fn known_namespace(name: &str, snapshot: &Snapshot) -> Result<(), CommandError> 
 }
 
 /// The rows and the columns.
-#[must_use]
-pub fn choose(reach: &Reach<'_>, level: Level, choice: &Choice) -> (Vec<Party>, Vec<Party>) {
-    let mut all = reach.parties(level);
+///
+/// # Errors
+/// Where a selector is chosen that no policy has.
+pub fn choose(
+    reach: &Reach<'_>,
+    mut all: Vec<Party>,
+    choice: &Choice,
+) -> Result<(Vec<Party>, Vec<Party>), CommandError> {
     if !choice.networks {
         all.retain(|party| !matches!(party.who, Who::World(_)));
         all.extend(reach.outside());
@@ -106,6 +121,7 @@ pub fn choose(reach: &Reach<'_>, level: Level, choice: &Choice) -> (Vec<Party>, 
     let of_side = |side: &Option<Side>| -> Vec<Party> {
         let chosen = |party: &&Party| match (side, &party.who) {
             (Some(Side::World), who) => matches!(who, Who::World(_) | Who::Outside),
+            (Some(Side::Selector(text)), who) => who.to_string() == *text,
             (Some(Side::Namespace(name)), who) => {
                 who.namespace().is_some_and(|own| own.as_str() == name)
             }
@@ -118,5 +134,83 @@ pub fn choose(reach: &Reach<'_>, level: Level, choice: &Choice) -> (Vec<Party>, 
         };
         all.iter().filter(chosen).cloned().collect()
     };
-    (of_side(&choice.from), of_side(&choice.to))
+    let found = |side: &Option<Side>| match (of_side(side), side) {
+        (parties, Some(Side::Selector(text))) if parties.is_empty() => Err(no_selector(text, &all)),
+        (parties, _) => Ok(parties),
+    };
+    Ok((found(&choice.from)?, found(&choice.to)?))
+}
+
+/// `party` in parts by what its pods call the port `name`: what that is, and who calls it so. Pods that call
+/// nothing so are in none.
+#[must_use]
+pub(super) fn calling(
+    party: &Party,
+    reach: &Reach<'_>,
+    name: &PortName,
+    protocol: Option<Protocol>,
+) -> Vec<(TrafficSet, Party)> {
+    let mut callers: Vec<(TrafficSet, Party)> = Vec::new();
+    for end in &party.members {
+        let End::Pod(key) = end else { continue };
+        let declared = reach.snapshot().pods.get(key).into_iter().flat_map(|pod| &pod.ports);
+        let named = declared
+            .filter(|port| port.name.as_ref() == Some(name))
+            .filter(|port| protocol.is_none_or(|protocol| protocol == port.protocol))
+            .map(|port| TrafficSet::of_ports(port.protocol, PortRange::single(port.number)))
+            .fold(TrafficSet::nothing(), |all, one| all.union(&one));
+        if named.is_empty() {
+            continue;
+        }
+        if let Some((_, part)) = callers.iter_mut().find(|(known, _)| *known == named) {
+            part.members.push(end.clone());
+        } else {
+            callers.push((named, Party { who: party.who.clone(), members: vec![end.clone()] }));
+        }
+    }
+    callers
+}
+
+/// Checks that some pod of `parties` calls a port `name`.
+///
+/// # Errors
+/// Where none does.
+pub(super) fn known_port(
+    parties: &[Party],
+    reach: &Reach<'_>,
+    name: &PortName,
+    protocol: Option<Protocol>,
+) -> Result<(), CommandError> {
+    if parties.iter().any(|party| !calling(party, reach, name, protocol).is_empty()) {
+        return Ok(());
+    }
+    let pods = parties.iter().flat_map(|party| &party.members).filter_map(|end| match end {
+        End::Pod(key) => reach.snapshot().pods.get(key),
+        End::Node(_) | End::Address(_) => None,
+    });
+    let names: BTreeSet<String> = pods
+        .flat_map(|pod| &pod.ports)
+        .filter_map(|port| port.name.as_ref().map(ToString::to_string))
+        .collect();
+    let listed: Vec<String> = names.iter().cloned().collect();
+    let help = if listed.is_empty() {
+        "they declare no ports by name; name it by its number".to_owned()
+    } else {
+        format!("they declare {}", crate::text::join(&listed, "and"))
+    };
+    let nearest = crate::suggest::nearest(name.as_str(), names);
+    let name = match protocol {
+        Some(protocol) => format!("{name}/{protocol}"),
+        None => name.to_string(),
+    };
+    let what = "port name";
+    Err(CommandError::NotFound { what, name, nearest, help: Some(help) })
+}
+
+fn no_selector(text: &str, all: &[Party]) -> CommandError {
+    let selectors = all.iter().filter(|party| matches!(party.who, Who::Selected { .. }));
+    let names: Vec<String> = selectors.map(ToString::to_string).collect();
+    let help = format!("the input has {}", crate::text::join(&names, "and"));
+    let nearest = crate::suggest::nearest(text, names);
+    CommandError::NotFound { what: "selector", name: text.to_owned(), nearest, help: Some(help) }
 }

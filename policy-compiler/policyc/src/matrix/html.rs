@@ -28,6 +28,7 @@ use super::{Content, Grid};
 #[derive(Serialize)]
 struct Sheet {
     port: Option<String>,
+    notes: Vec<String>,
     rows: Vec<Head>,
     columns: Vec<Head>,
     contents: Vec<Shown>,
@@ -82,6 +83,7 @@ pub fn html(grid: &Grid, reach: &Reach<'_>) -> String {
     }
     let sheet = Sheet {
         port: grid.port.as_ref().map(Port::text),
+        notes: grid.notes.clone(),
         rows: grid.from.iter().map(|party| head(party, grid.level)).collect(),
         columns: grid.to.iter().map(|party| head(party, grid.level)).collect(),
         contents: grid.contents.iter().map(|content| shown(content, grid.port.as_ref())).collect(),
@@ -100,7 +102,7 @@ fn head(party: &Party, level: Level) -> Head {
         (Who::Node(_), _) => "nodes".to_owned(),
         (Who::World(_) | Who::Outside, _) => "world".to_owned(),
         (_, Level::Namespace) => "namespaces".to_owned(),
-        (who, _) => who.namespace().map(ToString::to_string).unwrap_or_default(),
+        (who, _) => who.place().unwrap_or_default().to_owned(),
     };
     let text = party.who.to_string();
     let name = text.strip_prefix(&format!("{group}/")).unwrap_or(&text).to_owned();
@@ -213,7 +215,11 @@ impl<'t, 'a> Telling<'t, 'a> {
         if let Some(port) = self.port {
             return vec![match port {
                 Port::Number(port, protocol) => Traffic::Port { protocol: *protocol, port: *port },
-                Port::Name(..) | Port::Icmp => Traffic::ping(family),
+                Port::Icmp => Traffic::ping(family),
+                // Only ends that call a port so are asked about.
+                Port::Name(..) => {
+                    return port.traffic(to, family, self.reach.snapshot()).unwrap_or_default();
+                }
             }];
         }
         let passing = possible.parts().next().map(|part| match part {

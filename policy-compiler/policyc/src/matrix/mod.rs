@@ -17,7 +17,7 @@ use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Between, Group, Level, Party, Reach, TrafficSet};
+use policy_compiler::reach::{Between, Group, Level, Partition, Party, Reach, TrafficSet};
 
 use crate::answer::Outcome;
 use crate::args::{self, MatrixFormat};
@@ -27,6 +27,7 @@ use crate::input;
 use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::question;
+use crate::scene::Scene;
 use crate::status::Status;
 use crate::text::Layout;
 
@@ -55,6 +56,8 @@ pub struct Grid {
     pub contents: Vec<Content>,
     /// For each row each column's index in `contents`; none where no policy has a say.
     pub cells: Vec<Vec<Option<usize>>>,
+    /// What a reader has to know, in sentences.
+    pub notes: Vec<String>,
 }
 
 impl Grid {
@@ -63,6 +66,18 @@ impl Grid {
     pub fn content(&self, from: usize, to: usize) -> Option<&Content> {
         let index = self.cells.get(from)?.get(to).copied().flatten()?;
         self.contents.get(index)
+    }
+
+    /// Whether some pods of a row or column fare otherwise than others.
+    fn is_partly(&self) -> bool {
+        let mut exchanges = self.contents.iter().flat_map(|content| &content.families);
+        self.level != Level::Namespace && exchanges.any(|(_, of)| !of.partly.is_empty())
+    }
+
+    /// Whether the input does not tell of something.
+    fn is_in_doubt(&self) -> bool {
+        let mut exchanges = self.contents.iter().flat_map(|content| &content.families);
+        self.is_partly() || exchanges.any(|(_, of)| !of.unknown.is_empty())
     }
 }
 
@@ -84,12 +99,51 @@ pub struct Exchange {
     pub partly: TrafficSet,
     /// Of what the input does not tell, for one pair at least.
     pub unknown: TrafficSet,
+    /// What a port's name means at the destinations, where one was asked: nothing else is in the others.
+    pub named: TrafficSet,
 }
 
 impl From<Between> for Exchange {
     fn from(between: Between) -> Self {
         let partly = if between.is_uniform() { TrafficSet::nothing() } else { between.partly() };
-        Self { partly, all: between.all, unknown: between.unknown }
+        let named = TrafficSet::nothing();
+        Self { partly, all: between.all, unknown: between.unknown, named }
+    }
+}
+
+impl Exchange {
+    /// The same of `named` alone.
+    fn of_name(between: Between, named: &TrafficSet) -> Self {
+        let Self { all, partly, unknown, .. } = Self::from(between);
+        let [all, partly, unknown] = [all, partly, unknown].map(|set| set.intersection(named));
+        Self { all, partly, unknown, named: named.clone() }
+    }
+
+    /// With that of further destinations, which may mean another number by the name.
+    fn and(&self, other: &Self) -> Self {
+        let lacking = |of: &Self| of.named.difference(&of.all);
+        let all = self.all.union(&other.all);
+        let some = all.union(&self.partly).union(&other.partly);
+        let all = all.difference(&lacking(self).union(&lacking(other)));
+        Self {
+            partly: some.difference(&all),
+            unknown: self.unknown.union(&other.unknown),
+            named: self.named.union(&other.named),
+            all,
+        }
+    }
+
+    /// What becomes of what the name means.
+    fn outcome_of_name(&self) -> Outcome {
+        if !self.unknown.is_empty() {
+            Outcome::Unknown
+        } else if self.all.is_empty() && self.partly.is_empty() {
+            Outcome::Denied
+        } else if self.named.is_within(&self.all) {
+            Outcome::Allowed
+        } else {
+            Outcome::Partly
+        }
     }
 }
 
@@ -115,7 +169,8 @@ impl Content {
         let of = |family: Family, exchange: &Exchange| {
             let traffic = match port {
                 Port::Number(port, protocol) => Traffic::Port { protocol: *protocol, port: *port },
-                Port::Name(..) | Port::Icmp => Traffic::ping(family),
+                Port::Icmp => Traffic::ping(family),
+                Port::Name(..) => return exchange.outcome_of_name(),
             };
             if exchange.unknown.contains(traffic) {
                 Outcome::Unknown
@@ -153,7 +208,17 @@ pub fn fill(
     let grouped = |party: &Party| -> Vec<(Family, Group<'_>)> {
         families.iter().map(|family| (*family, reach.group(party, *family))).collect()
     };
-    let columns: Vec<_> = to.iter().map(|party| (party.who.is_pods(), grouped(party))).collect();
+    let column = |party: &Party| -> Column<'_> {
+        let parts = match &port {
+            Some(Port::Name(name, protocol)) => choose::calling(party, reach, name, *protocol)
+                .into_iter()
+                .map(|(named, part)| (Some(named), grouped(&part)))
+                .collect(),
+            _ => vec![(None, grouped(party))],
+        };
+        (party.who.is_pods(), parts)
+    };
+    let columns: Vec<Column<'_>> = to.iter().map(column).collect();
     for (done, source) in from.iter().enumerate() {
         let groups = grouped(source);
         let row = columns.iter().map(|(pods, column)| {
@@ -171,21 +236,40 @@ pub fn fill(
         cells.push(row.collect());
         step(done + 1);
     }
-    Grid { level, families: families.to_vec(), port, from, to, contents, cells }
+    Grid { level, families: families.to_vec(), port, from, to, contents, cells, notes: Vec::new() }
 }
+
+/// Whether a column is pods, and its ends: in parts by what they call a port, where a name was asked.
+type Column<'a> = (bool, Vec<(Option<TrafficSet>, Grouped<'a>)>);
+
+/// The ends of a party that have each family.
+type Grouped<'a> = Vec<(Family, Group<'a>)>;
 
 fn content<'a>(
     reach: &Reach<'a>,
     from: &[(Family, Group<'a>)],
-    to: &[(Family, Group<'a>)],
+    to: &[(Option<TrafficSet>, Grouped<'a>)],
 ) -> Content {
     let mut content = Content { itself: false, families: Vec::new() };
-    for ((family, from), (_, to)) in from.iter().zip(to) {
-        let between = reach.among(from, to);
-        if between.pairs > 0 {
+    for (n, (family, from)) in from.iter().enumerate() {
+        let mut together: Option<Exchange> = None;
+        for (named, groups) in to {
+            let Some((_, group)) = groups.get(n) else { continue };
+            let between = reach.among(from, group);
+            if between.pairs == 0 {
+                continue;
+            }
             content.itself |= between.itself;
-            content.families.push((*family, Exchange::from(between)));
+            let exchange = match named {
+                Some(named) => Exchange::of_name(between, named),
+                None => Exchange::from(between),
+            };
+            together = Some(match together {
+                Some(others) => others.and(&exchange),
+                None => exchange,
+            });
         }
+        content.families.extend(together.map(|exchange| (*family, exchange)));
     }
     content
 }
@@ -196,23 +280,26 @@ fn content<'a>(
 /// Where the input cannot be read, or lacks what is named.
 pub fn run(args: &args::Matrix, verbose: bool, output: Output) -> Result<Status, CommandError> {
     let port = args.port.as_deref().map(Port::parse).transpose()?;
-    if let Some(Port::Name(name, _)) = &port {
-        return Err(CommandError::usage(
-            format!("`--port {name}`: the pods of a matrix may each call another port so"),
-            "name it by its number",
-        ));
-    }
     let input = input::read(&args.asked.input, verbose, output)?;
-    let snapshot = input.snapshot();
-    let reach = Reach::new(snapshot);
+    let scene = Scene::of(input.snapshot());
+    let bounds = scene.bounds(scene.snapshot());
+    let reach = bounds.reach(&Partition::of(&[bounds.sure()]));
     let level = Level::from(args.by);
-    let choice = Choice::of(args, snapshot, &input.namespace)?;
-    let (from, to) = choose(&reach, level, &choice);
+    let choice = Choice::of(args, &scene, &input.namespace)?;
+    let (from, to) = choose(&reach, scene.parties(&reach, level), &choice)?;
+    if let Some(Port::Name(name, protocol)) = &port {
+        choose::known_port(&to, &reach, name, *protocol)?;
+    }
     let bearing: Vec<ObjectKey> = selecting(&reach, [&from, &to]);
     let progress = Progress::start("asking for everyone", from.len());
     let families = question::asked(args.asked.families);
-    let grid = fill(&reach, level, &families, port, (from, to), |done| progress.at(done));
+    let mut grid = fill(&reach, level, &families, port, (from, to), |done| progress.at(done));
     drop(progress);
+    let untold = scene.is_crowded() || scene.is_of_selectors() && grid.is_in_doubt();
+    grid.notes = scene.notes();
+    if untold && grid.is_partly() {
+        grid.notes.push(PARTLY.to_owned());
+    }
     let serialized = |form: fn(&serde_json::Value) -> String| {
         form(&output::document("Matrix", &Matrix::of(&grid)))
     };
@@ -227,8 +314,13 @@ pub fn run(args: &args::Matrix, verbose: bool, output: Output) -> Result<Status,
         MatrixFormat::Yaml => serialized(output::yaml),
     };
     output.result(&text)?;
-    Ok(input.status().and(input.status_of_policies(&bearing)))
+    let told = if untold { Status::Unknown } else { Status::Fine };
+    Ok(input.status().and(input.status_of_policies(&bearing)).and(told))
 }
+
+/// What `partly` means of selectors.
+const PARTLY: &str = "`partly` is said of what some of the pods that a selector would mean may send or \
+    receive and others not: it depends on labels that the selector does not ask for.";
 
 /// The policies that isolate a pod of some party.
 fn selecting(reach: &Reach<'_>, parties: [&Vec<Party>; 2]) -> Vec<ObjectKey> {

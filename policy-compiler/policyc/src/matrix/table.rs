@@ -84,6 +84,9 @@ pub fn markdown(grid: &Grid) -> String {
         }
         out.push('\n');
     }
+    for note in &grid.notes {
+        let _ = write!(out, "\n{}\n", escaped(note));
+    }
     out
 }
 

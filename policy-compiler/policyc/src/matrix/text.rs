@@ -34,6 +34,9 @@ pub fn text(grid: &Grid, layout: &Layout) -> String {
     fitting.unwrap_or_else(|| below(grid)).write(&mut out, 0, layout.width);
     out.push('\n');
     summary(&mut out, grid, layout.width);
+    for note in &grid.notes {
+        wrap(&mut out, &Line::of(DIM, format!("note: {note}")), 0, 2, layout.width);
+    }
     out
 }
 
@@ -93,9 +96,9 @@ fn called(party: &Party, within: Option<&str>) -> String {
 
 /// The one namespace that all pods are of.
 fn one_namespace(grid: &Grid) -> Option<&str> {
-    let mut names = grid.from.iter().chain(&grid.to).filter_map(|party| party.who.namespace());
+    let mut names = grid.from.iter().chain(&grid.to).filter_map(|party| party.who.place());
     let first = names.next()?;
-    names.all(|name| name == first).then(|| first.as_str())
+    names.all(|name| name == first).then_some(first)
 }
 
 /// Rows and columns under the names of their namespaces, where there are several.
@@ -104,19 +107,19 @@ fn square(grid: &Grid) -> Table {
     let mut table = Table::new(vec![Column::fixed(""); grid.to.len() + 1]);
     let mut before = None;
     let titles = grid.to.iter().map(|party| {
-        let own = party.who.namespace();
+        let own = party.who.place();
         let new = own.filter(|_| own != std::mem::replace(&mut before, own) && within.is_none());
-        let namespace = new.map_or_else(Line::default, |name| Line::of(DIM, name.as_str()));
+        let namespace = new.map_or_else(Line::default, |name| Line::of(DIM, name));
         vec![namespace, Line::of(STRONG, short(party))]
     });
     let corner = vec![Line::default(), Line::of(DIM, "FROM \\ TO")];
     table.row(headed([corner].into_iter().chain(titles).collect()));
     let mut before = None;
     for (row, party) in grid.from.iter().enumerate() {
-        let own = party.who.namespace();
+        let own = party.who.place();
         let new = own.filter(|_| own != std::mem::replace(&mut before, own) && within.is_none());
         if let Some(name) = new {
-            table.row(vec![vec![Line::of(DIM, name.as_str())]]);
+            table.row(vec![vec![Line::of(DIM, name)]]);
         }
         let cells = (0..grid.to.len()).map(|column| match grid.content(row, column) {
             Some(content) => lines(content, grid.port.as_ref()),
@@ -140,9 +143,9 @@ fn headed(titles: Vec<Vec<Line>>) -> Vec<Vec<Line>> {
 /// How a party is called where its namespace is told beside it.
 fn short(party: &Party) -> String {
     let text = party.to_string();
-    match (&party.who, party.who.namespace()) {
+    match (&party.who, party.who.place()) {
         (Who::Namespace(_), _) | (_, None) => text,
-        (_, Some(namespace)) => called(party, Some(namespace.as_str())),
+        (_, Some(place)) => called(party, Some(place)),
     }
 }
 
@@ -280,8 +283,8 @@ enum Kind<'a> {
 
 impl<'a> Kind<'a> {
     fn of(party: &'a Party) -> Self {
-        match (&party.who, party.who.namespace()) {
-            (_, Some(namespace)) => Kind::Pods(namespace.as_str()),
+        match (&party.who, party.who.place()) {
+            (_, Some(place)) => Kind::Pods(place),
             (Who::Node(_), None) => Kind::Nodes,
             (_, None) => Kind::World,
         }

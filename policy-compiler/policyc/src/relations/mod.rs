@@ -13,7 +13,7 @@ use policy_compiler::cluster::Snapshot;
 use policy_compiler::flow::End;
 use policy_compiler::name::NodeName;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Between, Group, Level, Party, Reach, TrafficSet, Who};
+use policy_compiler::reach::{Between, Group, Party, Reach, TrafficSet, Who};
 
 pub use reasons::Reason;
 
@@ -85,11 +85,15 @@ pub struct Open {
 }
 
 impl<'r, 'a> Relations<'r, 'a> {
-    /// What passes between the parties of `level`; `step` is called before each with its number and how many
+    /// What passes between `parties` in `families`; `step` is called before each with its number and how many
     /// there are.
     #[must_use]
-    pub fn new(reach: &'r Reach<'a>, level: Level, mut step: impl FnMut(usize, usize)) -> Self {
-        let parties = reach.parties(level);
+    pub fn new(
+        reach: &'r Reach<'a>,
+        parties: Vec<Party>,
+        families: &[Family],
+        mut step: impl FnMut(usize, usize),
+    ) -> Self {
         let open = parties.iter().map(|party| open(reach, party)).collect();
         let mut relations = Self { reach, parties, open, passings: Vec::new(), passed: Vec::new() };
         let groups: Vec<[Group<'a>; 2]> = relations
@@ -103,6 +107,9 @@ impl<'r, 'a> Relations<'r, 'a> {
             for (m, to) in relations.parties.iter().enumerate() {
                 let mut passed: Passed = [None; 2];
                 for (f, family) in Family::ALL.into_iter().enumerate() {
+                    if !families.contains(&family) {
+                        continue;
+                    }
                     let among =
                         || Some(reach.among(groups.get(n)?.get(f)?, groups.get(m)?.get(f)?));
                     let between = if is_node(from) || is_node(to) {

@@ -76,7 +76,9 @@ impl Relations<'_, '_> {
         to: &'p Party,
         family: Family,
     ) -> impl Iterator<Item = (&'p End, &'p End)> {
-        let mixed = |party: &Party| matches!(party.who, Who::Namespace(_) | Who::Outside);
+        let mixed = |party: &Party| {
+            matches!(party.who, Who::Namespace(_) | Who::Selected { .. } | Who::Outside)
+        };
         let most = if mixed(from) || mixed(to) { PAIRS } else { 1 };
         let speaks = move |end: &End| self.reach.speaks(end, family);
         let pairs = from.members.iter().flat_map(|a| to.members.iter().map(move |b| (a, b)));

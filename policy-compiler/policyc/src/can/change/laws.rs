@@ -8,6 +8,10 @@ use policy_compiler::port::Protocol;
 use policy_manifest::input::{Options, merge, parse_file};
 
 use super::*;
+use crate::answer::Outcome;
+use crate::can::{self, Connection, Port};
+use crate::question::Questions;
+use crate::subject;
 
 const PODS: [(&str, &str, &str, &str); 5] = [
     ("x", "web", "{app: web}", "10.0.0.1"),
@@ -96,6 +100,26 @@ fn patch(document: &mut Value, operation: &Operation) {
     }
 }
 
+/// `manifests` with `changes` done to them.
+fn patched(manifests: &[Value], changes: &[Change]) -> Vec<Value> {
+    let mut patched = manifests.to_vec();
+    for change in changes {
+        let named = |document: &&mut Value| {
+            let metadata = &document["metadata"];
+            let key = format!(
+                "{}/{}",
+                metadata["namespace"].as_str().unwrap_or_default(),
+                metadata["name"].as_str().unwrap_or_default()
+            );
+            document["kind"] == "NetworkPolicy" && key == change.policy
+        };
+        let document = patched.iter_mut().find(named).expect("the policy");
+        assert!(!change.patch.is_empty(), "{change:?}");
+        change.patch.iter().for_each(|operation| patch(document, operation));
+    }
+    patched
+}
+
 fn flows() -> Vec<Flow> {
     let pods =
         PODS.map(|(namespace, name, ..)| End::Pod(ObjectKey::new(namespace, name).expect("a key")));
@@ -163,27 +187,13 @@ fn what_is_proposed_allows_the_flow_and_opens_nothing_that_it_does_not_say() {
     let (mut proposed, mut kinds) = (0, BTreeSet::new());
     for asked in flows() {
         let verdict = was.verdict(&asked);
-        let changes = changes(&asked, &verdict, "8080/TCP", &before);
+        let changes = changes(&asked, &verdict, "8080/TCP", &before, &BTreeSet::new());
         if verdict.decision != Decision::Denied {
             assert_eq!(changes, [], "{asked:?}");
             continue;
         }
-        let mut patched = manifests.clone();
-        for change in &changes {
-            let named = |document: &&mut Value| {
-                let metadata = &document["metadata"];
-                let key = format!(
-                    "{}/{}",
-                    metadata["namespace"].as_str().unwrap_or_default(),
-                    metadata["name"].as_str().unwrap_or_default()
-                );
-                document["kind"] == "NetworkPolicy" && key == change.policy
-            };
-            let document = patched.iter_mut().find(named).expect("the policy");
-            assert!(!change.patch.is_empty(), "{change:?}");
-            change.patch.iter().for_each(|operation| patch(document, operation));
-            kinds.insert((change.kind, change.direction.clone()));
-        }
+        let patched = patched(&manifests, &changes);
+        kinds.extend(changes.iter().map(|change| (change.kind, change.direction.clone())));
         let after = snapshot(&patched);
         let is = Evaluator::new(&after);
         assert_eq!(is.verdict(&asked).decision, Decision::Allowed, "{asked:?}: {changes:?}");
@@ -210,7 +220,7 @@ fn a_port_is_added_with_its_protocol() {
     });
     let flow = flow.expect("one of them");
     let verdict = Evaluator::new(&before).verdict(&flow);
-    let changes = changes(&flow, &verdict, "7/SCTP", &before);
+    let changes = changes(&flow, &verdict, "7/SCTP", &before, &BTreeSet::new());
     let ingress = changes.iter().find(|change| change.direction == "ingress").expect("denied");
     let rule = json!([{
         "from": [{
@@ -220,4 +230,93 @@ fn a_port_is_added_with_its_protocol() {
         "ports": [{"protocol": Protocol::Sctp.to_string(), "port": 7}],
     }]);
     assert_eq!(ingress.patch, [Operation::add("/spec/ingress".to_owned(), rule)]);
+}
+
+/// The changes that `can` proposes for all answers together, each once.
+fn proposed(connection: &Connection) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    for change in connection.answers.iter().flat_map(|answer| &answer.changes) {
+        if !changes.contains(change) {
+            changes.push(change.clone());
+        }
+    }
+    changes
+}
+
+#[test]
+fn what_is_proposed_for_the_world_allows_all_of_it_and_opens_no_pod_and_no_node() {
+    let manifests = manifests();
+    let before = snapshot(&manifests);
+    let was = Evaluator::new(&before);
+    let ask = |snapshot: &Snapshot, pod: &str, ingress: bool, port: &Port| {
+        let world = subject::end("world", snapshot, "x").expect("the world");
+        let pod = subject::end(pod, snapshot, "x").expect("a pod");
+        let (from, to) = if ingress { (&world, &pod) } else { (&pod, &world) };
+        can::ask(&Questions::new(snapshot), from, to, port, &Family::ALL).expect("an answer")
+    };
+    let ports = ["80", "5432", "8080", "53/UDP", "icmp"].map(|port| Port::parse(port).expect(port));
+    let (mut told, mut kinds) = (0, BTreeSet::new());
+    for (namespace, name, ..) in PODS {
+        let pod = format!("{namespace}/{name}");
+        for (ingress, port) in
+            [true, false].into_iter().flat_map(|i| ports.iter().map(move |p| (i, p)))
+        {
+            let connection = ask(&before, &pod, ingress, port);
+            let changes = proposed(&connection);
+            if connection.decision == Outcome::Allowed {
+                assert_eq!(changes, [], "{pod} {port:?}");
+                continue;
+            }
+            let after = snapshot(&patched(&manifests, &changes));
+            let now = ask(&after, &pod, ingress, port);
+            assert_eq!(now.decision, Outcome::Allowed, "{pod} {ingress} {port:?}: {changes:?}");
+            assert_eq!(proposed(&now), []);
+            let is = Evaluator::new(&after);
+            for flow in flows().iter().filter(|f| was.verdict(f).decision != is.verdict(f).decision)
+            {
+                let (own, other) =
+                    if ingress { (&flow.to, &flow.from) } else { (&flow.from, &flow.to) };
+                let outside = matches!(other, End::Address(address) if {
+                    was.owners(*address).is_empty() && was.nodes_with(*address).is_empty()
+                });
+                let of_rule = changes.iter().any(|change| change.kind == "port");
+                assert!(outside || of_rule, "{pod} {port:?} opens {flow:?}: {changes:?}");
+                assert!(pod_at(own, &before).is_some(), "{pod} {port:?} opens {flow:?}");
+            }
+            kinds.extend(changes.iter().map(|change| (change.kind, change.direction.clone())));
+            told += 1;
+        }
+    }
+    assert!(told > 20, "only {told} proposals");
+    assert!(kinds.len() >= 3, "{kinds:?}");
+}
+
+#[test]
+fn what_is_proposed_for_one_family_does_not_undo_what_is_for_the_other() {
+    let policy = plain(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: x, name: all}, \
+         spec: {podSelector: {}}}",
+    );
+    let pod = plain(
+        "{apiVersion: v1, kind: Pod, metadata: {namespace: x, name: web}, status: {podIPs: [{ip: \
+         10.0.0.1}, {ip: \"fd00::1\"}]}}",
+    );
+    let manifests = vec![policy, pod];
+    let before = snapshot(&manifests);
+    let ask = |snapshot: &Snapshot| {
+        let world = subject::end("world", snapshot, "x").expect("the world");
+        let pod = subject::end("x/web", snapshot, "x").expect("a pod");
+        let port = Port::parse("80").expect("a port");
+        can::ask(&Questions::new(snapshot), &world, &pod, &port, &Family::ALL).expect("an answer")
+    };
+    let changes = proposed(&ask(&before));
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    let blocks = |cidr: &str, own: &str| json!({"ipBlock": {"cidr": cidr, "except": [own]}});
+    let rule = json!([{
+        "from": [blocks("0.0.0.0/0", "10.0.0.1/32"), blocks("::/0", "fd00::1/128")],
+        "ports": [{"protocol": "TCP", "port": 80}],
+    }]);
+    assert_eq!(changes[0].patch, [Operation::add("/spec/ingress".to_owned(), rule)]);
+    let after = snapshot(&patched(&manifests, &changes));
+    assert_eq!(ask(&after).decision, Outcome::Allowed);
 }

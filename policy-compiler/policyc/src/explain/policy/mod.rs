@@ -23,6 +23,7 @@ use crate::input;
 use crate::matrix::{self, Content, Exchange, FamilyTraffic, Ids, PartyAnswer};
 use crate::output::{self, Output};
 use crate::question;
+use crate::scene::Scene;
 use crate::status::Status;
 use crate::suggest;
 use crate::text::Layout;
@@ -39,6 +40,8 @@ pub struct Found<'a> {
     isolated: Vec<(Direction, Vec<Isolated>)>,
     rules: Vec<FoundRule<'a>>,
     changes: Vec<Change>,
+    /// What a reader has to know, in sentences.
+    notes: Vec<String>,
 }
 
 /// A party that the policy isolates.
@@ -101,6 +104,9 @@ pub struct PolicyExplanation {
     pub rules: Vec<RuleMeaning>,
     /// What would change if it were deleted.
     pub deleted: Deletion,
+    /// What a reader has to know, in sentences: where there are no pods that these are selectors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Whom a policy isolates in one direction.
@@ -223,7 +229,21 @@ impl PolicyExplanation {
             isolates,
             rules,
             deleted,
+            notes: found.notes.clone(),
         }
+    }
+}
+
+impl Found<'_> {
+    /// Whether the input does not tell of something: that some pods of a selector fare otherwise than
+    /// others, or what passes at all.
+    fn is_in_doubt(&self) -> bool {
+        let rules = self.rules.iter().flat_map(|rule| &rule.grants).map(|granted| &granted.content);
+        let mut contents = rules.chain(self.changes.iter().map(|change| &change.content));
+        contents.any(|content| {
+            let mut exchanges = content.families.iter();
+            exchanges.any(|(_, of)| !of.partly.is_empty() || !of.unknown.is_empty())
+        })
     }
 }
 
@@ -262,16 +282,18 @@ fn with_only(snapshot: &Snapshot, policy: &Policy, chosen: Option<(Direction, us
     other
 }
 
-/// Finds out about `policy`.
+/// Finds out about `policy` of `scene`.
 #[must_use]
-pub fn find<'a>(snapshot: &'a Snapshot, policy: &'a Policy, families: &[Family]) -> Found<'a> {
+pub fn find<'a>(scene: &'a Scene<'_>, policy: &'a Policy, families: &[Family]) -> Found<'a> {
+    let snapshot = scene.snapshot();
     let alone = with_only(snapshot, policy, None);
     let mut without = snapshot.clone();
     without.policies.remove(&policy.key);
     let partition = Partition::of(&[snapshot, &alone, &without]);
-    let parties = partition.parties(Level::Workload);
-    let (now, then) = (Reach::over(&partition, snapshot), Reach::over(&partition, &without));
-    let enforced = Reach::over(&partition, &alone);
+    let parties = scene.parties_of(&partition, Level::Workload);
+    let [now, then, enforced] = [snapshot, &without, &alone].map(|of| scene.bounds(of));
+    let (now, then) = (now.reach(&partition), then.reach(&partition));
+    let enforced = enforced.reach(&partition);
     let mut isolated = Vec::new();
     let mut rules = Vec::new();
     for direction in Direction::ALL.into_iter().filter(|direction| policy.isolates(*direction)) {
@@ -279,7 +301,8 @@ pub fn find<'a>(snapshot: &'a Snapshot, policy: &'a Policy, families: &[Family])
         let numbers: Vec<usize> = pods.iter().map(|one| one.party).collect();
         for index in 0..policy.rules(direction).len() {
             let only = with_only(snapshot, policy, Some((direction, index)));
-            let reach = Reach::over(&partition, &only);
+            let only = scene.bounds(&only);
+            let reach = only.reach(&partition);
             let grants = granted(&reach, direction, &numbers, &parties, families);
             rules.push(FoundRule { direction, index, policy, grants });
         }
@@ -287,7 +310,8 @@ pub fn find<'a>(snapshot: &'a Snapshot, policy: &'a Policy, families: &[Family])
     }
     let changes = changes(&now, &then, &isolated, &parties, families);
     let audited = snapshot.audits(policy);
-    Found { policy, audited, parties, isolated, rules, changes }
+    let notes = scene.notes();
+    Found { policy, audited, parties, isolated, rules, changes, notes }
 }
 
 /// The parties that the only policy of `enforced` isolates, and whether none of `others` does.
@@ -297,14 +321,16 @@ fn isolated_by(
     direction: Direction,
     parties: &[Party],
 ) -> Vec<Isolated> {
-    let isolates = |reach: &Reach<'_>, party: &Party| {
-        let Some(End::Pod(key)) = party.members.first() else { return false };
+    let isolates = |reach: &Reach<'_>, end: &End| {
+        let End::Pod(key) = end else { return false };
         let pod = reach.snapshot().pods.get(key);
         pod.is_some_and(|pod| !reach.evaluator().isolating(pod, direction).is_empty())
     };
-    let parties = parties.iter().enumerate().filter(|(_, party)| isolates(enforced, party));
-    let found = |(number, party)| Isolated { party: number, alone: !isolates(others, party) };
-    parties.map(found).collect()
+    // Of the pods that a selector would mean it may be some.
+    let all = |party: &Party| party.members.iter().all(|end| isolates(enforced, end));
+    let others = |party: &Party| party.members.iter().any(|end| isolates(others, end));
+    let parties = parties.iter().enumerate().filter(|(_, party)| all(party));
+    parties.map(|(number, party)| Isolated { party: number, alone: !others(party) }).collect()
 }
 
 /// What passes between two parties, `own` being the end that `direction` polices.
@@ -426,7 +452,11 @@ fn difference(
         let (more, less) = if opens { (after, before) } else { (before, after) };
         let gained = |more: &TrafficSet, less: &TrafficSet| more.difference(less);
         let all = gained(&more.all, &less.all).union(&gained(&more.some, &less.some));
+        // What the input does not tell of now may pass already, or pass still.
+        let doubtful = all.intersection(&less.unknown);
+        let all = all.difference(&less.unknown);
         let unknown = gained(&more.unknown, &less.unknown.union(&less.some)).difference(&all);
+        let unknown = unknown.union(&doubtful);
         if !all.is_empty() || !unknown.is_empty() {
             content.families.push((*family, Exchange { all, unknown, ..Exchange::default() }));
         }
@@ -446,7 +476,8 @@ pub fn run(
     let input = input::read(&args.asked.input, verbose, output)?;
     let policy = named(&args.policy, input.snapshot(), &input.namespace)?;
     let families = question::asked(args.asked.families);
-    let found = find(input.snapshot(), policy, &families);
+    let scene = Scene::of(input.snapshot());
+    let found = find(&scene, policy, &families);
     let document =
         || output::document("PolicyExplanation", &PolicyExplanation::of(&found, &families));
     output.result(&match args.asked.output {
@@ -456,7 +487,10 @@ pub fn run(
         Format::Json => output::json(&document()),
         Format::Yaml => output::yaml(&document()),
     })?;
-    Ok(input.status().and(input.status_of_policies(std::slice::from_ref(&policy.key))))
+    let untold = scene.is_crowded() || scene.is_of_selectors() && found.is_in_doubt();
+    let told = if untold { Status::Unknown } else { Status::Fine };
+    let flawed = input.status_of_policies(std::slice::from_ref(&policy.key));
+    Ok(input.status().and(flawed).and(told))
 }
 
 /// The policy called `NAMESPACE/NAME` or `NAME`.

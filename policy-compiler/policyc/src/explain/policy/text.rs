@@ -64,6 +64,9 @@ pub(super) fn text(found: &Found<'_>, layout: &Layout) -> String {
     }
     out.push('\n');
     deletion(&mut out, found, layout);
+    for note in &found.notes {
+        wrap(&mut out, &Line::of(DIM, format!("note: {note}")), 0, 2, layout.width);
+    }
     out
 }
 
