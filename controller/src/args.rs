@@ -203,6 +203,7 @@ pub struct RunArgs {
     pub streaming_lists: bool,
     /// Watch the pods of this node, and of other nodes only those that policies of this node's pods name
     /// as peers: by namespace, or across all by labels. Where that would be most pods, all are watched.
+    /// Which addresses are nodes' is then read from the Node objects.
     #[arg(long, env = "POLICYD_SCOPED_WATCH", value_parser = BoolishValueParser::new())]
     pub scoped_watch: bool,
     /// The name of this node, as `spec.nodeName` of its pods has it.
@@ -349,8 +350,9 @@ impl RunArgs {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
             streaming_lists: self.streaming_lists,
-            nodes: self.isolate_unknown && self.pod_networks.is_empty(),
-            own_node: self.node.clone(),
+            // Where only some pods are seen, the others tell of no node's addresses.
+            nodes: self.scoped_watch || (self.isolate_unknown && self.pod_networks.is_empty()),
+            own_node: self.node.clone().filter(|_| !self.scoped_watch),
         }
     }
 

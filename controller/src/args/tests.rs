@@ -42,13 +42,12 @@ fn without_a_directory_the_api_server_is_the_source() {
                 --listen [::]:9476";
     let run = run(line);
     assert_eq!(run.source, None);
-    let node = NodeName::new("n1").unwrap();
     let expected = ApiOptions {
         kubeconfig: Some("k".into()),
         context: Some("c".to_owned()),
         streaming_lists: true,
-        nodes: false,
-        own_node: Some(node),
+        nodes: true,
+        own_node: None,
     };
     assert_eq!(run.api(), expected);
     assert!(!run.events && run.scoped_watch);
@@ -78,6 +77,9 @@ fn unknown_addresses_are_denied_in_networks_given_or_in_those_of_the_node_object
         assert_eq!(run.settings().map(|settings| settings.unknown), Ok(unknown), "{line}");
         assert_eq!(run.api().nodes, nodes, "{line}");
     }
+    let all = |line: &str| run(line).api().nodes && run(line).api().own_node.is_none();
+    assert!(!all("--node n1 --isolate-unknown"), "of the node's own");
+    assert!(all("--node n1 --isolate-unknown --scoped-watch"), "and of all where pods are not seen");
     let idle = run("--node n1 --pod-cidr 10.244.1.0/24").settings();
     assert_eq!(idle, Err(ArgsError::IdlePodNetworks));
     let taint = run("--node n1 --source d --remove-taint k").settings();

@@ -2,20 +2,23 @@
 //! engine of them in pieces tells it what there is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use policy_compiler::cluster::{Addresses, Namespace, Pod, Snapshot};
+use policy_compiler::cluster::{Addresses, Namespace, Node, Pod, Snapshot};
 use policy_compiler::compile::compile;
+use policy_compiler::config::NodeConfig;
 use policy_compiler::document::Location;
 use policy_compiler::labels::Labels;
 use policy_compiler::name::{NamespaceName, ObjectKey};
 use policy_compiler::scope::{Claims, Limits, Rank, Scope, is_local};
+use policy_compiler::simulate::{Outcome, journey_over, simulate};
 use policy_compiler::update::{Event, Relist};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::cluster::{NAMESPACES, NODES, POD_ADDRESSES, cluster, ip, node_name, pod};
 use crate::config;
-use crate::flows::options;
+use crate::flows::{Options, options, sketch};
 
 fn limits() -> impl Strategy<Value = Limits> {
     (0..4_usize, 0..4_usize, 0..4_usize).prop_map(|(namespaces, wide, across)| Limits {
@@ -25,7 +28,33 @@ fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// Declares every namespace, and gives each pod an address that nobody else has.
+/// Gives every address that a pod tells of its node to that node's object, as whoever watches a scope
+/// has them.
+fn with_nodes(mut snapshot: Snapshot) -> Snapshot {
+    for (name, ..) in NODES {
+        let name = node_name(name);
+        let of_it = snapshot.pods.values().filter(|pod| pod.node.as_ref() == Some(&name));
+        let told: BTreeSet<IpAddr> = of_it
+            .flat_map(|pod| {
+                let own = pod.host_network.then(|| pod.addresses.iter());
+                pod.host_addresses.iter().copied().chain(own.into_iter().flatten())
+            })
+            .collect();
+        let node = snapshot.nodes.entry(name.clone()).or_insert_with(|| Node {
+            name,
+            addresses: Vec::new(),
+            pod_networks: Vec::new(),
+            location: Location::default(),
+        });
+        let more = told.into_iter().filter(|address| !node.addresses.contains(address));
+        let more: Vec<IpAddr> = more.collect();
+        node.addresses.extend(more);
+    }
+    snapshot
+}
+
+/// Declares every namespace, and gives each pod an address that no other pod has: one that a node has
+/// it keeps.
 fn without_quarrels(mut snapshot: Snapshot) -> Snapshot {
     for name in NAMESPACES {
         let name = NamespaceName::new(name).unwrap();
@@ -35,12 +64,27 @@ fn without_quarrels(mut snapshot: Snapshot) -> Snapshot {
     let pods = snapshot.pods.values_mut().filter(|pod| !pod.host_network);
     for (pod, (v4, v6)) in pods.zip(POD_ADDRESSES) {
         let has = pod.addresses;
+        let is_node = |address: &IpAddr| {
+            NODES.iter().any(|(_, v4, v6)| *address == ip(v4) || *address == ip(v6))
+        };
+        if has.iter().any(|address| is_node(&address)) {
+            continue;
+        }
         pod.addresses = Addresses::default();
         for address in [has.v4.map(|_| ip(v4)), has.v6.map(|_| ip(v6))].into_iter().flatten() {
             pod.addresses.offer(address);
         }
     }
     snapshot
+}
+
+/// What a node is told, of the networks of its pods those in which no other node has pods.
+fn on(options: &Options, node: &str, snapshot: &Snapshot) -> NodeConfig {
+    let mut config = options.on(node);
+    let elsewhere = snapshot.pods.values().filter(|pod| !is_local(pod, &config.node));
+    let elsewhere: Vec<IpAddr> = elsewhere.flat_map(|pod| pod.addresses.iter()).collect();
+    config.pod_networks.retain(|net| !elsewhere.iter().any(|address| net.contains(address)));
+    config
 }
 
 /// What of a cluster the node sees that watches its scope.
@@ -59,18 +103,41 @@ proptest! {
     #![proptest_config(config("scope", 4_000))]
 
     #[test]
-    fn the_pods_in_scope_make_the_ruleset_that_all_pods_make(
-        snapshot in cluster().prop_map(without_quarrels),
+    fn the_pods_in_scope_and_the_nodes_make_the_ruleset_that_all_pods_make(
+        snapshot in cluster().prop_map(without_quarrels).prop_map(with_nodes),
         options in options(),
         limits in limits(),
     ) {
         for (node, ..) in NODES {
-            let mut config = options.on(node);
-            // They are of this node's pods alone, which chance does not know.
-            config.pod_networks.clear();
+            let config = on(&options, node, &snapshot);
             let all = compile(&snapshot, &config).ruleset;
             let some = compile(&seen(&snapshot, node, limits), &config).ruleset;
             prop_assert_eq!(some, all, "{}", node);
+        }
+    }
+
+    #[test]
+    fn whoever_sees_a_scope_lets_nothing_pass_that_is_denied_by_whoever_sees_all(
+        snapshot in cluster().prop_map(with_nodes),
+        options in options(),
+        limits in limits(),
+        sketches in vec(sketch(), 24),
+    ) {
+        let ways = options.ways();
+        let flows: Vec<_> =
+            sketches.iter().filter_map(|sketch| sketch.draw(&snapshot, &options)).collect();
+        for (node, ..) in NODES {
+            let config = options.on(node);
+            let all = compile(&snapshot, &config).ruleset;
+            let some = compile(&seen(&snapshot, node, limits), &config).ruleset;
+            for flow in &flows {
+                let hops = journey_over(&snapshot, flow, &ways);
+                for hop in hops.iter().filter(|hop| hop.node == config.node) {
+                    let passes = simulate(&some, &hop.packet).outcome == Outcome::Passes;
+                    let passed = simulate(&all, &hop.packet).outcome == Outcome::Passes;
+                    prop_assert!(passed || !passes, "{} {:?}", node, hop);
+                }
+            }
         }
     }
 }

@@ -24,7 +24,8 @@ use crate::lab::{BRIDGE, Wiring};
 use policy_compiler::port::Protocol;
 
 /// The kinds that verdicts depend on, with where they are listed.
-const KINDS: [(&str, &str, &str); 3] = [
+const KINDS: [(&str, &str, &str); 4] = [
+    ("v1", "Node", "/api/v1/nodes"),
     ("v1", "Namespace", "/api/v1/namespaces"),
     ("v1", "Pod", "/api/v1/pods"),
     ("networking.k8s.io/v1", "NetworkPolicy", "/apis/networking.k8s.io/v1/networkpolicies"),

@@ -19,11 +19,10 @@ super::cluster_tests!(
     a_pod_is_isolated_before_the_api_server_has_heard_of_it_where_unknown_addresses_are,
 );
 
-const NODES: &str = "/api/v1/nodes";
+pub(crate) const NODES: &str = "/api/v1/nodes";
 
 /// Adds to the role what a component of the manifests adds to it.
-fn apply_component(cluster: &Cluster, component: &str) {
-    cluster.apply_account().unwrap();
+pub(crate) fn add_component(cluster: &Cluster, component: &str) {
     let mut rules = objects("base/clusterrole.yaml").unwrap().remove(0)["rules"].take();
     let patch = objects(&format!("components/{component}/role.yaml")).unwrap().remove(0);
     for operation in patch.as_array().unwrap() {
@@ -50,7 +49,8 @@ fn node_object(cluster: &Cluster, node: usize, spec: &Value) {
 
 fn a_node_loses_its_startup_taint_once_its_policies_are_in_force_and_keeps_all_others() {
     let cluster = Cluster::start(&Plan::routes(&Plan::ONE)).unwrap();
-    apply_component(&cluster, "startup-taint");
+    cluster.apply_account().unwrap();
+    add_component(&cluster, "startup-taint");
     let taint = |key: &str| json!({"key": key, "effect": "NoSchedule"});
     let taints = [taint("policyd.dev/not-ready"), taint("example.com/reserved")];
     node_object(&cluster, 0, &json!({"taints": taints}));
@@ -72,7 +72,8 @@ fn a_node_loses_its_startup_taint_once_its_policies_are_in_force_and_keeps_all_o
 
 fn a_pod_is_isolated_before_the_api_server_has_heard_of_it_where_unknown_addresses_are() {
     let mut cluster = Cluster::start(&Plan::routes(&Plan::TWO)).unwrap();
-    apply_component(&cluster, "isolate-unknown");
+    cluster.apply_account().unwrap();
+    add_component(&cluster, "isolate-unknown");
     populate(&mut cluster);
     for node in 0..2 {
         let (v4, v6) = pod_addresses(node, 0);

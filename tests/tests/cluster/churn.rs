@@ -9,6 +9,7 @@ use policy_tests::cluster::prober::Prober;
 use policy_tests::cluster::{Cluster, Plan};
 use serde_json::json;
 
+use crate::beginnings::add_component;
 use crate::changes::expect_kernels;
 use crate::crowd::{Crowd, Dice};
 use crate::latency;
@@ -64,6 +65,9 @@ pub(crate) fn churn_with(
 ) {
     let mut cluster = Cluster::start(&Plan::routes(&Plan::TWO)).unwrap();
     fort(&mut cluster);
+    if options.contains(&"--scoped-watch") {
+        add_component(&cluster, "scoped-watch");
+    }
     let mut crowd = Crowd::gather(&cluster, Dice::new(seed), pods, policies);
     let start = |node| cluster.start_agent_as(node, Account::Policyd, options).unwrap();
     let agents: Vec<Agent> = (0..cluster.nodes.len()).map(start).collect();

@@ -3,18 +3,22 @@
 use std::time::Instant;
 
 use policy_tests::cluster::agent::Agent;
+use policy_tests::cluster::client::Call;
 use policy_tests::cluster::credentials::Account;
-use policy_tests::cluster::objects::PodPlan;
+use policy_tests::cluster::objects::{PodPlan, pod_status};
 use policy_tests::cluster::prober::Prober;
 use policy_tests::cluster::table::PATIENCE;
 use policy_tests::cluster::{Cluster, Plan};
 use serde_json::{Value, json};
 
+use crate::beginnings::{NODES, add_component};
 use crate::churn::churn_with;
 
 super::cluster_tests!(
     what_is_watched_grows_and_shrinks_with_policies_labels_and_local_pods,
     a_pod_that_lost_its_grant_unseen_does_not_get_it_back,
+    without_the_right_to_list_nodes_it_is_not_ready_and_writes_nothing,
+    a_peer_that_claims_the_address_of_a_node_is_not_let_in_by_it,
     a_crowd_that_changes_opens_nothing_where_only_what_policies_name_is_watched,
 );
 
@@ -22,6 +26,14 @@ const RECEIVED: &str = "policyd_received_objects_total{resource=\"pods\"}";
 
 /// A server on node 0, and in each of two namespaces a peer on node 1.
 fn scene() -> (Cluster, Agent) {
+    let (cluster, agent) = scene_before_rights();
+    add_component(&cluster, "scoped-watch");
+    agent.await_ready().unwrap();
+    (cluster, agent)
+}
+
+/// The same, where policyd may not list nodes yet.
+fn scene_before_rights() -> (Cluster, Agent) {
     let mut cluster = Cluster::start(&Plan::routes(&Plan::TWO)).unwrap();
     cluster.apply_account().unwrap();
     for (namespace, team) in [("x", "x"), ("a", "a"), ("b", "b")] {
@@ -32,7 +44,6 @@ fn scene() -> (Cluster, Agent) {
         cluster.run(&PodPlan::new(key, 1)).unwrap();
     }
     let agent = cluster.start_agent_as(0, Account::Policyd, &["--scoped-watch"]).unwrap();
-    agent.await_ready().unwrap();
     (cluster, agent)
 }
 
@@ -121,6 +132,67 @@ fn a_pod_that_lost_its_grant_unseen_does_not_get_it_back() {
     let (arrived, sent) = prober.stop().arrived_between(begin, Instant::now());
     assert!(sent > 10, "only {sent} were sent");
     assert_eq!(arrived, 0, "let in of {sent}");
+    agent.stop().unwrap();
+}
+
+fn without_the_right_to_list_nodes_it_is_not_ready_and_writes_nothing() {
+    let (cluster, agent) = scene_before_rights();
+    cluster.policy("x/p", let_in("a")).unwrap();
+    let start = Instant::now();
+    loop {
+        let answer = agent.get("/readyz").unwrap();
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        let told = ["not listed yet: nodes", "refuses to list nodes (403)", "nothing has been written"];
+        if told.iter().all(|words| answer.body.contains(words)) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{}", answer.body);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    add_component(&cluster, "scoped-watch");
+    agent.await_ready().unwrap();
+    cluster.expect_kernel(0, PATIENCE).unwrap();
+    agent.stop().unwrap();
+}
+
+/// Makes a node that none of its pods tells of.
+fn node_at(cluster: &Cluster, address: &str) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "remote", "labels": {"much": "more"}},
+    });
+    let collection = NODES.to_owned();
+    cluster.client().call(Call::Create { collection, object }).unwrap();
+    say_where(cluster, address);
+}
+
+fn say_where(cluster: &Cluster, address: &str) {
+    let addresses = json!([{"type": "InternalIP", "address": address}]);
+    let call = Call::Merge {
+        collection: NODES.to_owned(),
+        name: "remote".to_owned(),
+        subresource: Some("status"),
+        patch: json!({"status": {"addresses": addresses}}),
+    };
+    cluster.client().call(call).unwrap();
+}
+
+fn a_peer_that_claims_the_address_of_a_node_is_not_let_in_by_it() {
+    let (cluster, agent) = scene();
+    cluster.policy("x/p", let_in("a")).unwrap();
+    cluster.expect("at first", "a/peer -> x/server 80 allow").unwrap();
+    let claimed = cluster.sandboxes["a/peer"].v4.to_string();
+    node_at(&cluster, &claimed);
+    cluster.expect("a node has it", "a/peer -> x/server 80 deny").unwrap();
+    cluster.expect_kernel(0, PATIENCE).unwrap();
+    assert!(shown(&agent, "policyd_received_objects_total{resource=\"nodes\"}") > 0);
+
+    say_where(&cluster, "192.0.2.200");
+    cluster.expect("it is elsewhere", "a/peer -> x/server 80 allow").unwrap();
+    let status = json!({"podIP": "192.0.2.200", "podIPs": [{"ip": "192.0.2.200"}]});
+    cluster.client().call(pod_status("a/peer", status)).unwrap();
+    cluster.expect("the pod claims it", "a/peer -> x/server 80 deny").unwrap();
+    cluster.expect_kernel(0, PATIENCE).unwrap();
     agent.stop().unwrap();
 }
 

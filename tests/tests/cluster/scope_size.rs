@@ -18,6 +18,7 @@ use policy_tests::cluster::{Cluster, Plan};
 use policy_tests::generate::{self, Size};
 use serde_json::{Map, Value, json};
 
+use crate::beginnings::add_component;
 use crate::scope::shown;
 
 const RESOURCES: [&str; 3] = ["pods", "namespaces", "networkpolicies"];
@@ -136,6 +137,7 @@ pub(crate) fn measure(size: Size, changes: usize) {
     let begun = Instant::now();
     let cluster = Cluster::start(&Plan::routes(&Plan::TWO)).unwrap();
     cluster.apply_account().unwrap();
+    add_component(&cluster, "scoped-watch");
     let generated = generate::Cluster::new(size, 1);
     let statuses = load(&cluster, &generated);
     println!("loaded {size:?} in {:?}", begun.elapsed());

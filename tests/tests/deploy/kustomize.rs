@@ -14,13 +14,14 @@ use serde_json::{Map, Value};
 use crate::top;
 
 /// Every folder that `kubectl apply -k` is meant for.
-pub(crate) const FOLDERS: [&str; 7] = [
+pub(crate) const FOLDERS: [&str; 8] = [
     "manifests/base",
     "manifests/cleanup",
     "manifests/overlays/antispoof",
     "manifests/overlays/bridge-sysctls",
     "manifests/overlays/isolate-unknown",
     "manifests/overlays/no-events",
+    "manifests/overlays/scoped-watch",
     "manifests/overlays/startup-taint",
 ];
 

@@ -123,10 +123,12 @@ fn the_role_is_what_policyd_needs_and_no_more() {
     let with = |more: &[(&str, &str)]| rights_of(&[&READS, more].concat());
     assert_eq!(rights("manifests/base"), with(&[EVENTS]));
     assert_eq!(rights("manifests/overlays/no-events"), with(&[]));
-    assert_eq!(
-        rights("manifests/overlays/isolate-unknown"),
-        with(&[EVENTS, ("nodes", "get list watch")])
-    );
+    for component in ["isolate-unknown", "scoped-watch"] {
+        assert_eq!(
+            rights(&format!("manifests/overlays/{component}")),
+            with(&[EVENTS, ("nodes", "get list watch")])
+        );
+    }
     assert_eq!(rights("manifests/overlays/startup-taint"), with(&[EVENTS, ("nodes", "get patch")]));
     assert_eq!(rights("manifests/overlays/bridge-sysctls"), with(&[EVENTS]));
     assert_eq!(rights("manifests/overlays/antispoof"), with(&[EVENTS]));

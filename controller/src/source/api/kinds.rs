@@ -267,7 +267,7 @@ impl Followed for Policies {
     }
 }
 
-/// Nodes.
+/// Nodes, of which each tells that it lives every few minutes: only what says where it is is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Nodes;
 
@@ -278,7 +278,7 @@ impl Served for Nodes {
     const KIND: &'static str = "Node";
     const PLURAL: &'static str = "nodes";
     const KEEP: &'static Keep = &Only(&[
-        ("metadata", METADATA),
+        ("metadata", Only(&[("name", All), ("resourceVersion", All)])),
         ("spec", Only(&[("podCIDR", All), ("podCIDRs", All)])),
         ("status", Only(&[("addresses", Only(&[("type", All), ("address", All)]))])),
     ]);

@@ -111,6 +111,10 @@ fn refusal(status: &Status, verb: &str, About { resource, group, server }: About
             "the API server at {server} does not know who we are (401): the token or certificate has \
              expired or is another cluster's; give policyd valid credentials of this cluster"
         ),
+        403 if resource == "nodes" => format!(
+            "the API server refuses to {verb} nodes (403): the component that turns on --scoped-watch or \
+             --isolate-unknown adds get, list and watch on them to the ClusterRole `policyd` ({said})"
+        ),
         403 => format!(
             "the API server refuses to {verb} {full} (403): bind the ClusterRole `policyd`, which allows \
              get, list and watch on it, to the account that policyd runs as ({said})"

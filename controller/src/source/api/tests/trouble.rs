@@ -27,7 +27,7 @@ async fn a_refused_kind_says_which_role_to_bind_and_heals_by_itself() {
 async fn each_refusal_says_what_to_do() {
     for (answer, words) in [
         (status(401, "Unauthorized"), "does not know who we are (401)"),
-        (status(403, "no"), "bind the ClusterRole `policyd`"),
+        (status(403, "no"), "the component that turns on --scoped-watch or --isolate-unknown adds"),
         (status(404, "page not found"), "does not serve nodes (404)"),
         (status(429, "slow down"), "has too much to do (429)"),
         (status(500, "etcd is away"), "fails to list nodes (500): etcd is away"),
