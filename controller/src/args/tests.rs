@@ -79,7 +79,10 @@ fn unknown_addresses_are_denied_in_networks_given_or_in_those_of_the_node_object
     }
     let all = |line: &str| run(line).api().nodes && run(line).api().own_node.is_none();
     assert!(!all("--node n1 --isolate-unknown"), "of the node's own");
-    assert!(all("--node n1 --isolate-unknown --scoped-watch"), "and of all where pods are not seen");
+    assert!(
+        all("--node n1 --isolate-unknown --scoped-watch"),
+        "and of all where pods are not seen"
+    );
     let idle = run("--node n1 --pod-cidr 10.244.1.0/24").settings();
     assert_eq!(idle, Err(ArgsError::IdlePodNetworks));
     let taint = run("--node n1 --source d --remove-taint k").settings();

@@ -24,6 +24,8 @@ const PACE: (std::time::Duration, u32) = (std::time::Duration::from_millis(50), 
 pub(super) struct Cutting {
     /// Absent where connections are let live.
     cutter: Option<Cutter>,
+    /// When in the engine's count of local changes the owners of addresses were last looked at.
+    noticed: Option<u64>,
     pace: Bucket,
     /// Whether a write has denied something since the last cut.
     wanted: bool,
@@ -36,6 +38,7 @@ impl Cutting {
         let cutter = Cutter::new(settings.node.clone(), settings.hairpin);
         Self {
             cutter: Some(cutter).filter(|_| !settings.keep_established),
+            noticed: None,
             pace: Bucket::new(PACE.0, PACE.1),
             wanted: false,
             retry: Again::new(super::RETRY),
@@ -59,7 +62,10 @@ impl Cutting {
 
     /// Takes note of the objects that are about to be written.
     pub(super) fn before(&mut self, engine: &Engine) {
-        self.wanted |= self.cutter.as_mut().is_some_and(|cutter| cutter.notice(engine));
+        let now = engine.local_changes();
+        if self.noticed.replace(now) != Some(now) {
+            self.wanted |= self.cutter.as_mut().is_some_and(|cutter| cutter.notice(engine));
+        }
     }
 
     /// When there is something to do.

@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::engine::Engine;
-use policy_compiler::name::ObjectKey;
+use policy_compiler::name::{NamespaceName, ObjectKey};
+use policy_compiler::policy::Policy;
 
 use super::refusals::{Refusal, by_policy};
+use crate::excerpt::policies_in;
 
 /// How many mistakes of one policy are told.
 const MISTAKES: usize = 3;
@@ -30,16 +32,14 @@ impl Flaws {
     ) -> Vec<(ObjectKey, String)> {
         let refused = by_policy(refusals);
         let mut felt: BTreeSet<&ObjectKey> = refused.keys().collect();
-        let flawed: Vec<_> =
-            engine.snapshot().policies.values().filter(|policy| policy.flawed).collect();
-        if !flawed.is_empty() {
-            for pod in engine.local_pods() {
-                let selecting = flawed.iter().filter(|policy| {
-                    policy.key.namespace == pod.key.namespace
-                        && policy.pod_selector.matches(&pod.labels)
-                });
-                felt.extend(selecting.map(|policy| &policy.key));
-            }
+        let mut flawed: BTreeMap<&NamespaceName, Vec<&Policy>> = BTreeMap::new();
+        for pod in engine.local_pods() {
+            let here = flawed.entry(&pod.key.namespace).or_insert_with(|| {
+                let policies = policies_in(engine.snapshot(), &pod.key.namespace);
+                policies.filter(|policy| policy.flawed).collect()
+            });
+            let selecting = here.iter().filter(|policy| policy.pod_selector.matches(&pod.labels));
+            felt.extend(selecting.map(|policy| &policy.key));
         }
         self.told.retain(|policy, _| felt.contains(policy));
         let mut news = Vec::new();

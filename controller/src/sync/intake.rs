@@ -36,6 +36,8 @@ pub(super) struct Intake {
     findings: Findings,
     /// Diagnostics of the source; the engine adds its own.
     listed: Vec<Diagnostic>,
+    /// The engine's, as last reported.
+    compiled: Vec<Diagnostic>,
     /// What a source that tells object by object last said about each.
     found: BTreeMap<(Kind, Arc<str>), Found>,
     /// Whether that, or what was listed, is other than what was last reported.
@@ -58,6 +60,7 @@ impl Intake {
             problems: BTreeSet::new(),
             findings: Findings::default(),
             listed: Vec::new(),
+            compiled: Vec::new(),
             found: BTreeMap::new(),
             news: false,
             standing: BTreeMap::new(),
@@ -177,6 +180,11 @@ impl Intake {
         self.begun |= self.standing.values().all(|standing| standing.listed);
     }
 
+    /// Whether what is wrong, the engine's diagnostics included, is other than what was last reported.
+    pub(super) fn differs(&self, engine: &Engine) -> bool {
+        self.news || self.compiled != engine.diagnostics()
+    }
+
     /// Logs what is new of what is wrong, with what the engine has to say of it.
     pub(super) fn report(&mut self, engine: &Engine) {
         if std::mem::take(&mut self.news) && !self.standing.is_empty() {
@@ -186,6 +194,7 @@ impl Intake {
             self.listed = listed.collect();
         }
         self.findings.report(self.listed.iter().chain(engine.diagnostics()));
+        self.compiled = engine.diagnostics().to_vec();
     }
 
     fn report_problems(&mut self, now: BTreeSet<Problem>) {

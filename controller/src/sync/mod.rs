@@ -9,11 +9,13 @@
 //! writes as far as the pace allows: at once where little happens, many events together where much
 //! does. Invariants: nothing is written before everything was listed once; a write that failed is
 //! tried again, ever more slowly, until it succeeds; whatever fails is a reason not to be ready and
-//! never ends the loop.
+//! never ends the loop. What a turn costs follows what has come and the pods of this node, however
+//! many there are elsewhere.
 
 mod awaited;
 mod cutting;
 mod flaws;
+mod hearing;
 mod intake;
 mod node;
 mod outlets;
@@ -21,10 +23,12 @@ mod refusals;
 mod report;
 mod scoping;
 mod settings;
+mod telling;
+mod upkeep;
 mod view;
+mod writing;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use policy_compiler::engine::Engine;
@@ -38,18 +42,19 @@ pub use self::view::View;
 use self::awaited::Awaited;
 use self::cutting::Cutting;
 use self::flaws::Flaws;
+use self::hearing::Came;
 use self::intake::Intake;
-use self::node::Wiring;
-use self::refusals::{Refusal, refusals};
+use self::node::{LocalPods, Wiring};
+use self::refusals::Refusal;
 use self::report::Failures;
 use self::scoping::Scoping;
 use crate::again::Again;
-use crate::dataplane::{Dataplane, START, Written};
+use crate::dataplane::{Dataplane, START};
 use crate::health::Health;
-use crate::inspect::{Inspector, Sight};
+use crate::inspect::Inspector;
 use crate::pace::Bucket;
 use crate::source::scoped::PodWatches;
-use crate::source::{Change, Input, Kind, Listing, Question};
+use crate::source::{Input, Listing};
 
 /// How long after everything was written anew the kernel is read once more.
 const VERIFY_AFTER: Duration = Duration::from_secs(2);
@@ -61,16 +66,11 @@ const READING: Duration = Duration::from_millis(10);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// The first and the longest pause before a set that was given up is tried to be destroyed.
 const TIDY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// How long inputs are taken in before something else has its turn.
-const INTAKE: Duration = Duration::from_millis(100);
 /// How often plans are made, and members written: so many at once, then one in so long.
 const PLANS: (Duration, u32) = (Duration::from_millis(2), 4);
 /// How often chains are written. A transaction that follows one which removed rules waits some 16 ms
 /// in the kernel: more in each costs less than more of them.
 const CHAINS: (Duration, u32) = (Duration::from_millis(20), 2);
-
-/// How often it is asked whether others have let go of the lock that chains are written under.
-const LOCKED: Duration = Duration::from_millis(20);
 
 /// The loop's state.
 #[derive(Debug)]
@@ -83,6 +83,8 @@ pub struct Sync {
     /// Which pods of other nodes are watched, where not all are.
     scoping: Option<Scoping>,
     wiring: Wiring,
+    /// The pods of this node, as last looked at.
+    local: LocalPods,
     awaited: Awaited,
     cutting: Cutting,
     failures: Failures,
@@ -111,16 +113,6 @@ pub struct Sync {
     updated: Option<Instant>,
 }
 
-/// What a look into the inbox has brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    /// Changes at most.
-    Nothing,
-    /// Something that readiness depends on.
-    News,
-    End,
-}
-
 impl Sync {
     /// A loop that has seen and written nothing.
     #[must_use]
@@ -137,6 +129,7 @@ impl Sync {
             intake,
             scoping: None,
             wiring,
+            local: LocalPods::default(),
             awaited: Awaited::default(),
             cutting,
             failures: Failures::default(),
@@ -178,7 +171,7 @@ impl Sync {
     /// Says which pods of other nodes the source is to tell of, and takes in no others.
     #[must_use]
     pub fn with_scope(mut self, wanted: watch::Sender<PodWatches>) -> Self {
-        let scoping = Scoping::new(self.settings.node.clone(), wanted);
+        let scoping = Scoping::new(wanted);
         self.intake.stand(scoping.standing());
         self.scoping = Some(scoping);
         self
@@ -233,90 +226,15 @@ impl Sync {
         came != Came::End
     }
 
-    /// Takes in what waits, for which it waits itself until something is due.
-    fn take_in(&mut self, inbox: &Receiver<Input>, questions: &mut Vec<Question>) -> Came {
-        let mut next = match inbox.recv_timeout(self.idle_for()) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Came::End,
-        };
-        let until = Instant::now() + INTAKE;
-        let mut came = Came::Nothing;
-        // Of several listings that wait, only the last still holds.
-        let mut newest = None;
-        while let Some(input) = next {
-            match input {
-                Input::Stop => return Came::End,
-                Input::Asked(question) => questions.push(question),
-                Input::SourceEnded => self.intake.end(),
-                Input::Unchanged => self.intake.heard(),
-                Input::Listed(listing) => {
-                    self.intake.heard();
-                    came = Came::News;
-                    newest = Some(listing);
-                }
-                Input::Standing(standing) => {
-                    self.intake.heard();
-                    came = Came::News;
-                    self.outlets.metrics.standing(&standing);
-                    self.intake.stand(standing);
-                }
-                Input::Changed(change) => {
-                    self.intake.heard();
-                    self.change(*change);
-                }
-                Input::Watched(watched) => {
-                    self.intake.heard();
-                    if let Some(scoping) = &mut self.scoping
-                        && let Some(seen) =
-                            scoping.take(*watched, &mut self.intake, &mut self.engine)
-                    {
-                        self.awaited.arrive(Kind::Pod, seen);
-                    }
-                }
-            }
-            next = if Instant::now() < until { inbox.try_recv().ok() } else { None };
+    /// Takes all that there is, and brings the kernel after it at once.
+    pub fn take(&mut self, listing: Listing) {
+        self.intake.take(listing, &mut self.engine);
+        if self.intake.has_begun() {
+            self.wiring.look(&self.engine);
+            self.flush();
         }
-        if let Some(listing) = newest {
-            self.intake.take(*listing, &mut self.engine);
-        }
-        if self.follow_scope() {
-            came = Came::News;
-        }
-        self.intake.listened();
-        if self.intake.has_ended() { Came::End } else { came }
-    }
-
-    /// Takes in what is said of one object, or of all of a kind.
-    fn change(&mut self, change: Change) {
-        let change = match &mut self.scoping {
-            Some(scoping) => scoping.hold(change, &self.engine),
-            None => Some(change),
-        };
-        let Some(change) = change else { return };
-        let (kind, seen, one) = (change.subject.kind, change.seen, change.subject.object.is_some());
-        if self.intake.apply(change, &mut self.engine) {
-            if let Some(scoping) = &mut self.scoping {
-                scoping.notice(kind);
-            }
-            if one {
-                self.awaited.arrive(kind, seen);
-            }
-        }
-    }
-
-    /// Watches what has come into the scope, and forgets what has left it. Whether the pods that are
-    /// watched stand otherwise than before.
-    fn follow_scope(&mut self) -> bool {
-        let Some(scoping) = &mut self.scoping else { return false };
-        scoping.follow(&mut self.intake, &mut self.engine, &self.outlets.metrics);
-        let standing = scoping.standing();
-        if self.intake.standing().get(&Kind::Pod) == Some(&standing) {
-            return false;
-        }
-        self.outlets.metrics.standing(&standing);
-        self.intake.stand(standing);
-        true
+        self.report();
+        self.update_health();
     }
 
     /// Whether the kernel holds what was last listed.
@@ -362,329 +280,5 @@ impl Sync {
         ];
         let next = times.into_iter().flatten().min().unwrap_or(self.recheck_at);
         next.saturating_duration_since(now)
-    }
-
-    /// Takes all that there is, and brings the kernel after it at once.
-    pub fn take(&mut self, listing: Listing) {
-        self.intake.take(listing, &mut self.engine);
-        if self.intake.has_begun() {
-            self.wiring.look(&self.engine);
-            self.flush();
-        }
-        self.report();
-        self.update_health();
-    }
-
-    /// Logs and counts what is wrong with the objects.
-    fn report(&mut self) {
-        self.intake.report(&self.engine);
-        let metrics = &self.outlets.metrics;
-        metrics.problems(self.intake.problems());
-        let refused = self.refusals.iter().flat_map(|refusal| &refusal.policies);
-        metrics.diagnosed(self.intake.listed().iter().chain(self.engine.diagnostics()), refused);
-    }
-
-    /// Whether there is something to write that may be written.
-    fn is_wanted(&self) -> bool {
-        // Before the bridges are known the rules would let pass what the old ones may deny; they are
-        // looked for in their own time.
-        let never_looked = !self.wiring.is_known() && self.wiring.reason().is_none();
-        let known = self.wiring.is_known() || never_looked;
-        self.intake.has_begun() && known && (self.engine.is_behind() || self.owed)
-    }
-
-    /// When the next step towards the kernel may be done; `None` where at once.
-    fn next_write_at(&self) -> Option<Instant> {
-        if self.planned != Some(Reach::Chains) && !self.owed {
-            return self.plans.ready_at();
-        }
-        let chains = self.chains.ready_at().max(self.locked_until);
-        // What has come since may be a matter of members, which wait for no chains.
-        if self.engine.is_dirty() { chains.min(self.plans.ready_at()) } else { chains }
-    }
-
-    /// Brings the kernel after what was taken in, as far as the pace allows. A plan whose turn has
-    /// not come waits, and what is taken in meanwhile becomes part of it; what it changes of members
-    /// alone goes ahead.
-    fn advance(&mut self) {
-        let is_due = |at: Option<Instant>| at.is_none_or(|at| at <= Instant::now());
-        if !self.is_wanted() || !is_due(self.next_write_at()) {
-            return;
-        }
-        // What is out of step is written whole.
-        let whole = self.owed || !self.written || !self.failures.is_empty();
-        let chains = self.plan() == Reach::Chains || whole;
-        if !self.wiring.is_known() {
-            return;
-        }
-        if chains && !(is_due(self.chains.ready_at()) && self.is_our_turn()) {
-            self.write_members();
-        } else {
-            self.write();
-        }
-    }
-
-    /// Whether others let us write chains now.
-    fn is_our_turn(&mut self) -> bool {
-        let ours = self.dataplane.is_our_turn();
-        self.locked_until = (!ours).then(|| Instant::now() + LOCKED);
-        ours
-    }
-
-    /// Plans what has changed, and says how far that reaches.
-    fn plan(&mut self) -> Reach {
-        let begun = Instant::now();
-        self.wiring.follow(&self.engine);
-        self.engine.set_config(self.wiring.config().clone());
-        if self.engine.is_dirty() {
-            self.cutting.before(&self.engine);
-            self.awaited.plan();
-        }
-        let reach = self.engine.pending();
-        self.planned = Some(reach);
-        let now = Instant::now();
-        self.plans.take(now, now - begun);
-        reach
-    }
-
-    fn do_due(&mut self) {
-        let now = Instant::now();
-        if self.retry.is_due() {
-            self.flush();
-        }
-        if self.verify_at.is_some_and(|at| at <= now) && !self.is_our_turn() {
-            // What it finds it puts right.
-            self.verify_at = self.locked_until;
-        } else if self.verify_at.is_some_and(|at| at <= now) {
-            let interval = self.settings.verify_interval;
-            self.verify_at = (!interval.is_zero()).then(|| now + interval);
-            let written = self.dataplane.verify(self.engine.ruleset());
-            self.after(&written, now);
-        }
-        if self.tidy.is_due() {
-            self.tidy_up();
-        }
-        self.cutting.do_due(&self.engine);
-        if self.recheck_at <= now {
-            self.recheck_at = now + RECHECK;
-            if self.intake.has_begun() {
-                self.recheck();
-            }
-        } else if self.dataplane.is_reading() {
-            self.follow_up();
-        }
-    }
-
-    /// Looks at what changes without an input's doing, and writes where that is needed.
-    fn recheck(&mut self) {
-        let was_known = self.wiring.is_known();
-        self.wiring.look(&self.engine);
-        self.engine.set_config(self.wiring.config().clone());
-        let out_of_step = self.dataplane.look_again();
-        self.dataplane.look_out(self.engine.ruleset());
-        self.follow_up();
-        if out_of_step || !was_known {
-            self.flush();
-        } else {
-            self.update_health();
-        }
-        self.tell();
-    }
-
-    /// Looks whom the rules concern that the kernel refuses.
-    fn look_at_refusals(&mut self) {
-        let ruleset = self.engine.ruleset();
-        let left_out = self.dataplane.left_out(ruleset);
-        let refusals = refusals(&left_out, &self.engine);
-        if refusals != self.refusals {
-            self.refusals = refusals;
-            self.report();
-        }
-    }
-
-    /// Puts right what others have changed, as far as it is known by now.
-    fn follow_up(&mut self) {
-        let begun = Instant::now();
-        let written = self.dataplane.follow_up(self.engine.ruleset());
-        if written.is_unchanged() {
-            return;
-        }
-        self.failures.add(&written);
-        self.outlets.written(&written, begun.elapsed());
-        self.cutting.after(&written);
-        self.cutting.do_due(&self.engine);
-        if report::is_whole(&written) {
-            self.verify_at = Some(Instant::now() + VERIFY_AFTER);
-        }
-        if report::log_applied(&written, begun.elapsed()) {
-            self.updated = Some(Instant::now());
-        }
-        if !written.is_in_step() {
-            self.retry.put_off();
-        }
-        self.tidy_later();
-        self.update_health();
-    }
-
-    /// Tells of the state in which things are, which need not be done at every turn.
-    fn tell(&mut self) {
-        self.look_at_refusals();
-        if self.intake.is_cluster() {
-            self.wiring.recognise(&self.engine);
-        }
-        self.outlets.sizes(report::in_force(&self.engine), self.engine.ruleset());
-        self.outlets.metrics.processes(self.dataplane.processes());
-        self.outlets.metrics.writes_to(self.dataplane.backend());
-        self.outlets.flaws(self.flaws.news(&self.engine, self.intake.listed(), &self.refusals));
-    }
-
-    /// Writes what has changed since the last write, or all where the kernel is out of step, whatever
-    /// the pace.
-    fn flush(&mut self) {
-        self.plan();
-        if self.wiring.is_known() && self.is_our_turn() {
-            self.write();
-        } else {
-            self.owed = self.wiring.is_known();
-            self.update_health();
-        }
-    }
-
-    /// Writes what of the plan may go ahead while its chains wait.
-    fn write_members(&mut self) {
-        let begun = Instant::now();
-        let update = self.engine.flush_members();
-        if update.is_empty() {
-            return;
-        }
-        self.ahead = true;
-        let written = self.dataplane.write_members(&update);
-        self.outlets.written(&written, begun.elapsed());
-        self.cutting.after(&written);
-        self.cutting.do_due(&self.engine);
-        if report::log_applied(&written, begun.elapsed()) {
-            self.updated = Some(Instant::now());
-        }
-        if !written.is_in_step() {
-            self.failures.add(&written);
-            self.retry.put_off();
-            self.update_health();
-        }
-        let now = Instant::now();
-        self.plans.take(now, now - begun);
-    }
-
-    /// Writes the plan.
-    fn write(&mut self) {
-        let reach = self.planned.take();
-        self.owed = false;
-        let begun = Instant::now();
-        let update = self.engine.flush();
-        self.outlets.listening.set_audits(self.engine.ruleset().audits());
-        let written = self.dataplane.write(&update, self.engine.ruleset());
-        // Enforcement comes first: there may be many lines, and a log that is slow.
-        self.report();
-        self.after(&written, begun);
-        let now = Instant::now();
-        if reach == Some(Reach::Chains) || report::is_whole(&written) {
-            self.chains.take(now, now - begun);
-        } else {
-            self.plans.take(now, now - begun);
-        }
-    }
-
-    fn after(&mut self, written: &Written, begun: Instant) {
-        self.failures.take(written);
-        self.look_at_refusals();
-        self.outlets.written(written, begun.elapsed());
-        self.cutting.after(written);
-        self.cutting.do_due(&self.engine);
-        if report::is_whole(written) {
-            self.verify_at = Some(Instant::now() + VERIFY_AFTER);
-        }
-        if report::log_applied(written, begun.elapsed()) {
-            self.updated = Some(Instant::now());
-        }
-        if self.failures.is_empty() {
-            self.written = true;
-            self.retry.forget();
-            if self.planned.is_none() {
-                let changed = std::mem::take(&mut self.ahead) || report::changes(written);
-                self.outlets.enforced(&self.awaited.finish(), changed);
-            }
-        } else {
-            self.retry.put_off();
-        }
-        self.tidy_later();
-        self.update_health();
-    }
-
-    /// Waits for the kernel to let go of sets that were given up, for a second at most. A loop that
-    /// goes on need not wait; one that ends would leave them behind.
-    pub fn settle(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(1);
-        while self.dataplane.tidy() > 0 && Instant::now() < deadline {
-            thread::sleep(TIDY.0);
-        }
-    }
-
-    /// Leaves the sets that were given up to a moment when their end holds nothing up.
-    fn tidy_later(&mut self) {
-        if self.dataplane.is_tidy() {
-            self.tidy.forget();
-        } else {
-            self.tidy.hurry();
-        }
-    }
-
-    fn tidy_up(&mut self) {
-        if self.dataplane.tidy() > 0 {
-            self.tidy.put_off();
-        } else {
-            self.tidy.forget();
-        }
-    }
-
-    fn update_health(&mut self) {
-        let mut reasons = self.intake.reasons();
-        if !self.written {
-            reasons.insert("nothing has been written yet".to_owned());
-        }
-        reasons.extend(self.failures.reasons());
-        reasons.extend(self.cutting.reason());
-        reasons.extend(self.dataplane.leftovers());
-        reasons.extend(self.dataplane.kept_waiting());
-        reasons.extend(self.wiring.reason().map(str::to_owned));
-        reasons.extend(self.wiring.spoofing());
-        self.outlets.metrics.refused(self.refusals.len());
-        reasons.extend(self.refusals.iter().map(ToString::to_string));
-        if self.intake.has_begun() {
-            self.inspect();
-        }
-        reasons.extend(self.inspector.reasons());
-        let mut notes = self.intake.notes();
-        notes.extend(self.inspector.notes());
-        notes.extend(self.dataplane.notes());
-        notes.extend(self.outlets.notes());
-        notes.extend(self.wiring.notes());
-        notes.extend(self.scoping.iter().flat_map(Scoping::notes));
-        self.health.note(notes);
-        // It becomes ready when what there is stands in the kernel, and not while that waits its turn.
-        let waits = reasons.is_empty() && self.engine.is_behind() && !self.health.is_ready();
-        if !waits {
-            self.health.set(reasons, || report::in_force(&self.engine));
-        }
-        self.outlets.health(&self.health);
-    }
-
-    fn inspect(&mut self) {
-        let changed = self.inspector.look(&Sight {
-            pods: &node::local_pods(&self.engine),
-            backend: self.dataplane.backend(),
-            tables: self.dataplane.seen(),
-        });
-        if changed {
-            self.outlets.concerns(self.inspector.concerns());
-        }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Wiring {
     spoofing: Spoofing,
     /// The pods that the bridges were last sought for.
     sought_for: BTreeSet<IpAddr>,
+    /// When in the engine's count of local changes these were found to be the node's.
+    sought_at: Option<u64>,
     /// Whether the bridges were ever found, and why they cannot be now.
     known: bool,
     unknown: Option<String>,
@@ -63,6 +65,7 @@ impl Wiring {
             bridges: Bridges::default(),
             spoofing: Spoofing::new(settings.antispoof),
             sought_for: BTreeSet::new(),
+            sought_at: None,
             known: false,
             unknown: None,
             learns_networks: settings.unknown == Unknown::DeniedInPodCidrs,
@@ -114,11 +117,16 @@ impl Wiring {
 
     /// Looks where the pods of this node are others than it was last looked for.
     pub(super) fn follow(&mut self, engine: &Engine) {
-        self.learn_networks(engine.snapshot());
+        let now = Some(engine.local_changes());
+        let learned = self.learn_networks(engine.snapshot());
+        if self.known && !learned && self.sought_at == now {
+            return;
+        }
         let pods = self.local_addresses(engine);
         if !self.known || pods != self.sought_for {
             self.look_for(pods, engine);
         }
+        self.sought_at = now;
     }
 
     /// Looks which bridges carry pods and whether IPVS is in use.
@@ -127,10 +135,11 @@ impl Wiring {
         self.look_for(self.local_addresses(engine), engine);
     }
 
-    /// Takes the networks of pods from the node's object, where that is asked for and it has some.
-    fn learn_networks(&mut self, snapshot: &Snapshot) {
+    /// Takes the networks of pods from the node's object, where that is asked for and it has some;
+    /// whether they are others than before.
+    fn learn_networks(&mut self, snapshot: &Snapshot) -> bool {
         if !self.learns_networks {
-            return;
+            return false;
         }
         let node = snapshot.nodes.get(&self.config.node);
         let networks: BTreeSet<IpNet> =
@@ -153,7 +162,9 @@ impl Wiring {
             info!(networks = texts.join(","), "unknown addresses are denied in these networks");
             self.config.pod_networks = networks;
             self.no_networks = None;
+            return true;
         }
+        false
     }
 
     /// The addresses by whose routes bridges are found: of the pods of this node, and, for those that
@@ -223,8 +234,22 @@ fn owners(engine: &Engine) -> Pods {
 }
 
 /// The pods of this node with a network of their own, an entry for each address.
-pub(super) fn local_pods(engine: &Engine) -> Vec<(ObjectKey, IpAddr)> {
-    local(engine).map(|(pod, address)| (pod.key.clone(), address)).collect()
+#[derive(Debug, Default)]
+pub(super) struct LocalPods {
+    /// As of when in the engine's count of local changes.
+    at: Option<u64>,
+    pods: Vec<(ObjectKey, IpAddr)>,
+}
+
+impl LocalPods {
+    /// Those of the engine, gone through only where they have changed.
+    pub(super) fn of(&mut self, engine: &Engine) -> &[(ObjectKey, IpAddr)] {
+        let now = engine.local_changes();
+        if self.at.replace(now) != Some(now) {
+            self.pods = local(engine).map(|(pod, address)| (pod.key.clone(), address)).collect();
+        }
+        &self.pods
+    }
 }
 
 fn local(engine: &Engine) -> impl Iterator<Item = (&Pod, IpAddr)> {

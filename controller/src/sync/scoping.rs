@@ -9,6 +9,8 @@
 //! ended its list, has it. A watch that nobody wants any more is forgotten with all that it said, in
 //! the turn in which that is found out; only while what takes its place has not been listed does it
 //! go on, and then it is as fresh as any other. What is wanted again gets a new number and a new list.
+//! Pods out of scope tell of no node's address, so nothing is complete before the nodes were listed: a
+//! watched pod that claims such an address would be let in as what it is.
 //!
 //! What is missing is denied, so that nothing has to wait for a list, except this: a policy that
 //! isolates a local pod for the first time, and names peers that are not watched yet, would deny what
@@ -21,15 +23,16 @@ use std::time::{Duration, Instant};
 
 use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::engine::Engine;
-use policy_compiler::name::{NamespaceName, NodeName, ObjectKey};
+use policy_compiler::name::{NamespaceName, ObjectKey};
 use policy_compiler::policy::{Direction, Policy};
-use policy_compiler::scope::{Claims, Limits, Rank, Scope, Whole, is_local};
+use policy_compiler::scope::{Claims, Limits, Rank, Scope, Whole};
 use policy_compiler::selector::Selector;
 use policy_compiler::update::Event;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::intake::Intake;
+use crate::excerpt::policies_in;
 use crate::health::{Note, Notes};
 use crate::metrics::{Metrics, Watches};
 use crate::source::scoped::{OWN, PodWatch, PodWatches, Said, Watched};
@@ -100,7 +103,6 @@ struct Held {
 /// The pods that are watched.
 #[derive(Debug)]
 pub(super) struct Scoping {
-    node: NodeName,
     wanted: watch::Sender<PodWatches>,
     ears: BTreeMap<u64, Ear>,
     /// The number of the next watch.
@@ -118,10 +120,9 @@ pub(super) struct Scoping {
 }
 
 impl Scoping {
-    /// Listens to the watch of the pods of `node`, and has none other yet.
-    pub(super) fn new(node: NodeName, wanted: watch::Sender<PodWatches>) -> Self {
+    /// Listens to the watch of the node's own pods, and has none other yet.
+    pub(super) fn new(wanted: watch::Sender<PodWatches>) -> Self {
         Self {
-            node,
             wanted,
             ears: [(OWN, Ear::new(Place::Own))].into(),
             next: OWN + 1,
@@ -188,7 +189,7 @@ impl Scoping {
             Some(Event::PolicyApplied(policy)) => {
                 let key = policy.key.clone();
                 let before = self.held.remove(&key);
-                if self.complete && self.isolates_anew_unlisted(policy, engine.snapshot()) {
+                if self.complete && self.isolates_anew_unlisted(policy, engine) {
                     // Another version of it has no more time.
                     let until =
                         before.map_or_else(|| Instant::now() + self.hold, |held| held.until);
@@ -208,9 +209,23 @@ impl Scoping {
         Some(change)
     }
 
-    /// Something has changed of that kind.
-    pub(super) fn notice(&mut self, kind: Kind) {
-        self.stale |= matches!(kind, Kind::Policy | Kind::Namespace);
+    /// Whether what may be watched follows from an event that is no pod's: policies of namespaces
+    /// without a pod of this node ask for nobody.
+    pub(super) fn depends_on(event: &Event, engine: &Engine) -> bool {
+        let has_pods = |namespace: &NamespaceName| {
+            engine.local_pods().any(|pod| pod.key.namespace == *namespace)
+        };
+        match event {
+            Event::PolicyApplied(policy) => has_pods(&policy.key.namespace),
+            Event::PolicyDeleted(key) => has_pods(&key.namespace),
+            Event::NodeApplied(_) | Event::NodeDeleted(_) | Event::NodesRelisted(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Something has changed that it depends on.
+    pub(super) fn notice(&mut self) {
+        self.stale = true;
     }
 
     /// When a policy has waited for long enough.
@@ -247,7 +262,7 @@ impl Scoping {
     fn is_known(&self, intake: &Intake) -> bool {
         let listed = |kind| intake.standing().get(&kind).is_some_and(|standing| standing.listed);
         let own = self.ears.get(&OWN).is_some_and(|ear| ear.standing.listed);
-        own && listed(Kind::Policy) && listed(Kind::Namespace)
+        own && [Kind::Policy, Kind::Namespace, Kind::Node].into_iter().all(listed)
     }
 
     fn look(&mut self, engine: &Engine) {
@@ -255,9 +270,11 @@ impl Scoping {
             return;
         }
         let snapshot = engine.snapshot();
+        let local: Vec<&Pod> = engine.local_pods().collect();
+        let inside: BTreeSet<&NamespaceName> = local.iter().map(|pod| &pod.key.namespace).collect();
+        let known = inside.into_iter().flat_map(|name| policies_in(snapshot, name));
         let held = self.held.values().filter_map(|held| policy_of(&held.change));
-        let policies = snapshot.policies.values().chain(held);
-        let local = local(snapshot, &self.node);
+        let policies = known.chain(held);
         let scope = Scope::of(snapshot, policies, &local, Limits::default());
         if self.scope.as_ref() == Some(&scope) {
             return;
@@ -345,11 +362,12 @@ impl Scoping {
 
     /// Whether a policy isolates a pod of this node in a direction in which none does, and names peers
     /// that are not listed.
-    fn isolates_anew_unlisted(&self, policy: &Policy, snapshot: &Snapshot) -> bool {
+    fn isolates_anew_unlisted(&self, policy: &Policy, engine: &Engine) -> bool {
+        let snapshot = engine.snapshot();
         if snapshot.audits(policy) {
             return false;
         }
-        let selected = local(snapshot, &self.node).into_iter().filter(|pod| {
+        let selected = engine.local_pods().filter(|pod| {
             pod.key.namespace == policy.key.namespace && policy.pod_selector.matches(&pod.labels)
         });
         let selected: Vec<&Pod> = selected.collect();
@@ -405,14 +423,9 @@ fn policy_of(change: &Change) -> Option<&Policy> {
     }
 }
 
-fn local<'a>(snapshot: &'a Snapshot, node: &NodeName) -> Vec<&'a Pod> {
-    snapshot.pods.values().filter(|pod| is_local(pod, node)).collect()
-}
-
 fn is_isolated(pod: &Pod, direction: Direction, snapshot: &Snapshot) -> bool {
-    snapshot.policies.values().any(|policy| {
-        policy.key.namespace == pod.key.namespace
-            && policy.isolates(direction)
+    policies_in(snapshot, &pod.key.namespace).any(|policy| {
+        policy.isolates(direction)
             && policy.pod_selector.matches(&pod.labels)
             && !snapshot.audits(policy)
     })

@@ -142,7 +142,8 @@ fn without_the_right_to_list_nodes_it_is_not_ready_and_writes_nothing() {
     loop {
         let answer = agent.get("/readyz").unwrap();
         assert_eq!(answer.status, 503, "{}", answer.body);
-        let told = ["not listed yet: nodes", "refuses to list nodes (403)", "nothing has been written"];
+        let told =
+            ["not listed yet: nodes", "refuses to list nodes (403)", "nothing has been written"];
         if told.iter().all(|words| answer.body.contains(words)) {
             break;
         }

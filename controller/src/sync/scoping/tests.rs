@@ -3,6 +3,7 @@
 use policy_compiler::config::NodeConfig;
 use policy_compiler::decode;
 use policy_compiler::document::Node;
+use policy_compiler::name::NodeName;
 use policy_compiler::ruleset::Generation;
 use policy_compiler::update::Relist;
 use serde_json::{Value, json};
@@ -80,7 +81,7 @@ impl Scene {
     fn empty() -> Self {
         let node = NodeName::new("n1").unwrap();
         let (wanted, asked) = watch::channel(PodWatches::new());
-        let mut scoping = Scoping::new(node.clone(), wanted);
+        let mut scoping = Scoping::new(wanted);
         // What waits in a test waits for as long as the test says.
         scoping.hold = Duration::from_hours(1);
         Self {
@@ -105,6 +106,7 @@ impl Scene {
         }
         scene.intake.stand(listed(Kind::Namespace));
         scene.intake.stand(listed(Kind::Policy));
+        scene.intake.stand(listed(Kind::Node));
         scene.lists(OWN, &[pod("x/web", "n1", "web")]);
         scene
     }
@@ -130,10 +132,12 @@ impl Scene {
 
     fn changes(&mut self, event: Event) {
         let change = about(Kind::Policy, Some("x/p"), event);
-        if let Some(change) = self.scoping.hold(change, &self.engine)
-            && self.intake.apply(change, &mut self.engine)
-        {
-            self.scoping.notice(Kind::Policy);
+        if let Some(change) = self.scoping.hold(change, &self.engine) {
+            let event = change.event.as_ref().unwrap();
+            let scoped = Scoping::depends_on(event, &self.engine);
+            if self.intake.apply(change, &mut self.engine) && scoped {
+                self.scoping.notice();
+            }
         }
         self.follow();
     }
@@ -185,6 +189,42 @@ fn nothing_is_complete_before_the_pods_that_local_policies_name_are_listed() {
     assert!(scene.scoping.standing().listed);
     assert_eq!(scene.pods(), ["a/db", "x/web"]);
     assert!(Scene::listed(&[]).scoping.standing().listed, "there is nothing to wait for");
+}
+
+#[test]
+fn nothing_is_complete_before_the_nodes_are_listed() {
+    let mut scene = Scene::empty();
+    scene.intake.stand(listed(Kind::Namespace));
+    scene.intake.stand(listed(Kind::Policy));
+    scene.lists(OWN, &[pod("x/web", "n1", "web")]);
+    let nodes = Standing { listed: false, ..listed(Kind::Node) };
+    for standing in [None, Some(nodes)] {
+        standing.into_iter().for_each(|standing| scene.intake.stand(standing));
+        scene.follow();
+        assert!(!scene.scoping.standing().listed, "a pod may claim the address of one");
+    }
+    scene.intake.stand(listed(Kind::Node));
+    scene.follow();
+    assert!(scene.scoping.standing().listed);
+}
+
+#[test]
+fn what_may_be_watched_is_worked_out_again_only_for_what_it_depends_on() {
+    let scene = Scene::listed(&[letting_in("x/p", "a", "db")]);
+    let applied = |policy| Event::PolicyApplied(Box::new(policy));
+    let undeclared =
+        |name| policy_compiler::cluster::Namespace::undeclared(NamespaceName::new(name).unwrap());
+    for (event, expected) in [
+        (applied(letting_in("x/q", "b", "db")), true),
+        (applied(letting_in("b/q", "a", "db")), false),
+        (Event::PolicyDeleted(key("x/p")), true),
+        (Event::PolicyDeleted(key("b/q")), false),
+        (Event::PoliciesRelisted(Relist::default()), true),
+        (Event::NamespaceApplied(undeclared("c")), true),
+        (Event::NodeDeleted(NodeName::new("n2").unwrap()), false),
+    ] {
+        assert_eq!(Scoping::depends_on(&event, &scene.engine), expected, "{event:?}");
+    }
 }
 
 #[test]
