@@ -25,11 +25,19 @@ pub enum Rank {
 /// A watch that is listened to: by rank, the later the better.
 type Place = (Rank, std::cmp::Reverse<u64>);
 
+/// Who claims a pod.
+#[derive(Clone, Debug)]
+struct Claim {
+    /// Whose word counts. What it says is with the engine.
+    best: Place,
+    /// What the others say; of most pods there are none.
+    others: BTreeMap<Place, Box<Pod>>,
+}
+
 /// Which watches claim which pods.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
-    /// The best claim first. What it says is with the engine, what the others say is here.
-    pods: BTreeMap<ObjectKey, BTreeMap<Place, Option<Box<Pod>>>>,
+    pods: BTreeMap<ObjectKey, Claim>,
 }
 
 /// What the engine has of a pod.
@@ -45,32 +53,36 @@ impl Claims {
         held: Held<'_>,
     ) -> Option<Event> {
         let place = (rank, std::cmp::Reverse(watch));
-        let claims = self.pods.entry(pod.key.clone()).or_default();
-        let best = claims.first_key_value().map(|(best, _)| *best);
-        if best.is_some_and(|best| best < place) {
-            claims.insert(place, Some(pod));
+        let Some(claim) = self.pods.get_mut(&pod.key) else {
+            let claim = Claim { best: place, others: BTreeMap::new() };
+            self.pods.insert(pod.key.clone(), claim);
+            return Some(Event::PodApplied(pod));
+        };
+        if claim.best < place {
+            claim.others.insert(place, pod);
             return None;
         }
-        if let Some(best) = best.filter(|best| *best != place) {
-            claims.insert(best, held(&pod.key).map(Box::new));
+        if place < claim.best {
+            let second = std::mem::replace(&mut claim.best, place);
+            claim.others.extend(held(&pod.key).map(|said| (second, Box::new(said))));
         }
-        claims.insert(place, None);
         Some(Event::PodApplied(pod))
     }
 
     /// A watch has a pod no more.
     pub fn release(&mut self, rank: Rank, watch: u64, key: &ObjectKey) -> Option<Event> {
         let place = (rank, std::cmp::Reverse(watch));
-        let claims = self.pods.get_mut(key)?;
-        let said = claims.remove(&place)?;
-        if said.is_some() {
+        let claim = self.pods.get_mut(key)?;
+        if claim.best != place {
+            claim.others.remove(&place);
             return None;
         }
-        let next = claims.first_entry().and_then(|mut next| next.get_mut().take());
-        if next.is_none() {
+        let Some((next, said)) = claim.others.pop_first() else {
             self.pods.remove(key);
-        }
-        Some(next.map_or_else(|| Event::PodDeleted(key.clone()), Event::PodApplied))
+            return Some(Event::PodDeleted(key.clone()));
+        };
+        claim.best = next;
+        Some(Event::PodApplied(said))
     }
 
     /// A watch has listed all that it has.
@@ -102,6 +114,7 @@ impl Claims {
     /// The pods that a watch claims.
     pub fn of(&self, rank: Rank, watch: u64) -> impl Iterator<Item = &ObjectKey> {
         let place = (rank, std::cmp::Reverse(watch));
-        self.pods.iter().filter(move |(_, claims)| claims.contains_key(&place)).map(|(key, _)| key)
+        let claims = move |claim: &Claim| claim.best == place || claim.others.contains_key(&place);
+        self.pods.iter().filter(move |(_, claim)| claims(claim)).map(|(key, _)| key)
     }
 }

@@ -5,12 +5,13 @@
 //!  pods as several watches tell of them ──> [`Claims`] ──> Event      what the engine is told
 //! ```
 //!
-//! The law: where no address has two owners, the ruleset compiled from the pods of the node and those
-//! of its scope is the ruleset compiled from all pods. A pod outside of the scope is the peer of no
-//! local pod, so that nothing is granted to it by its labels either way. It can be missed only as the
-//! second owner of an address: as the newer owner of a local pod's address, which then stays isolated
-//! though it should be nobody's here, and where it alone tells an address of its node, which a pod in
-//! the scope claims.
+//! The law: where no address has two owners, the ruleset compiled from the pods of the node, those of
+//! its scope, and the nodes, is the ruleset compiled from all pods; and whoever owns what, it lets
+//! nothing pass that the other denies. A pod outside of the scope is the peer of no local pod, so that
+//! nothing is granted to it by its labels either way. It can be missed only as the second owner of an
+//! address: as the newer owner of a local pod's, which then stays isolated though it should be nobody's
+//! here; as one who makes an address known in the networks where unknown ones are denied; and as one
+//! who tells an address of its node, for which the nodes' own objects stand in.
 //!
 //! Nothing here fails. Where a scope cannot be told narrowly it is wider, up to all pods.
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  pods, namespaces, networkpolicies (nodes)    one Follower each, all on one thread; of pods
-//!                                               one for each part, where they are followed in parts
+//!                                               one for each part, where they are followed in parts,
+//!                                               and then nodes too
 //!     watcher ──event──> slim::Object ──decode──> Change ──> inbox
 //!     patience ──a watch is held──> Standing ──> inbox
 //! ```

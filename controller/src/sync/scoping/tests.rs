@@ -199,7 +199,9 @@ fn nothing_is_complete_before_the_nodes_are_listed() {
     scene.lists(OWN, &[pod("x/web", "n1", "web")]);
     let nodes = Standing { listed: false, ..listed(Kind::Node) };
     for standing in [None, Some(nodes)] {
-        standing.into_iter().for_each(|standing| scene.intake.stand(standing));
+        if let Some(standing) = standing {
+            scene.intake.stand(standing);
+        }
         scene.follow();
         assert!(!scene.scoping.standing().listed, "a pod may claim the address of one");
     }
