@@ -21,7 +21,7 @@ const ELSEWHERE: &str = "elsewhere";
 /// The objects by which the halves of this node's pods are judged in flows between `addresses`, which
 /// may be pods' of this node or of others, nodes', or nobody's.
 pub(crate) fn excerpt(engine: &Engine, addresses: impl Iterator<Item = IpAddr>) -> Snapshot {
-    let all = engine.snapshot();
+    let all = engine.objects();
     let mut part = Snapshot::default();
     let keep = |pod: &Pod, part: &mut Snapshot| {
         if !part.pods.contains_key(&pod.key) {
@@ -31,7 +31,7 @@ pub(crate) fn excerpt(engine: &Engine, addresses: impl Iterator<Item = IpAddr>) 
     let addresses: BTreeSet<IpAddr> = addresses.collect();
     let nodes = engine.nodes_among(&addresses);
     for pod in engine.claimants_of(&addresses) {
-        keep(pod, &mut part);
+        keep(&pod, &mut part);
     }
     let mut isolated_in = BTreeSet::new();
     for pod in engine.local_pods() {
@@ -103,9 +103,10 @@ pub(crate) mod tests {
     #[test]
     fn the_halves_of_this_nodes_pods_are_judged_as_by_the_whole_cluster() {
         let engine = generated(Size::SMALL);
-        let whole = Evaluator::new(engine.snapshot());
+        let objects = engine.snapshot();
+        let whole = Evaluator::new(&objects);
         let local: Vec<IpAddr> = engine.local_pods().flat_map(|pod| pod.addresses.iter()).collect();
-        let pods = engine.snapshot().pods.values();
+        let pods = objects.pods.values();
         let mut others: Vec<IpAddr> =
             pods.flat_map(|pod| pod.addresses.iter()).step_by(9).collect();
         others.extend(
@@ -141,11 +142,10 @@ pub(crate) mod tests {
         let engine = generated(Size::TENTH);
         let local = engine.local_pods().count();
         assert!((250..270).contains(&local), "{local} pods are local");
-        let elsewhere = engine
-            .snapshot()
-            .pods
-            .values()
-            .filter(|pod| pod.is_live() && pod.node.as_ref() != Some(&engine.config().node));
+        let objects = engine.snapshot();
+        let pods = objects.pods.values();
+        let elsewhere =
+            pods.filter(|pod| pod.is_live() && pod.node.as_ref() != Some(&engine.config().node));
         let asked: Vec<IpAddr> =
             elsewhere.filter_map(|pod| pod.addresses.iter().next()).take(10).collect();
         let part = excerpt(&engine, asked.into_iter());
@@ -164,7 +164,7 @@ pub(crate) mod tests {
             let all = objects.policies.values().filter(|policy| policy.key.namespace == *namespace);
             let all: Vec<&Policy> = all.collect();
             found += all.len();
-            assert_eq!(policies_in(objects, namespace).collect::<Vec<_>>(), all);
+            assert_eq!(policies_in(&objects, namespace).collect::<Vec<_>>(), all);
         }
         assert_eq!(found, objects.policies.len());
     }

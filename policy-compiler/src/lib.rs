@@ -25,6 +25,7 @@ pub mod labels;
 pub mod lint;
 mod lookup;
 pub mod name;
+pub mod packed;
 pub mod packet;
 pub mod policy;
 pub mod pool;

@@ -4,12 +4,14 @@
 //! of a namespace its name. Read one by one, each has copies of its own, which together are most of what
 //! pods take. A [`Pool`] gives those that are equal the same memory. What a pod says does not change.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::cluster::{Namespace, Pod};
+use crate::cluster::{ContainerPort, Namespace, Pod, Workload};
 use crate::labels::{Labels, Pairs};
 use crate::lookup::Lookup;
 use crate::name::Shared;
+use crate::packed::Common;
 
 /// How many entries a pool has at least before it looks which of them nobody has any more.
 const FEW: usize = 4_096;
@@ -19,6 +21,8 @@ const FEW: usize = 4_096;
 pub struct Pool {
     texts: Lookup<Arc<str>>,
     labels: Lookup<Pairs>,
+    ports: Lookup<Arc<[ContainerPort]>>,
+    workloads: Lookup<Arc<Workload>>,
     /// How many entries there may be before it is swept.
     bound: usize,
 }
@@ -45,12 +49,20 @@ impl Pool {
         self.share_labels(namespace.shared_labels());
     }
 
-    fn share_text(&mut self, text: &mut Arc<str>) {
-        if let Some(known) = self.texts.known(text) {
-            *text = Arc::clone(known);
-        } else {
-            self.texts.insert(Arc::clone(text), ());
+    /// The same for what the pods of a workload have in common, as long as nobody else has that.
+    pub(crate) fn share_common(&mut self, common: &mut Arc<Common>) {
+        let Some(common) = Arc::get_mut(common) else { return };
+        self.sweep();
+        self.share_text(common.namespace.shared());
+        self.share_labels(&mut common.labels);
+        share(&mut self.ports, &mut common.ports);
+        if let Some(workload) = &mut common.workload {
+            share(&mut self.workloads, workload);
         }
+    }
+
+    fn share_text(&mut self, text: &mut Arc<str>) {
+        share(&mut self.texts, text);
     }
 
     /// Labels that are new here still share their keys and values.
@@ -71,12 +83,27 @@ impl Pool {
 
     /// Forgets what nobody else has any more, once in a while: the work is in proportion to what came.
     fn sweep(&mut self) {
-        if self.texts.len() + self.labels.len() < self.bound.max(FEW) {
+        if self.len() < self.bound.max(FEW) {
             return;
         }
         self.labels.retain(|labels, ()| Arc::strong_count(labels) > 1);
         self.texts.retain(|text, ()| Arc::strong_count(text) > 1);
-        self.bound = 2 * (self.texts.len() + self.labels.len());
+        self.ports.retain(|ports, ()| Arc::strong_count(ports) > 1);
+        self.workloads.retain(|workload, ()| Arc::strong_count(workload) > 1);
+        self.bound = 2 * self.len();
+    }
+
+    fn len(&self) -> usize {
+        self.texts.len() + self.labels.len() + self.ports.len() + self.workloads.len()
+    }
+}
+
+/// Takes the memory of what is equal and known.
+fn share<T: Eq + Hash + ?Sized>(known: &mut Lookup<Arc<T>>, what: &mut Arc<T>) {
+    if let Some(known) = known.known(what) {
+        *what = Arc::clone(known);
+    } else {
+        known.insert(Arc::clone(what), ());
     }
 }
 

@@ -46,7 +46,7 @@ fn events(criterion: &mut Criterion) {
                 BatchSize::PerIteration,
             );
         });
-        let listed = scene.engine.snapshot().clone();
+        let listed = scene.engine.snapshot();
         group.bench_function("relist of the same", |bench| {
             bench.iter_batched(
                 || Event::Relisted(Box::new(listed.clone())),

@@ -63,7 +63,7 @@ fn main() {
         let objects = live() - heap - beside;
         engine.flush();
         let all = live() - heap;
-        let count = engine.snapshot().pods.len();
+        let count = engine.pods();
         println!(
             "{name}: {} bytes a pod for pods, {beside} for namespaces and policies, {} for what follows \
              from them; {} bytes a pod in all; resident {} MB more than before, {} MB at most",

@@ -101,7 +101,7 @@ fn times(
 
 fn cluster(table: &mut Table, name: &str, size: Size) {
     let mut scene = Scene::new(size);
-    let listed = scene.engine.snapshot().clone();
+    let listed = scene.engine.snapshot();
     let config = scene.engine.config().clone();
     let afresh = timed(
         5,
@@ -171,7 +171,7 @@ fn nothing(table: &mut Table, name: &str, scene: &mut Scene) {
     assert!(updates.iter().all(Update::is_empty), "a status changed the rules");
     table.times(&format!("status of a pod, 0 steps, {name}"), &times_of, None);
     let (times_of, updates) =
-        times(engine, 5, |_, engine| Event::Relisted(Box::new(engine.snapshot().clone())));
+        times(engine, 5, |_, engine| Event::Relisted(Box::new(engine.snapshot())));
     assert!(updates.iter().all(Update::is_empty), "a list of the same changed the rules");
     table.times(&format!("relist of the same, 0 steps, {name}"), &times_of, None);
 }

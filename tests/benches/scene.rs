@@ -43,7 +43,7 @@ impl Scene {
 
     /// Asserts that the engine has come to what compiling makes of the same objects.
     pub fn check(&self) {
-        let afresh = compile(self.engine.snapshot(), self.engine.config()).ruleset;
+        let afresh = compile(&self.engine.snapshot(), self.engine.config()).ruleset;
         let steps = plan(self.engine.ruleset(), &afresh, Generation(u32::MAX)).update.steps;
         assert_eq!(steps, [], "the engine has come to something else");
     }

@@ -152,7 +152,7 @@ pub(super) fn of(context: &Context) -> Result<Status, Unanswered> {
 }
 
 fn facts(view: &View<'_>, since: Instant) -> Facts {
-    let objects = view.engine.snapshot();
+    let objects = view.engine.objects();
     let (ready, reasons) = match view.health.readiness() {
         Readiness::Ready => (true, Vec::new()),
         Readiness::NotReady(reasons) => (false, reasons.iter().cloned().collect()),
@@ -181,7 +181,7 @@ fn facts(view: &View<'_>, since: Instant) -> Facts {
         updated_seconds_ago: view.updated.map(|at| at.elapsed().as_secs()),
         counts: Counts {
             policies: objects.policies.len(),
-            pods: objects.pods.len(),
+            pods: view.engine.pods(),
             namespaces: objects.namespaces.len(),
             ..Counts::default()
         },
@@ -203,7 +203,7 @@ fn family_status(family: String, state: FamilyState, rules: &FamilyRules) -> Fam
 impl Local {
     /// The pods of this node, which is a clone of few objects.
     pub(super) fn of(view: &View<'_>) -> Self {
-        let objects = view.engine.snapshot();
+        let objects = view.engine.objects();
         let node = Some(&view.settings.node);
         let pods: BTreeMap<_, _> = objects
             .pods

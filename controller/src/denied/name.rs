@@ -75,7 +75,7 @@ fn isolating(view: &View<'_>, pod: &Pod, direction: Direction) -> Vec<String> {
     if pod.node.as_ref() != Some(&view.settings.node) {
         return Vec::new();
     }
-    let objects = view.engine.snapshot();
+    let objects = view.engine.objects();
     policies_in(objects, &pod.key.namespace)
         .filter(|policy| {
             policy.isolates(direction)

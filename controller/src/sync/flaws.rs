@@ -35,7 +35,7 @@ impl Flaws {
         let mut flawed: BTreeMap<&NamespaceName, Vec<&Policy>> = BTreeMap::new();
         for pod in engine.local_pods() {
             let here = flawed.entry(&pod.key.namespace).or_insert_with(|| {
-                let policies = policies_in(engine.snapshot(), &pod.key.namespace);
+                let policies = policies_in(engine.objects(), &pod.key.namespace);
                 policies.filter(|policy| policy.flawed).collect()
             });
             let selecting = here.iter().filter(|policy| policy.pod_selector.matches(&pod.labels));

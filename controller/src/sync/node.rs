@@ -118,7 +118,7 @@ impl Wiring {
     /// Looks where the pods of this node are others than it was last looked for.
     pub(super) fn follow(&mut self, engine: &Engine) {
         let now = Some(engine.local_changes());
-        let learned = self.learn_networks(engine.snapshot());
+        let learned = self.learn_networks(engine.objects());
         if self.known && !learned && self.sought_at == now {
             return;
         }
@@ -131,7 +131,7 @@ impl Wiring {
 
     /// Looks which bridges carry pods and whether IPVS is in use.
     pub(super) fn look(&mut self, engine: &Engine) {
-        self.learn_networks(engine.snapshot());
+        self.learn_networks(engine.objects());
         self.look_for(self.local_addresses(engine), engine);
     }
 

@@ -63,7 +63,7 @@ pub(super) fn refusals(left_out: &[LeftOut], engine: &Engine) -> Vec<Refusal> {
     if left_out.is_empty() {
         return Vec::new();
     }
-    let (ruleset, snapshot) = (engine.ruleset(), engine.snapshot());
+    let (ruleset, snapshot) = (engine.ruleset(), engine.objects());
     let owners = owners(engine);
     let concern = |refused: &LeftOut| {
         let chains = &ruleset.family(refused.family).chains;

@@ -101,7 +101,7 @@ pub(super) fn in_force(engine: &Engine) -> InForce {
     let rules = engine.ruleset();
     let (v4, v6) = (rules.v4.sizes(), rules.v6.sizes());
     InForce {
-        policies: engine.snapshot().policies.len(),
+        policies: engine.objects().policies.len(),
         pods: engine.local_pods().count(),
         chains: v4.chains + v6.chains,
         sets: v4.sets + v6.sets,

@@ -169,7 +169,7 @@ impl Scoping {
         ear.found.extend(found.keys().cloned());
         intake.find(Kind::Pod, about, found);
         let rank = ear.place.rank();
-        let held = |key: &ObjectKey| engine.snapshot().pods.get(key).cloned();
+        let held = |key: &ObjectKey| engine.pod(key);
         let events: Vec<Event> = match event? {
             Event::PodApplied(pod) => {
                 self.claims.apply(rank, watch, pod, &held).into_iter().collect()
@@ -269,7 +269,7 @@ impl Scoping {
         if !std::mem::take(&mut self.stale) {
             return;
         }
-        let snapshot = engine.snapshot();
+        let snapshot = engine.objects();
         let local: Vec<&Pod> = engine.local_pods().collect();
         let inside: BTreeSet<&NamespaceName> = local.iter().map(|pod| &pod.key.namespace).collect();
         let known = inside.into_iter().flat_map(|name| policies_in(snapshot, name));
@@ -363,7 +363,7 @@ impl Scoping {
     /// Whether a policy isolates a pod of this node in a direction in which none does, and names peers
     /// that are not listed.
     fn isolates_anew_unlisted(&self, policy: &Policy, engine: &Engine) -> bool {
-        let snapshot = engine.snapshot();
+        let snapshot = engine.objects();
         if snapshot.audits(policy) {
             return false;
         }

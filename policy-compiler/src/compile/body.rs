@@ -313,7 +313,7 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
         let pods = self.membership(&pods);
         let name = name.clone();
         let question = NamedQuestion { protocol, name, family, pods, coverage };
-        self.index.named(self.objects, question)
+        self.index.named(question)
     }
 }
 

@@ -152,7 +152,7 @@ fn compile_once(
     let subjects = subjects(snapshot, index);
     let policies = distinct(&subjects);
     index.ask(snapshot, &labels_asked(&policies));
-    index.ask_names(snapshot, names_asked(&policies));
+    index.ask_names(names_asked(&policies));
     let newest = newest(snapshot, index);
     let diagnostics = contested_addresses(snapshot, index, &newest);
     let mut compilation = Compilation {
@@ -225,7 +225,7 @@ type PodKey = (Family, Direction, ObjectKey);
 /// A compilation under way.
 struct Compilation<'c, 'a> {
     config: &'c NodeConfig,
-    newest: Newest<'a>,
+    newest: Newest,
     maker: BodyMaker<'c, 'a>,
     memory: &'c mut Memory,
     /// Those in use this time.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::cluster::{Pod, Snapshot};
 use crate::diagnostic::{Diagnostic, ObjectRef, Severity};
-use crate::index::{Index, Stamp};
+use crate::index::{Claimant, Index, Stamp};
 use crate::name::ObjectKey;
 use crate::policy::{Direction, Policy};
 
@@ -58,13 +58,13 @@ fn local<'a>(objects: &'a Snapshot, index: &Index) -> impl Iterator<Item = &'a P
 }
 
 /// The pods whose policies count for the addresses of local pods: of several that claim one, the newest.
-pub(super) type Newest<'a> = BTreeMap<IpAddr, &'a Pod>;
+pub(super) type Newest = BTreeMap<IpAddr, Claimant>;
 
 /// Looks for them, once for each address.
-pub(super) fn newest<'a>(objects: &'a Snapshot, index: &Index) -> Newest<'a> {
+pub(super) fn newest(objects: &Snapshot, index: &Index) -> Newest {
     let addresses: BTreeSet<IpAddr> =
         local(objects, index).flat_map(|pod| pod.addresses.iter()).collect();
-    let newest = |address: IpAddr| Some((address, index.newest(objects, address)?));
+    let newest = |address: IpAddr| Some((address, index.newest(address)?));
     addresses.into_iter().filter_map(newest).collect()
 }
 
@@ -72,7 +72,7 @@ pub(super) fn newest<'a>(objects: &'a Snapshot, index: &Index) -> Newest<'a> {
 pub(super) fn contested_addresses(
     objects: &Snapshot,
     index: &Index,
-    newest: &Newest<'_>,
+    newest: &Newest,
 ) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for pod in local(objects, index) {
@@ -99,9 +99,9 @@ fn of_a_node(pod: &Pod, address: IpAddr) -> Diagnostic {
 }
 
 /// That several live pods claim an address.
-fn shared(index: &Index, newest: &Pod, address: IpAddr) -> Diagnostic {
-    let mut others: Vec<&ObjectKey> =
-        index.claimants(address).filter(|key| **key != newest.key).collect();
+fn shared(index: &Index, newest: &Claimant, address: IpAddr) -> Diagnostic {
+    let mut others: Vec<ObjectKey> =
+        index.claimants(address).filter(|key| *key != newest.key).collect();
     others.sort();
     let mut named: Vec<String> = others.iter().take(NAMED).map(ToString::to_string).collect();
     let more = others.len() - named.len();

@@ -11,10 +11,10 @@ impl Engine {
     /// The pods with a network of their own, not finished, that claim one of these addresses, wherever
     /// they are, in the order of their keys. An address that is a node's is not theirs to claim.
     #[must_use]
-    pub fn claimants_of(&self, addresses: &BTreeSet<IpAddr>) -> Vec<&Pod> {
+    pub fn claimants_of(&self, addresses: &BTreeSet<IpAddr>) -> Vec<Pod> {
         let claimants = addresses.iter().flat_map(|address| self.index.claimants(*address));
-        let keys: BTreeSet<&ObjectKey> = claimants.collect();
-        keys.into_iter().filter_map(|key| self.snapshot.pods.get(key)).collect()
+        let keys: BTreeSet<ObjectKey> = claimants.collect();
+        keys.iter().filter_map(|key| self.index.get(key)).collect()
     }
 
     /// Which of these addresses are nodes', whatever pods claim them.

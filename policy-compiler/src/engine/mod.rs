@@ -1,7 +1,7 @@
 //! Keeps a ruleset in step with events, and says how the kernel gets there.
 //!
 //! ```text
-//!  Event ── apply ──> Snapshot, index ── pending ──> staged ── flush ──> Update (ordered steps)
+//!  Event ── apply ──> objects, index ── pending ──> staged ── flush ──> Update (ordered steps)
 //!                        │                  ├ members that joined or left, or
 //!                        └ what it touches  └ outline (compile), way (plan)
 //! ```
@@ -46,6 +46,8 @@ use crate::config::NodeConfig;
 use crate::diagnostic::Diagnostic;
 use crate::index::{Index, MembershipId, NamedId};
 use crate::lookup::Lookup;
+use crate::name::ObjectKey;
+use crate::packed::PackedPod;
 use crate::ruleset::{Generation, Ruleset, SetName};
 use crate::update::{Reach, Step, Update};
 
@@ -53,8 +55,9 @@ use crate::update::{Reach, Step, Update};
 #[derive(Clone, Debug)]
 pub struct Engine {
     config: NodeConfig,
-    snapshot: Snapshot,
-    /// Of the snapshot, for the node of the configuration. What it has kept of sets that stand is what
+    /// Of pods, those on the node: all of them are in the index, in little room.
+    objects: Snapshot,
+    /// Of all objects, for the node of the configuration. What it has kept of sets that stand is what
     /// has come about since members were last handed out.
     index: Index,
     memory: Memory,
@@ -144,7 +147,7 @@ impl Engine {
         let index = Index::new(config.node.clone());
         Self {
             config,
-            snapshot: Snapshot::default(),
+            objects: Snapshot::default(),
             index,
             memory: Memory::default(),
             ruleset: Ruleset::default(),
@@ -169,7 +172,9 @@ impl Engine {
         }
         if self.config.node != config.node {
             // What the kernel has is filled from an index that is no more.
-            self.index = Index::of(&self.snapshot, config.node.clone());
+            self.index = self.index.moved_to(&self.objects, config.node.clone());
+            let here = self.index.all().filter(|pod| pod.node.as_ref() == Some(&config.node));
+            self.objects.pods = here.map(|pod| (pod.key.clone(), pod)).collect();
             self.local_changes += 1;
             self.memory = Memory::default();
             (self.structure, self.called) = taken_apart(&self.ruleset);
@@ -186,7 +191,7 @@ impl Engine {
         if self.dirty {
             if std::mem::take(&mut self.stale) {
                 let compiled =
-                    outline(&self.snapshot, &mut self.index, &self.config, &mut self.memory);
+                    outline(&self.objects, &mut self.index, &self.config, &mut self.memory);
                 self.outline = Some(compiled);
                 self.work.structures += 1;
             }
@@ -265,7 +270,7 @@ impl Engine {
         self.structure = structure;
         self.diagnostics = diagnostics;
         let memberships = self.fed.by_membership.keys().copied().collect();
-        self.index.retain(&self.snapshot, &memberships, &asked);
+        self.index.retain(&self.objects, &memberships, &asked);
     }
 
     /// Returns, of the steps that a flush would return, those that change members of standing sets and
@@ -329,16 +334,42 @@ impl Engine {
         &self.ruleset
     }
 
-    /// The objects as they are now.
+    /// The objects as they are now; of the pods those on the node alone, in whatever state.
     #[must_use]
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    pub fn objects(&self) -> &Snapshot {
+        &self.objects
+    }
+
+    /// All objects as they are now. It takes as long as there are pods, and much more room than they
+    /// have here.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let pods = self.index.all().map(|pod| (pod.key.clone(), pod)).collect();
+        let Snapshot { namespaces, policies, nodes, services, .. } = self.objects.clone();
+        Snapshot { namespaces, pods, policies, nodes, services }
+    }
+
+    /// A pod, wherever it is.
+    #[must_use]
+    pub fn pod(&self, key: &ObjectKey) -> Option<Pod> {
+        self.index.get(key)
+    }
+
+    /// All pods in the order of their keys, in little room.
+    pub fn packed_pods(&self) -> impl Iterator<Item = PackedPod> {
+        self.index.packed()
+    }
+
+    /// How many pods there are, wherever they are and in whatever state.
+    #[must_use]
+    pub fn pods(&self) -> usize {
+        self.index.count()
     }
 
     /// The pods of the node that have a network of their own and have not finished, in the order of their
     /// keys. They are kept apart from the others: to go through them costs nothing for the cluster.
     pub fn local_pods(&self) -> impl Iterator<Item = &Pod> {
-        self.index.local().filter_map(|key| self.snapshot.pods.get(key))
+        self.index.local().filter_map(|key| self.objects.pods.get(key))
     }
 
     /// How many pods are on the node, of whatever kind and in whatever state.

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
-use crate::cluster::{Namespace, Node, Pod, Snapshot};
+use crate::cluster::{Namespace, Node, Snapshot};
 use crate::index::Touched;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::packed::PackedPod;
 use crate::policy::Policy;
 use crate::update::{Event, Relist};
 
@@ -16,7 +17,7 @@ impl Engine {
     /// Takes an event in, and says whether it made any object different. Nothing is compiled yet.
     pub fn apply(&mut self, event: Event) -> bool {
         let changed = match event {
-            Event::PodApplied(pod) => self.put_pod(*pod),
+            Event::PodApplied(pod) => self.put_pod(PackedPod::new(*pod)),
             Event::PodDeleted(key) => self.remove_pod(&key),
             Event::NamespaceApplied(namespace) => self.put_namespace(namespace),
             Event::NamespaceDeleted(name) => self.remove_namespace(&name),
@@ -46,30 +47,40 @@ impl Engine {
         self.touched(touched)
     }
 
-    fn put_pod(&mut self, pod: Pod) -> bool {
-        let key = pod.key.clone();
-        let Ok(old) = put(&mut self.snapshot.pods, key.clone(), pod) else { return false };
-        let new = self.snapshot.pods.get(&key);
-        let touched = self.index.pod(&self.snapshot, old.as_ref(), new);
+    fn put_pod(&mut self, pod: PackedPod) -> bool {
+        let key = pod.key();
+        let Some(touched) = self.index.put_pod(&self.objects, pod) else { return false };
+        self.keep_whole(key, touched);
         self.moved(touched)
     }
 
     fn remove_pod(&mut self, key: &ObjectKey) -> bool {
-        let Some(old) = self.snapshot.pods.remove(key) else { return false };
-        let touched = self.index.pod(&self.snapshot, Some(&old), None);
+        let Some(touched) = self.index.remove_pod(&self.objects, key) else { return false };
+        self.keep_whole(key.clone(), touched);
         self.moved(touched)
+    }
+
+    /// A pod of the node is kept whole too.
+    fn keep_whole(&mut self, key: ObjectKey, touched: Touched) {
+        if !touched.here {
+            return;
+        }
+        match self.index.get(&key).filter(|pod| pod.node.as_ref() == Some(&self.config.node)) {
+            Some(pod) => drop(self.objects.pods.insert(key, pod)),
+            None => drop(self.objects.pods.remove(&key)),
+        }
     }
 
     fn put_namespace(&mut self, namespace: Namespace) -> bool {
         let (name, audit) = (namespace.name().clone(), namespace.audit);
-        match put(&mut self.snapshot.namespaces, name.clone(), namespace) {
+        match put(&mut self.objects.namespaces, name.clone(), namespace) {
             Ok(old) => self.namespace_changed(&name, old.is_some_and(|old| old.audit), audit),
             Err(Unchanged) => false,
         }
     }
 
     fn remove_namespace(&mut self, name: &NamespaceName) -> bool {
-        match self.snapshot.namespaces.remove(name) {
+        match self.objects.namespaces.remove(name) {
             Some(old) => self.namespace_changed(name, old.audit, false),
             None => false,
         }
@@ -77,42 +88,41 @@ impl Engine {
 
     fn namespace_changed(&mut self, name: &NamespaceName, was: bool, is: bool) -> bool {
         self.stale |= was != is && self.index.local().any(|key| key.namespace == *name);
-        let touched = self.index.namespace(&self.snapshot, name);
+        let touched = self.index.namespace(&self.objects, name);
         self.touched(touched)
     }
 
     fn put_policy(&mut self, policy: Policy) -> bool {
         let key = policy.key.clone();
-        let Ok(old) = put(&mut self.snapshot.policies, key.clone(), policy) else { return false };
-        let new = self.snapshot.policies.get(&key);
-        let touched = self.index.policy(&self.snapshot, old.as_ref(), new);
+        let Ok(old) = put(&mut self.objects.policies, key.clone(), policy) else { return false };
+        let new = self.objects.policies.get(&key);
+        let touched = self.index.policy(&self.objects, old.as_ref(), new);
         self.touched(touched)
     }
 
     fn remove_policy(&mut self, key: &ObjectKey) -> bool {
-        let Some(old) = self.snapshot.policies.remove(key) else { return false };
-        let touched = self.index.policy(&self.snapshot, Some(&old), None);
+        let Some(old) = self.objects.policies.remove(key) else { return false };
+        let touched = self.index.policy(&self.objects, Some(&old), None);
         self.touched(touched)
     }
 
     fn put_node(&mut self, node: Node) -> bool {
         let name = node.name.clone();
-        let Ok(old) = put(&mut self.snapshot.nodes, name.clone(), node) else { return false };
-        let new = self.snapshot.nodes.get(&name);
-        let touched = self.index.node(&self.snapshot, old.as_ref(), new);
+        let Ok(old) = put(&mut self.objects.nodes, name.clone(), node) else { return false };
+        let touched = self.index.node(old.as_ref(), self.objects.nodes.get(&name));
         self.moved(touched)
     }
 
     fn remove_node(&mut self, name: &NodeName) -> bool {
-        let Some(old) = self.snapshot.nodes.remove(name) else { return false };
-        let touched = self.index.node(&self.snapshot, Some(&old), None);
+        let Some(old) = self.objects.nodes.remove(name) else { return false };
+        let touched = self.index.node(Some(&old), None);
         self.moved(touched)
     }
 
     fn relist(&mut self, listed: Snapshot) -> bool {
         let Snapshot { namespaces, pods, policies, nodes, services } = listed;
-        let differs = self.snapshot.services != services;
-        self.snapshot.services = services;
+        let differs = self.objects.services != services;
+        self.objects.services = services;
         let lists = [
             self.relist_namespaces(whole(namespaces)),
             self.relist_nodes(whole(nodes)),
@@ -122,26 +132,22 @@ impl Engine {
         differs || lists.contains(&true)
     }
 
-    fn relist_pods(&mut self, mut listed: Relist<ObjectKey, Pod>) -> bool {
-        let Differing { gone, news } = differing(&self.snapshot.pods, &listed);
-        if self.snapshot.pods.is_empty() {
-            self.snapshot.pods = listed.objects;
-            for pod in self.snapshot.pods.values() {
-                let touched = self.index.pod(&self.snapshot, None, Some(pod));
-                self.local_changes += u64::from(touched.local);
-                self.stale |= touched.local || touched.numbers;
-            }
-            return !news.is_empty();
-        }
+    fn relist_pods<P: Into<PackedPod>>(&mut self, listed: Relist<ObjectKey, P>) -> bool {
+        let Relist { objects, unread } = listed;
+        let gone: Vec<ObjectKey> = self
+            .index
+            .keys()
+            .filter(|key| !objects.contains_key(key) && !unread.contains(key))
+            .collect();
         for key in &gone {
             self.remove_pod(key);
         }
-        let news = news.into_iter().filter_map(|key| listed.objects.remove(&key));
-        news.fold(!gone.is_empty(), |differs, pod| self.put_pod(pod) || differs)
+        let listed = objects.into_values();
+        listed.fold(!gone.is_empty(), |differs, pod| self.put_pod(pod.into()) || differs)
     }
 
     fn relist_namespaces(&mut self, mut listed: Relist<NamespaceName, Namespace>) -> bool {
-        let Differing { gone, news } = differing(&self.snapshot.namespaces, &listed);
+        let Differing { gone, news } = differing(&self.objects.namespaces, &listed);
         for name in &gone {
             self.remove_namespace(name);
         }
@@ -150,7 +156,7 @@ impl Engine {
     }
 
     fn relist_policies(&mut self, mut listed: Relist<ObjectKey, Policy>) -> bool {
-        let Differing { gone, news } = differing(&self.snapshot.policies, &listed);
+        let Differing { gone, news } = differing(&self.objects.policies, &listed);
         for key in &gone {
             self.remove_policy(key);
         }
@@ -159,7 +165,7 @@ impl Engine {
     }
 
     fn relist_nodes(&mut self, mut listed: Relist<NodeName, Node>) -> bool {
-        let Differing { gone, news } = differing(&self.snapshot.nodes, &listed);
+        let Differing { gone, news } = differing(&self.objects.nodes, &listed);
         for name in &gone {
             self.remove_node(name);
         }

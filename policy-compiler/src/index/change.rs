@@ -5,14 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::groups::GroupId;
 use super::named::NamedId;
-use super::pods::{PodId, Record};
-use super::{Index, MembershipId, Touched, is_somebody, owners};
+use super::pods::{Facts, PodId, Put};
+use super::{Index, MembershipId, Touched, owners};
 use crate::cidr::Family;
-use crate::cluster::{Node, Pod, Snapshot};
+use crate::cluster::{ContainerPort, Node, Snapshot};
 use crate::name::{NamespaceName, ObjectKey};
+use crate::packed::{PackedPod, Place};
 use crate::policy::Policy;
 
 /// Whose holding of an address does not count.
@@ -23,57 +25,76 @@ enum But {
 }
 
 impl Index {
-    /// A pod was `old` and is `new`; `objects` have it as it is.
-    pub(crate) fn pod(
+    /// A pod is so; what that has touched, unless it was the same before.
+    pub(crate) fn put_pod(&mut self, objects: &Snapshot, said: PackedPod) -> Option<Touched> {
+        let known = self.pods.find(&said.common.namespace, &said.name);
+        if known.is_some_and(|id| self.pods.is_same(id, &said)) {
+            return None;
+        }
+        let Put { id, old, new, place_is_new } = self.pods.put(known, said);
+        let touched = self.pod(objects, id, old.as_ref(), Some((&new, place_is_new)));
+        Some(touched)
+    }
+
+    /// A pod is gone; what that has touched, unless there was none.
+    pub(crate) fn remove_pod(&mut self, objects: &Snapshot, key: &ObjectKey) -> Option<Touched> {
+        let id = self.pods.find(&key.namespace, &key.name)?;
+        let old = *self.pods.facts(id)?;
+        Some(self.pod(objects, id, Some(&old), None))
+    }
+
+    /// A pod was `old` and is `new`, which is there already.
+    fn pod(
         &mut self,
         objects: &Snapshot,
-        old: Option<&Pod>,
-        new: Option<&Pod>,
+        id: PodId,
+        old: Option<&Facts>,
+        new: Option<(&Facts, bool)>,
     ) -> Touched {
-        let on_node = |pod: Option<&Pod>| usize::from(pod.is_some_and(|pod| self.is_local(pod)));
-        self.scheduled = self.scheduled + on_node(new) - on_node(old);
-        let was = old.filter(|pod| is_somebody(pod));
-        let is = new.filter(|pod| is_somebody(pod));
-        let mut touched = Touched { local: self.concerns_local(was, is), ..Touched::default() };
-        if self.is_same_peer(was, is) {
-            touched |= self.told_of_nodes(objects, old, new);
-            let moved = is.filter(|is| was.is_some_and(|was| was.node != is.node));
-            if let Some(pod) = moved
-                && let Some(id) = self.find(pod)
-            {
-                let local = self.is_local(pod);
-                if let Some(record) = self.pods.get_mut(id) {
-                    record.local = local;
-                }
+        let (new, place_is_new) = new.unzip();
+        let is_here = |pod: Option<&Facts>| pod.is_some_and(|pod| self.is_local(pod));
+        let (was_here, is_here) = (is_here(old), is_here(new));
+        self.scheduled = self.scheduled + usize::from(is_here) - usize::from(was_here);
+        let was = old.filter(|pod| self.pods.is_somebody(pod));
+        let is = new.filter(|pod| self.pods.is_somebody(pod));
+        let mut touched = Touched {
+            local: self.concerns_local(was, is),
+            here: was_here || is_here,
+            ..Touched::default()
+        };
+        let key = if touched.here { self.pods.key(id) } else { None };
+        if let Some((was, is)) = was.zip(is)
+            && self.is_same_peer(was, is)
+        {
+            if was.common != is.common {
+                self.come(objects, id, is);
+                self.go(was);
             }
+            touched |= self.told_of_nodes(id, old, new, place_is_new == Some(true));
         } else {
-            if let Some(pod) = was {
-                touched.numbers |= self.withdraw(pod);
+            if let Some(was) = was {
+                touched.numbers |= self.withdraw(id, was);
             }
-            touched |= self.told_of_nodes(objects, old, new);
-            if let Some(pod) = is {
-                touched.numbers |= self.put_forward(objects, pod);
+            touched |= self.told_of_nodes(id, old, new, place_is_new == Some(true));
+            if let Some(is) = is {
+                touched.numbers |= self.put_forward(objects, id, is);
             }
         }
-        if let Some(pod) = was.filter(|pod| self.is_local(pod)) {
-            self.local.remove(&pod.key);
-        }
-        if let Some(pod) = is.filter(|pod| self.is_local(pod)) {
-            self.local.insert(pod.key.clone());
+        if let Some(key) = key {
+            if is.is_some() && is_here {
+                self.local.insert(key);
+            } else {
+                self.local.remove(&key);
+            }
         }
         touched
     }
 
     /// A node was `old` and is `new`.
-    pub(crate) fn node(
-        &mut self,
-        objects: &Snapshot,
-        old: Option<&Node>,
-        new: Option<&Node>,
-    ) -> Touched {
+    pub(crate) fn node(&mut self, old: Option<&Node>, new: Option<&Node>) -> Touched {
         let come = self.owners.add_node(new.into_iter().flat_map(owners::of_node));
         let gone = self.owners.remove_node(old.into_iter().flat_map(owners::of_node));
-        self.nodes_changed(objects, &come, &gone)
+        self.nodes_changed(&come, &gone)
     }
 
     /// A namespace may have other labels than it had.
@@ -86,9 +107,12 @@ impl Index {
             if begun.is_empty() && ceased.is_empty() {
                 continue;
             }
-            self.looked_at += group.pods.len();
-            let pods = group.pods.iter().filter_map(|pod| self.pods.get(*pod));
-            let addresses: BTreeSet<IpAddr> = pods.flat_map(|pod| pod.addresses.iter()).collect();
+            let Some(group) = self.groups.get(id) else { continue };
+            self.looked_at += self.groups.count(group);
+            let pods = group.commons.iter().flat_map(|common| self.groups.pods(*common));
+            let facts = pods.filter_map(|pod| self.pods.facts(*pod));
+            let addresses: BTreeSet<IpAddr> =
+                facts.flat_map(|pod| pod.addresses().iter()).collect();
             for address in addresses {
                 for membership in &begun {
                     self.join(*membership, address, But::Group(id));
@@ -101,7 +125,7 @@ impl Index {
         }
         let mut numbers = false;
         for id in self.named.among(&changed) {
-            numbers |= self.recount(objects, id);
+            numbers |= self.recount(id);
         }
         Touched { numbers, ..Touched::default() }
     }
@@ -130,67 +154,60 @@ impl Index {
         Touched { local, ..Touched::default() }
     }
 
-    fn is_local(&self, pod: &Pod) -> bool {
-        pod.node.is_some() && pod.node == self.node
+    fn is_local(&self, pod: &Facts) -> bool {
+        self.pods.is_on(pod, self.node.as_ref())
     }
 
     /// Whether a pod is the node's, or claims what a pod of the node claims.
-    fn concerns_local(&self, was: Option<&Pod>, is: Option<&Pod>) -> bool {
+    fn concerns_local(&self, was: Option<&Facts>, is: Option<&Facts>) -> bool {
         [was, is].into_iter().flatten().any(|pod| {
-            let claimants = pod.addresses.iter().flat_map(|address| self.owners.of(address));
+            let claimants = pod.addresses().iter().flat_map(|address| self.owners.of(address));
             self.is_local(pod) || claimants.into_iter().any(|id| self.is_local_id(*id))
         })
     }
 
     fn is_local_id(&self, id: PodId) -> bool {
-        self.pods.get(id).is_some_and(|record| record.local)
+        self.pods.facts(id).is_some_and(|facts| self.is_local(facts))
     }
 
-    fn is_same_peer(&self, was: Option<&Pod>, is: Option<&Pod>) -> bool {
-        match (was, is) {
-            (None, None) => true,
-            (Some(was), Some(is)) => {
-                was.addresses == is.addresses
-                    && was.ports == is.ports
-                    && self.groups.are_alike(was, is)
-            }
-            _ => false,
-        }
+    fn is_same_peer(&self, was: &Facts, is: &Facts) -> bool {
+        let common = |facts: &Facts| self.pods.common(facts.common);
+        was.addresses() == is.addresses()
+            && (was.common == is.common
+                || common(was).zip(common(is)).is_some_and(|(was, is)| {
+                    was.ports == is.ports && self.groups.are_alike(was, is)
+                }))
     }
 
     /// Takes a pod out; whether that took a number away.
-    fn withdraw(&mut self, pod: &Pod) -> bool {
-        let Some(id) = self.find(pod) else { return false };
-        let feeds = self.leave_group(id);
+    fn withdraw(&mut self, id: PodId, pod: &Facts) -> bool {
+        let feeds = self.shared_feeds_of(pod.common);
+        let ports = self.pods.ports(pod);
         let mut numbers = false;
-        for (question, family) in self.asking_about(pod, &feeds) {
-            let address = self.visible(pod.addresses, family);
-            numbers |= self.named.discount(question, pod, address);
+        for (question, family) in self.asking_about(pod, &ports, &feeds) {
+            let address = self.visible(pod.addresses(), family);
+            numbers |= self.named.discount(question, &ports, address);
         }
-        self.named.retract(pod, id);
-        for address in pod.addresses.iter() {
+        self.go(pod);
+        for address in pod.addresses().iter() {
             self.owners.release(address, id);
             for membership in feeds.iter() {
                 self.leave(*membership, address, But::Pod(id));
             }
         }
-        self.pods.remove(id);
         numbers
     }
 
     /// Puts a pod in; whether that brought a number.
-    fn put_forward(&mut self, objects: &Snapshot, pod: &Pod) -> bool {
-        let local = self.is_local(pod);
-        let (key, addresses) = (pod.key.clone(), pod.addresses);
-        let id = self.pods.add(Record { key, addresses, local, group: None, place: 0 });
-        let feeds = self.join_group(objects, id, pod);
+    fn put_forward(&mut self, objects: &Snapshot, id: PodId, pod: &Facts) -> bool {
+        let feeds = self.come(objects, id, pod);
+        let ports = self.pods.ports(pod);
         let mut numbers = false;
-        for (question, family) in self.asking_about(pod, &feeds) {
-            let address = self.visible(pod.addresses, family);
-            numbers |= self.named.count(question, pod, address);
+        for (question, family) in self.asking_about(pod, &ports, &feeds) {
+            let address = self.visible(pod.addresses(), family);
+            numbers |= self.named.count(question, &ports, address);
         }
-        self.named.declare(pod, id);
-        for address in pod.addresses.iter() {
+        for address in pod.addresses().iter() {
             self.owners.claim(address, id);
             for membership in feeds.iter() {
                 self.join(*membership, address, But::Pod(id));
@@ -200,37 +217,52 @@ impl Index {
     }
 
     /// The questions that mean a pod which feeds these memberships.
-    fn asking_about(&self, pod: &Pod, feeds: &[MembershipId]) -> Vec<(NamedId, Family)> {
-        let asked = self.named.about(pod).into_iter();
+    fn asking_about(
+        &self,
+        pod: &Facts,
+        ports: &[ContainerPort],
+        feeds: &[MembershipId],
+    ) -> Vec<(NamedId, Family)> {
+        let asked = self.named.about(ports).into_iter();
         asked
             .filter(|(_, question)| {
-                question.means(pod.addresses, feeds.binary_search(&question.pods).is_ok())
+                question.means(pod.addresses(), feeds.binary_search(&question.pods).is_ok())
             })
             .map(|(id, question)| (id, question.family))
             .collect()
     }
 
-    /// Takes note of what a pod says of its node's addresses.
+    /// Takes note of what a pod says of its node's addresses, and lets go what it was. The addresses of a
+    /// node are said once for all of its pods that say the same.
     fn told_of_nodes(
         &mut self,
-        objects: &Snapshot,
-        old: Option<&Pod>,
-        new: Option<&Pod>,
+        id: PodId,
+        old: Option<&Facts>,
+        new: Option<&Facts>,
+        place_is_new: bool,
     ) -> Touched {
-        if old
-            .into_iter()
-            .flat_map(owners::of_its_node)
-            .eq(new.into_iter().flat_map(owners::of_its_node))
-        {
-            return Touched::default();
-        }
-        let come = self.owners.add_node(new.into_iter().flat_map(owners::of_its_node));
-        let gone = self.owners.remove_node(old.into_iter().flat_map(owners::of_its_node));
-        self.nodes_changed(objects, &come, &gone)
+        let own = |pod: Option<&Facts>| {
+            let pod = pod.filter(|pod| self.pods.has_its_nodes_address(pod));
+            pod.map(Facts::addresses).unwrap_or_default()
+        };
+        let (was, is) = (own(old), own(new));
+        let told = new.filter(|_| place_is_new).and_then(|new| self.pods.place(new)).cloned();
+        let untold = match (old, new) {
+            (Some(old), Some(_)) => self.pods.let_go(old),
+            (Some(_), None) => self.pods.remove(id),
+            (None, _) => None,
+        };
+        let (was, is) = if was == is { Default::default() } else { (was, is) };
+        let hosts = |place: Option<Arc<Place>>| {
+            place.map(|place| place.host_addresses.to_vec()).unwrap_or_default().into_iter()
+        };
+        let come = self.owners.add_node(hosts(told).chain(is.iter()));
+        let gone = self.owners.remove_node(hosts(untold).chain(was.iter()));
+        self.nodes_changed(&come, &gone)
     }
 
     /// Pods that claim a node's address have none, and those have it whose address is a node's no more.
-    fn nodes_changed(&mut self, objects: &Snapshot, come: &[IpAddr], gone: &[IpAddr]) -> Touched {
+    fn nodes_changed(&mut self, come: &[IpAddr], gone: &[IpAddr]) -> Touched {
         let mut touched = Touched::default();
         let mut claimed = false;
         for (list, joins) in [(come, false), (gone, true)] {
@@ -250,19 +282,18 @@ impl Index {
             }
         }
         for id in if claimed { self.named.all() } else { Vec::new() } {
-            touched.numbers |= self.recount(objects, id);
+            touched.numbers |= self.recount(id);
         }
         touched
     }
 
     fn fed_by(&self, id: PodId) -> &[MembershipId] {
-        let group = self.pods.get(id).and_then(|record| self.groups.get(record.group?));
-        group.map(|group| &*group.feeds).unwrap_or_default()
+        self.pods.facts(id).map(|facts| self.feeds_of(facts.common)).unwrap_or_default()
     }
 
-    fn recount(&mut self, objects: &Snapshot, id: NamedId) -> bool {
+    fn recount(&mut self, id: NamedId) -> bool {
         let Some(question) = self.named.question(id).cloned() else { return false };
-        let meant = self.meant(objects, &question);
+        let meant = self.meant(&question);
         self.looked_at += meant.len();
         self.named.recount(id, meant.into_iter())
     }
@@ -285,7 +316,8 @@ impl Index {
             let counts = match but {
                 But::Pod(own) => *claimant != own,
                 But::Group(own) => {
-                    self.pods.get(*claimant).is_some_and(|record| record.group != Some(own))
+                    let facts = self.pods.facts(*claimant);
+                    facts.is_some_and(|facts| self.groups.id_of(facts.common) != Some(own))
                 }
             };
             counts && self.fed_by(*claimant).binary_search(&id).is_ok()

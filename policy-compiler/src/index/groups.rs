@@ -1,17 +1,18 @@
 //! Pods by namespace and by those of their labels that some definition asks about.
 //!
 //! Whatever a selector says of one pod of a group it says of all of them. There are as many groups as
-//! kinds of pods, however many pods there are.
+//! kinds of pods, however many pods there are. A group has no pods of its own: it has those of workloads
+//! that cannot be told apart, so that to group pods takes a look at each workload and none at a pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::memberships::MembershipId;
-use super::pods::PodId;
-use crate::cluster::Pod;
+use super::pods::{CommonId, PodId};
 use crate::labels::Labels;
 use crate::lookup::Lookup;
 use crate::name::NamespaceName;
+use crate::packed::Common;
 
 /// A group, for as long as it has pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,15 +25,26 @@ pub(super) struct Group {
     pub(super) namespace: NamespaceName,
     /// Those of their labels that are asked about.
     pub(super) labels: Labels,
-    /// Which they are.
-    pub(super) pods: Vec<PodId>,
+    /// What they have in common, for each of their workloads.
+    pub(super) commons: Vec<CommonId>,
     /// The memberships that they belong to, sorted.
     pub(super) feeds: Arc<[MembershipId]>,
+}
+
+/// The live pods that have all in common.
+#[derive(Clone, Debug, Default)]
+struct Alike {
+    pods: Vec<PodId>,
+    group: Option<GroupId>,
+    /// Their place there.
+    place: usize,
 }
 
 /// All groups.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
+    /// By what they have in common.
+    alike: Vec<Alike>,
     asked: BTreeSet<Arc<str>>,
     /// Only looked up, so that its order does not matter.
     ids: Lookup<(NamespaceName, Labels), GroupId>,
@@ -66,10 +78,60 @@ impl Groups {
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
 
-    /// Whether two pods are, or would be, in one group.
-    pub(super) fn are_alike(&self, one: &Pod, other: &Pod) -> bool {
-        one.key.namespace == other.key.namespace
+    /// Whether pods that have this in common are, or would be, in the group of others.
+    pub(super) fn are_alike(&self, one: &Common, other: &Common) -> bool {
+        one.namespace == other.namespace
             && self.asked.iter().all(|label| one.labels.get(label) == other.labels.get(label))
+    }
+
+    /// The live pods that have this in common.
+    pub(super) fn pods(&self, common: CommonId) -> &[PodId] {
+        self.alike.get(common.place()).map(|alike| &*alike.pods).unwrap_or_default()
+    }
+
+    /// How many pods a group has.
+    pub(super) fn count(&self, group: &Group) -> usize {
+        group.commons.iter().map(|common| self.pods(*common).len()).sum()
+    }
+
+    /// The group of the pods that have this in common, once they are grouped.
+    pub(super) fn of_common(&self, common: CommonId) -> Option<&Group> {
+        self.get(self.id_of(common)?)
+    }
+
+    pub(super) fn id_of(&self, common: CommonId) -> Option<GroupId> {
+        self.alike.get(common.place())?.group
+    }
+
+    /// Puts a pod to those with which it has all in common; its place there.
+    pub(super) fn add_pod(&mut self, common: CommonId, pod: PodId) -> usize {
+        if common.place() >= self.alike.len() {
+            self.alike.resize(common.place() + 1, Alike::default());
+        }
+        let Some(alike) = self.alike.get_mut(common.place()) else { return 0 };
+        alike.pods.push(pod);
+        alike.pods.len() - 1
+    }
+
+    /// Takes the pod out that has this place; who has it now, if anyone.
+    pub(super) fn remove_pod(&mut self, common: CommonId, place: usize) -> Option<PodId> {
+        let pods = &mut self.alike.get_mut(common.place())?.pods;
+        if place < pods.len() {
+            pods.swap_remove(place);
+        }
+        if pods.is_empty() {
+            *pods = Vec::new();
+        }
+        pods.get(place).copied()
+    }
+
+    /// No pods are grouped any more, and no label is asked about.
+    pub(super) fn disband(&mut self) {
+        let mut alike = std::mem::take(&mut self.alike);
+        for alike in &mut alike {
+            alike.group = None;
+        }
+        *self = Self { alike, ..Self::default() };
     }
 
     /// All groups, with their pods.
@@ -89,18 +151,27 @@ impl Groups {
         groups.unwrap_or(&self.none)
     }
 
-    /// Puts a pod into its group; says which, its place there, and whether there was none before.
-    pub(super) fn join(&mut self, pod: &Pod, pod_id: PodId) -> (GroupId, usize, bool) {
-        let traits = self.traits(pod);
-        if let Some(id) = self.ids.get(&traits).copied()
-            && let Some(group) = self.get_mut(id)
-        {
-            group.pods.push(pod_id);
-            return (id, group.pods.len() - 1, false);
+    /// Puts the pods that have this in common into their group; says which, and whether there was none
+    /// before.
+    pub(super) fn join(&mut self, common: &Common, common_id: CommonId) -> (GroupId, bool) {
+        let traits = (common.namespace.clone(), common.labels.only(&self.asked));
+        let known = self.ids.get(&traits).copied();
+        let id = known.unwrap_or_else(|| self.found(traits));
+        let Some(group) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+            return (id, false);
+        };
+        group.commons.push(common_id);
+        if let Some(alike) = self.alike.get_mut(common_id.place()) {
+            (alike.group, alike.place) = (Some(id), group.commons.len() - 1);
         }
+        (id, known.is_none())
+    }
+
+    /// Makes a group.
+    fn found(&mut self, traits: (NamespaceName, Labels)) -> GroupId {
         let (namespace, labels) = traits.clone();
-        let (pods, feeds) = (vec![pod_id], Arc::default());
-        let group = Group { namespace: namespace.clone(), labels, pods, feeds };
+        let (commons, feeds) = (Vec::new(), Arc::default());
+        let group = Group { namespace: namespace.clone(), labels, commons, feeds };
         let next = GroupId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
         let id = self.free.pop().unwrap_or(next);
         if id == next {
@@ -115,21 +186,33 @@ impl Groups {
         }
         self.of_namespace.entry(namespace).or_default().insert(id);
         self.ids.insert(traits, id);
-        (id, 0, true)
+        id
     }
 
-    /// Takes the pod out that has this place in a group; says who has it now, if anyone, and the group if
-    /// it was the last.
-    pub(super) fn leave(&mut self, id: GroupId, place: usize) -> (Option<PodId>, Option<Group>) {
-        let Some(group) = self.get_mut(id) else { return (None, None) };
-        if place < group.pods.len() {
-            group.pods.swap_remove(place);
+    /// Takes the pods that have this in common out of their group; says which that was, and the group
+    /// itself if nobody is left in it.
+    pub(super) fn leave(&mut self, common: CommonId) -> Option<(GroupId, Option<Group>)> {
+        let alike = self.alike.get_mut(common.place())?;
+        let (id, place) = (alike.group.take()?, alike.place);
+        let group = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+        if place < group.commons.len() {
+            group.commons.swap_remove(place);
         }
-        if !group.pods.is_empty() {
-            return (group.pods.get(place).copied(), None);
+        if let Some(moved) = group.commons.get(place)
+            && let Some(alike) = self.alike.get_mut(moved.place())
+        {
+            alike.place = place;
         }
-        let group = self.slots.get_mut(id.0 as usize).and_then(Option::take);
-        let Some(group) = group else { return (None, None) };
+        if !group.commons.is_empty() {
+            return Some((id, None));
+        }
+        let group = self.slots.get_mut(id.0 as usize)?.take()?;
+        self.dissolve(id, &group);
+        Some((id, Some(group)))
+    }
+
+    /// Forgets where a group was found.
+    fn dissolve(&mut self, id: GroupId, group: &Group) {
         let traits = (group.namespace.clone(), group.labels.clone());
         self.ids.remove(&traits);
         self.free.push(id);
@@ -151,10 +234,5 @@ impl Groups {
                 self.of_namespace.remove(&traits.0);
             }
         }
-        (None, Some(group))
-    }
-
-    fn traits(&self, pod: &Pod) -> (NamespaceName, Labels) {
-        (pod.key.namespace.clone(), pod.labels.only(&self.asked))
     }
 }

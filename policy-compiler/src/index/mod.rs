@@ -1,10 +1,13 @@
 //! The cluster as sets of pods see it, kept up with every change of an object.
 //!
 //! ```text
-//!  Pod ──┬─> group (namespace, labels that are asked about) ──> memberships ──> addresses that join or leave
-//!        ├─> owners of its addresses, and of nodes'
-//!        └─> declared port names that are asked about       ──> numbers, and who has them
+//!  Pod ──┬─> what it has in common with others of its workload
+//!        │     ├─> group (namespace, labels that are asked about) ──> memberships ──> addresses that join or leave
+//!        │     └─> declared port names that are asked about       ──> numbers, and who has them
+//!        └─> owners of its addresses, and of nodes'
 //! ```
+//!
+//! All pods are kept here, each in little room, and only here: whoever needs one is given it whole.
 //!
 //! A rule's peers are a membership: the union of what some definitions select. Selectors are
 //! evaluated once for each group and not for each pod, and a pod that changes concerns the memberships of
@@ -27,10 +30,11 @@ mod named;
 mod owners;
 mod pods;
 mod policies;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -42,12 +46,14 @@ pub(crate) use self::memberships::{Definitions, Delta, MembershipId};
 use self::named::NamedPorts;
 pub(crate) use self::named::{NamedId, NamedQuestion};
 use self::owners::Owners;
-use self::pods::{PodId, Pods};
+use self::pods::{CommonId, Facts, PodId, Pods};
 use self::policies::Policies;
 pub(crate) use self::policies::Stamp;
 use crate::cidr::Family;
 use crate::cluster::{Addresses, Pod, Snapshot};
+use crate::document::Location;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::packed::{Common, PackedPod};
 use crate::policy::Policy;
 use crate::port::{PortName, Protocol};
 
@@ -61,13 +67,25 @@ pub(crate) struct Touched {
     pub(crate) local: bool,
     /// Which numbers are found under a name.
     pub(crate) numbers: bool,
+    /// A pod that is on the node, or was, in whatever state.
+    pub(crate) here: bool,
 }
 
 impl std::ops::BitOrAssign for Touched {
     fn bitor_assign(&mut self, other: Self) {
         self.local |= other.local;
         self.numbers |= other.numbers;
+        self.here |= other.here;
     }
+}
+
+/// A pod that claims an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claimant {
+    /// Which.
+    pub(crate) key: ObjectKey,
+    /// Where it stands.
+    pub(crate) location: Location,
 }
 
 /// The index of one node's view of a cluster.
@@ -86,7 +104,7 @@ pub(crate) struct Index {
     local: BTreeSet<ObjectKey>,
     /// How many pods are on the node, live or not.
     scheduled: usize,
-    /// How many pods were looked at besides those that changed.
+    /// How many pods, or kinds of pods, were looked at besides those that changed.
     looked_at: usize,
 }
 
@@ -103,13 +121,48 @@ impl Index {
             index.owners.add_node(owners::of_node(node));
         }
         for pod in objects.pods.values() {
-            index.pod(objects, None, Some(pod));
+            index.put_pod(objects, PackedPod::new(pod.clone()));
         }
         for policy in objects.policies.values() {
             index.policies.add(policy);
         }
         index.forget_deltas();
         index
+    }
+
+    /// The index of the same pods and of these other objects, for another node.
+    pub(crate) fn moved_to(&self, objects: &Snapshot, node: NodeName) -> Self {
+        let mut index = Self::of(&Snapshot { pods: BTreeMap::new(), ..objects.clone() }, node);
+        for pod in self.packed() {
+            index.put_pod(objects, pod);
+        }
+        index.forget_deltas();
+        index
+    }
+
+    /// How many pods there are, of whatever kind and in whatever state.
+    pub(crate) fn count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// A pod.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Pod> {
+        self.pods.pod(self.pods.find(&key.namespace, &key.name)?)
+    }
+
+    /// All pods in the order of their keys.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Pod> {
+        self.pods.ids().filter_map(|id| self.pods.pod(id))
+    }
+
+    /// What they are called.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = ObjectKey> {
+        self.pods.ids().filter_map(|id| self.pods.key(id))
+    }
+
+    /// All pods, in little room.
+    pub(crate) fn packed(&self) -> impl Iterator<Item = PackedPod> {
+        self.pods.ids().filter_map(|id| self.pods.packed(id))
     }
 
     /// The pods of the node that are somebody, in the order of their keys.
@@ -133,16 +186,25 @@ impl Index {
     }
 
     /// The newest pod that claims an address which is no node's.
-    pub(crate) fn newest<'o>(&self, objects: &'o Snapshot, address: IpAddr) -> Option<&'o Pod> {
-        let pods = self.claimants(address).filter_map(|key| objects.pods.get(key));
-        pods.max_by_key(|pod| (&pod.age, &pod.key))
+    pub(crate) fn newest(&self, address: IpAddr) -> Option<Claimant> {
+        let newest = match self.claiming(address) {
+            [] => None,
+            [only] => self.pods.pod(*only),
+            several => {
+                let pods = several.iter().filter_map(|id| self.pods.pod(*id));
+                pods.max_by(|a, b| (&a.age, &a.key).cmp(&(&b.age, &b.key)))
+            }
+        };
+        newest.map(|Pod { key, location, .. }| Claimant { key, location })
     }
 
     /// The pods that claim an address which is no node's.
-    pub(crate) fn claimants(&self, address: IpAddr) -> impl Iterator<Item = &ObjectKey> {
-        let claimants: &[PodId] =
-            if self.owners.is_node(address) { &[] } else { self.owners.of(address) };
-        claimants.iter().filter_map(|id| self.pods.get(*id)).map(|record| &record.key)
+    pub(crate) fn claimants(&self, address: IpAddr) -> impl Iterator<Item = ObjectKey> {
+        self.claiming(address).iter().filter_map(|id| self.pods.key(*id))
+    }
+
+    fn claiming(&self, address: IpAddr) -> &[PodId] {
+        if self.owners.is_node(address) { &[] } else { self.owners.of(address) }
     }
 
     /// Whether an address is a node's.
@@ -185,36 +247,34 @@ impl Index {
     /// Its members of a family.
     pub(crate) fn members(&self, id: MembershipId, family: Family) -> BTreeSet<IpAddr> {
         let groups = self.memberships.groups(id).filter_map(|group| self.groups.get(group));
-        let pods = groups.flat_map(|group| &group.pods).filter_map(|id| self.pods.get(*id));
-        pods.filter_map(|record| self.visible(record.addresses, family)).collect()
+        let commons = groups.flat_map(|group| &group.commons);
+        let pods = commons.flat_map(|common| self.groups.pods(*common));
+        let facts = pods.filter_map(|pod| self.pods.facts(*pod));
+        facts.filter_map(|facts| self.visible(facts.addresses(), family)).collect()
     }
 
     /// Prepares for questions about these names.
-    pub(crate) fn ask_names(
-        &mut self,
-        objects: &Snapshot,
-        mut names: BTreeSet<(Protocol, PortName)>,
-    ) {
+    pub(crate) fn ask_names(&mut self, mut names: BTreeSet<(Protocol, PortName)>) {
         names.retain(|(protocol, name)| self.named.declaring(*protocol, name).is_none());
         if names.is_empty() {
             return;
         }
-        self.looked_at += objects.pods.len();
+        self.looked_at += self.pods.kinds();
         self.named.ask(names);
-        for pod in objects.pods.values().filter(|pod| is_somebody(pod)) {
-            if let Some(id) = self.find(pod) {
-                self.named.declare(pod, id);
+        for (id, common) in self.pods.commons() {
+            if !self.groups.pods(id).is_empty() {
+                self.named.declare(&common.ports, id);
             }
         }
     }
 
     /// The answer to a question about a name.
-    pub(crate) fn named(&mut self, objects: &Snapshot, question: NamedQuestion) -> NamedId {
+    pub(crate) fn named(&mut self, question: NamedQuestion) -> NamedId {
         if let Some(known) = self.named.find(&question) {
             return known;
         }
-        self.ask_names(objects, [(question.protocol, question.name.clone())].into());
-        let meant = self.meant(objects, &question);
+        self.ask_names([(question.protocol, question.name.clone())].into());
+        let meant = self.meant(&question);
         self.named.add(question, meant.into_iter())
     }
 
@@ -299,32 +359,21 @@ impl Index {
         addresses.of(family).filter(|address| !self.owners.is_node(*address))
     }
 
-    /// The pods that a question means, and where they are found.
-    fn meant<'p>(
-        &self,
-        objects: &'p Snapshot,
-        question: &NamedQuestion,
-    ) -> Vec<(&'p Pod, Option<IpAddr>)> {
+    /// The numbers that pods declare which a question means, and where each is found.
+    fn meant(&self, question: &NamedQuestion) -> Vec<(NonZeroU16, Option<IpAddr>)> {
+        let mut meant = Vec::new();
         let declaring = self.named.declaring(question.protocol, &question.name);
-        let means = |id: &&PodId| {
-            let record = self.pods.get(**id)?;
-            let group = record.group.and_then(|group| self.groups.get(group));
-            let is_member =
-                group.is_some_and(|group| group.feeds.binary_search(&question.pods).is_ok());
-            question.means(record.addresses, is_member).then_some(record)
-        };
-        let records = declaring.into_iter().flatten().filter_map(|id| means(&id));
-        let pods = records.filter_map(|record| objects.pods.get(&record.key));
-        pods.map(|pod| (pod, self.visible(pod.addresses, question.family))).collect()
-    }
-
-    /// The number of a pod that is there.
-    fn find(&self, pod: &Pod) -> Option<PodId> {
-        let Some(address) = pod.addresses.iter().next() else {
-            return self.pods.unaddressed(&pod.key);
-        };
-        let is_it = |id: &&PodId| self.pods.get(**id).is_some_and(|record| record.key == pod.key);
-        self.owners.of(address).iter().find(is_it).copied()
+        for id in declaring.into_iter().flatten() {
+            let Some(common) = self.pods.common(*id) else { continue };
+            let is_member = self.feeds_of(*id).binary_search(&question.pods).is_ok();
+            let numbers = question.declared_by(&common.ports);
+            let pods = self.groups.pods(*id).iter().filter_map(|pod| self.pods.facts(*pod));
+            for pod in pods.filter(|pod| question.means(pod.addresses(), is_member)) {
+                let address = self.visible(pod.addresses(), question.family);
+                meant.extend(numbers.iter().map(|number| (*number, address)));
+            }
+        }
+        meant
     }
 
     /// Groups pods by these labels too.
@@ -336,75 +385,102 @@ impl Index {
         if new.is_empty() {
             return;
         }
-        self.looked_at += objects.pods.len();
-        let concerned = |pod: &&Pod| {
-            is_somebody(pod) && new.iter().any(|label| pod.labels.get(label).is_some())
-        };
-        let pods = objects.pods.values().filter(concerned);
-        let pods: Vec<(PodId, &Pod)> =
-            pods.filter_map(|pod| Some((self.find(pod)?, pod))).collect();
-        for (id, _) in &pods {
+        self.looked_at += self.pods.kinds();
+        let concerned =
+            |common: &Common| new.iter().any(|label| common.labels.get(label).is_some());
+        let commons = self.inhabited().filter(|(_, common)| concerned(common));
+        let commons: Vec<(CommonId, Arc<Common>)> = commons.collect();
+        for (id, _) in &commons {
             self.leave_group(*id);
         }
-        self.groups.ask(new.iter().cloned());
-        for (id, pod) in pods {
-            self.join_group(objects, id, pod);
+        self.groups.ask(new);
+        for (id, common) in commons {
+            self.join_group(objects, id, &common);
         }
     }
 
     /// Groups all pods by these labels and no others.
     fn regroup(&mut self, objects: &Snapshot, labels: BTreeSet<Arc<str>>) {
         self.grouped = true;
-        self.groups = Groups::default();
+        self.groups.disband();
         self.groups.ask(labels);
         self.memberships.forget_groups();
-        self.looked_at += objects.pods.len();
-        for pod in objects.pods.values().filter(|pod| is_somebody(pod)) {
-            if let Some(id) = self.find(pod) {
-                self.join_group(objects, id, pod);
-            }
+        self.looked_at += self.pods.kinds();
+        let commons: Vec<(CommonId, Arc<Common>)> = self.inhabited().collect();
+        for (id, common) in commons {
+            self.join_group(objects, id, &common);
         }
     }
 
-    /// Puts a pod into its group, and says which memberships that feeds.
-    fn join_group(&mut self, objects: &Snapshot, id: PodId, pod: &Pod) -> Arc<[MembershipId]> {
-        if !self.grouped {
-            return Arc::default();
-        }
-        let (group_id, place, is_new) = self.groups.join(pod, id);
-        if let Some(record) = self.pods.get_mut(id) {
-            (record.group, record.place) = (Some(group_id), place);
-        }
-        let Some(group) = self.groups.get_mut(group_id) else { return Arc::default() };
-        if is_new && !self.memberships.is_empty() {
+    /// What live pods have in common.
+    fn inhabited(&self) -> impl Iterator<Item = (CommonId, Arc<Common>)> {
+        let commons = self.pods.commons().filter(|(id, _)| !self.groups.pods(*id).is_empty());
+        commons.map(|(id, common)| (id, Arc::clone(common)))
+    }
+
+    /// Puts the pods that have this in common into their group.
+    fn join_group(&mut self, objects: &Snapshot, id: CommonId, common: &Common) {
+        let (group_id, is_new) = self.groups.join(common, id);
+        if is_new
+            && !self.memberships.is_empty()
+            && let Some(group) = self.groups.get_mut(group_id)
+        {
             let labels = objects.namespace_labels(&group.namespace);
             self.memberships.admit(group_id, group, &labels);
         }
-        Arc::clone(&group.feeds)
     }
 
-    /// Takes a pod out of its group, and says which memberships that fed.
-    fn leave_group(&mut self, id: PodId) -> Arc<[MembershipId]> {
-        let Some(record) = self.pods.get_mut(id) else { return Arc::default() };
-        let (Some(group), place) = (record.group.take(), record.place) else {
-            return Arc::default();
-        };
-        match self.groups.leave(group, place) {
-            (_, Some(gone)) => {
-                self.memberships.dismiss(group, &gone);
+    /// Takes the pods that have this in common out of their group, and says which memberships that fed.
+    fn leave_group(&mut self, id: CommonId) -> Arc<[MembershipId]> {
+        match self.groups.leave(id) {
+            Some((group_id, Some(gone))) => {
+                self.memberships.dismiss(group_id, &gone);
                 gone.feeds
             }
-            (moved, None) => {
-                if let Some(moved) = moved.and_then(|moved| self.pods.get_mut(moved)) {
-                    moved.place = place;
-                }
-                self.groups.get(group).map(|group| Arc::clone(&group.feeds)).unwrap_or_default()
+            Some((group_id, None)) => {
+                self.groups.get(group_id).map(|group| Arc::clone(&group.feeds)).unwrap_or_default()
             }
+            None => Arc::default(),
         }
     }
-}
 
-/// Whether a pod is subject and peer of policies.
-fn is_somebody(pod: &Pod) -> bool {
-    pod.is_live() && !pod.template
+    /// Counts a live pod among those with which it has all in common, and says which memberships it
+    /// feeds.
+    fn come(&mut self, objects: &Snapshot, id: PodId, facts: &Facts) -> Arc<[MembershipId]> {
+        let rank = self.groups.add_pod(facts.common, id);
+        self.pods.set_rank(id, u32::try_from(rank).unwrap_or(u32::MAX));
+        if rank == 0
+            && let Some(common) = self.pods.common(facts.common).cloned()
+        {
+            self.named.declare(&common.ports, facts.common);
+            if self.grouped {
+                self.join_group(objects, facts.common, &common);
+            }
+        }
+        self.shared_feeds_of(facts.common)
+    }
+
+    /// Does not count a pod any more that was live, and says which memberships it fed.
+    fn go(&mut self, facts: &Facts) -> Arc<[MembershipId]> {
+        let feeds = self.shared_feeds_of(facts.common);
+        let moved = self.groups.remove_pod(facts.common, facts.rank as usize);
+        if let Some(moved) = moved {
+            self.pods.set_rank(moved, facts.rank);
+        }
+        if self.groups.pods(facts.common).is_empty() {
+            self.leave_group(facts.common);
+            self.named.retract(&self.pods.ports(facts), facts.common);
+        }
+        feeds
+    }
+
+    /// The memberships that pods feed which have this in common.
+    fn feeds_of(&self, common: CommonId) -> &[MembershipId] {
+        self.groups.of_common(common).map(|group| &*group.feeds).unwrap_or_default()
+    }
+
+    fn shared_feeds_of(&self, common: CommonId) -> Arc<[MembershipId]> {
+        let group = self.groups.of_common(common);
+        group.map(|group| Arc::clone(&group.feeds)).unwrap_or_default()
+    }
 }

@@ -7,9 +7,9 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::memberships::{Delta, MembershipId};
-use super::pods::PodId;
+use super::pods::CommonId;
 use crate::cidr::Family;
-use crate::cluster::{Addresses, Pod};
+use crate::cluster::{Addresses, ContainerPort};
 use crate::compile::networks::Coverage;
 use crate::port::{PortName, Protocol};
 
@@ -30,12 +30,12 @@ pub(crate) struct NamedQuestion {
 }
 
 impl NamedQuestion {
-    /// The numbers that a pod declares under the name.
-    pub(super) fn declared_by(&self, pod: &Pod) -> BTreeSet<NonZeroU16> {
-        let asked = |port: &&crate::cluster::ContainerPort| {
+    /// The numbers that a pod with these ports declares under the name.
+    pub(super) fn declared_by(&self, ports: &[ContainerPort]) -> BTreeSet<NonZeroU16> {
+        let asked = |port: &&ContainerPort| {
             port.protocol == self.protocol && port.name.as_ref() == Some(&self.name)
         };
-        pod.ports.iter().filter(asked).map(|port| port.number).collect()
+        ports.iter().filter(asked).map(|port| port.number).collect()
     }
 
     /// Whether a pod is meant, which is in the membership or not.
@@ -102,8 +102,8 @@ impl Named {
 /// A name that is asked about.
 #[derive(Clone, Debug, Default)]
 struct Asked {
-    /// The pods that declare it.
-    pods: BTreeSet<PodId>,
+    /// What live pods have in common that declare it.
+    commons: BTreeSet<CommonId>,
     questions: BTreeSet<NamedId>,
 }
 
@@ -128,13 +128,13 @@ impl NamedPorts {
         self.slots.get(id.0)?.as_ref()
     }
 
-    /// The pods that declare a name, once it is asked about.
+    /// What live pods have in common that declare a name, once it is asked about.
     pub(super) fn declaring(
         &self,
         protocol: Protocol,
         name: &PortName,
-    ) -> Option<&BTreeSet<PodId>> {
-        self.asked.get(&(protocol, name.clone())).map(|asked| &asked.pods)
+    ) -> Option<&BTreeSet<CommonId>> {
+        self.asked.get(&(protocol, name.clone())).map(|asked| &asked.commons)
     }
 
     /// Asks about names; the pods that declare them are to be told of next.
@@ -142,11 +142,12 @@ impl NamedPorts {
         self.asked.extend(names.into_iter().map(|name| (name, Asked::default())));
     }
 
-    /// Adds an answer that is not there, with the pods that are meant and what each has visibly.
-    pub(super) fn add<'p>(
+    /// Adds an answer that is not there, with the numbers of the pods that are meant and where each is
+    /// found.
+    pub(super) fn add(
         &mut self,
         question: NamedQuestion,
-        meant: impl Iterator<Item = (&'p Pod, Option<IpAddr>)>,
+        meant: impl Iterator<Item = (NonZeroU16, Option<IpAddr>)>,
     ) -> NamedId {
         let id = self.free.pop().unwrap_or(NamedId(self.slots.len()));
         if id.0 == self.slots.len() {
@@ -154,10 +155,8 @@ impl NamedPorts {
         }
         let mut named =
             Named { question: question.clone(), numbers: BTreeMap::new(), deltas: BTreeMap::new() };
-        for (pod, address) in meant {
-            for number in question.declared_by(pod) {
-                named.count(number, address);
-            }
+        for (number, address) in meant {
+            named.count(number, address);
         }
         named.deltas.clear();
         let asked = self.asked.entry((question.protocol, question.name.clone())).or_default();
@@ -167,12 +166,12 @@ impl NamedPorts {
         id
     }
 
-    /// The questions about names that a pod declares.
-    pub(super) fn about(&self, pod: &Pod) -> Vec<(NamedId, &NamedQuestion)> {
+    /// The questions about names that a pod with these ports declares.
+    pub(super) fn about(&self, ports: &[ContainerPort]) -> Vec<(NamedId, &NamedQuestion)> {
         if self.asked.is_empty() {
             return Vec::new();
         }
-        let names: BTreeSet<(Protocol, PortName)> = declared(pod).collect();
+        let names: BTreeSet<(Protocol, PortName)> = declared(ports).collect();
         let asked = names.iter().filter_map(|name| self.asked.get(name));
         let questions = asked.flat_map(|asked| &asked.questions);
         questions.filter_map(|id| Some((*id, self.question(*id)?))).collect()
@@ -192,67 +191,75 @@ impl NamedPorts {
         self.get(id).map(|named| &named.question)
     }
 
-    /// Takes note of the names that a pod declares.
-    pub(super) fn declare(&mut self, pod: &Pod, id: PodId) {
-        self.each_asked(pod, |pods| {
-            pods.insert(id);
+    /// Takes note of the names that live pods declare, which have that in common.
+    pub(super) fn declare(&mut self, ports: &[ContainerPort], id: CommonId) {
+        self.each_asked(ports, |commons| {
+            commons.insert(id);
         });
     }
 
-    /// Forgets the names that a pod declares.
-    pub(super) fn retract(&mut self, pod: &Pod, id: PodId) {
-        self.each_asked(pod, |pods| {
-            pods.remove(&id);
+    /// Forgets the names that no such pod declares any more.
+    pub(super) fn retract(&mut self, ports: &[ContainerPort], id: CommonId) {
+        self.each_asked(ports, |commons| {
+            commons.remove(&id);
         });
     }
 
-    fn each_asked(&mut self, pod: &Pod, then: impl Fn(&mut BTreeSet<PodId>)) {
+    fn each_asked(&mut self, ports: &[ContainerPort], then: impl Fn(&mut BTreeSet<CommonId>)) {
         if self.asked.is_empty() {
             return;
         }
-        for name in declared(pod) {
+        for name in declared(ports) {
             if let Some(asked) = self.asked.get_mut(&name) {
-                then(&mut asked.pods);
+                then(&mut asked.commons);
             }
         }
     }
 
     /// A pod is meant now; whether that brought a number.
-    pub(super) fn count(&mut self, id: NamedId, pod: &Pod, address: Option<IpAddr>) -> bool {
+    pub(super) fn count(
+        &mut self,
+        id: NamedId,
+        ports: &[ContainerPort],
+        address: Option<IpAddr>,
+    ) -> bool {
         self.changed.insert(id);
         let Some(named) = self.slots.get_mut(id.0).and_then(Option::as_mut) else { return false };
         let mut news = false;
-        for number in named.question.declared_by(pod) {
+        for number in named.question.declared_by(ports) {
             news |= named.count(number, address);
         }
         news
     }
 
     /// A pod is not meant any more; whether that took a number away.
-    pub(super) fn discount(&mut self, id: NamedId, pod: &Pod, address: Option<IpAddr>) -> bool {
+    pub(super) fn discount(
+        &mut self,
+        id: NamedId,
+        ports: &[ContainerPort],
+        address: Option<IpAddr>,
+    ) -> bool {
         self.changed.insert(id);
         let Some(named) = self.slots.get_mut(id.0).and_then(Option::as_mut) else { return false };
         let mut news = false;
-        for number in named.question.declared_by(pod) {
+        for number in named.question.declared_by(ports) {
             news |= named.discount(number, address);
         }
         news
     }
 
-    /// Counts anew from these pods; whether a number came or went.
-    pub(super) fn recount<'p>(
+    /// Counts anew, as in [`NamedPorts::add`]; whether a number came or went.
+    pub(super) fn recount(
         &mut self,
         id: NamedId,
-        meant: impl Iterator<Item = (&'p Pod, Option<IpAddr>)>,
+        meant: impl Iterator<Item = (NonZeroU16, Option<IpAddr>)>,
     ) -> bool {
         self.changed.insert(id);
         let Some(named) = self.slots.get_mut(id.0).and_then(Option::as_mut) else { return false };
         let before = std::mem::take(&mut named.numbers);
         let deltas = std::mem::take(&mut named.deltas);
-        for (pod, address) in meant {
-            for number in named.question.declared_by(pod) {
-                named.count(number, address);
-            }
+        for (number, address) in meant {
+            named.count(number, address);
         }
         named.deltas = deltas;
         let numbers: BTreeSet<NonZeroU16> =
@@ -342,7 +349,7 @@ impl NamedPorts {
     }
 }
 
-/// The names that a pod declares, each with its protocol.
-fn declared(pod: &Pod) -> impl Iterator<Item = (Protocol, PortName)> + '_ {
-    pod.ports.iter().filter_map(|port| Some((port.protocol, port.name.clone()?)))
+/// The names among ports, each with its protocol.
+fn declared(ports: &[ContainerPort]) -> impl Iterator<Item = (Protocol, PortName)> + '_ {
+    ports.iter().filter_map(|port| Some((port.protocol, port.name.clone()?)))
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::pods::PodId;
-use crate::cluster::{Node, Pod};
+use crate::cluster::Node;
 
 /// Owners of addresses.
 #[derive(Clone, Debug, Default)]
@@ -137,12 +137,6 @@ impl Owners {
         }
         known
     }
-}
-
-/// The addresses that a pod tells of its node.
-pub(super) fn of_its_node(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
-    let own = (pod.host_network && !pod.template).then(|| pod.addresses.iter());
-    pod.host_addresses.iter().copied().chain(own.into_iter().flatten())
 }
 
 /// The addresses of a node by its own object.

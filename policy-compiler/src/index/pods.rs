@@ -1,73 +1,285 @@
-//! What is kept of every live pod, wherever it is: little, since there are very many.
+//! All pods, wherever they are and whatever becomes of them, each in little room: there are very many.
 //!
-//! A pod has a number as long as it is the same peer. It is found again by its address, or, while it has
-//! none, by its name.
+//! A pod has a number as long as one of its name is there. It is found by its name, in the order of
+//! which those of a namespace are kept. What a pod has in common with others is numbered too, so that what
+//! is found out about that need not be found out for each.
 
-use super::groups::GroupId;
-use crate::cluster::Addresses;
-use crate::lookup::Lookup;
-use crate::name::ObjectKey;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::table::Table;
+use crate::cluster::{Addresses, ContainerPort, Phase, Pod};
+use crate::name::{NamespaceName, NodeName, ObjectKey, ObjectName};
+use crate::packed::{self, Aside, Common, Own, PackedPod, Place};
+use crate::pool::Pool;
 
 /// The number of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PodId(u32);
 
-/// What is kept of a pod.
-#[derive(Clone, Debug)]
-pub(super) struct Record {
-    pub(super) key: ObjectKey,
-    pub(super) addresses: Addresses,
-    /// Whether it is on the node.
-    pub(super) local: bool,
-    /// Its group, once pods are grouped.
-    pub(super) group: Option<GroupId>,
-    /// Its place there.
-    pub(super) place: usize,
+/// The number of what some pods have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct CommonId(u32);
+
+impl CommonId {
+    pub(super) fn place(self) -> usize {
+        self.0 as usize
+    }
 }
 
-/// All live pods.
+/// What is kept of a pod besides its name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// What it has in common with the pods of its workload.
+    pub(super) common: CommonId,
+    /// What it has in common with those on its node.
+    place: u32,
+    /// Its place among the live pods that have that in common.
+    pub(super) rank: u32,
+    /// What is its own.
+    pub(super) own: Own,
+}
+
+impl Facts {
+    pub(super) fn addresses(&self) -> Addresses {
+        self.own.addresses
+    }
+}
+
+/// What is kept of a pod.
+#[derive(Clone, Debug)]
+struct Record {
+    name: ObjectName,
+    facts: Facts,
+}
+
+/// What came of putting a pod in.
+pub(super) struct Put {
+    pub(super) id: PodId,
+    /// What it was. It is let go when nobody asks about it any more.
+    pub(super) old: Option<Facts>,
+    pub(super) new: Facts,
+    /// Whether it is the first that says so of its node.
+    pub(super) place_is_new: bool,
+}
+
+/// All pods.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pods {
     slots: Vec<Option<Record>>,
     free: Vec<PodId>,
-    /// Those without an address. Only looked up, so that its order does not matter.
-    unaddressed: Lookup<ObjectKey, PodId>,
+    /// In the order of their names.
+    of_namespace: BTreeMap<NamespaceName, Vec<PodId>>,
+    commons: Table<Common>,
+    places: Table<Place>,
+    /// What does not fit.
+    aside: BTreeMap<PodId, Box<Aside>>,
+    /// What different commons have in common.
+    pool: Pool,
 }
 
 impl Pods {
-    pub(super) fn get(&self, id: PodId) -> Option<&Record> {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn record(&self, id: PodId) -> Option<&Record> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: PodId) -> Option<&mut Record> {
-        self.slots.get_mut(id.0 as usize)?.as_mut()
+    pub(super) fn facts(&self, id: PodId) -> Option<&Facts> {
+        self.record(id).map(|record| &record.facts)
     }
 
-    /// The pod of that name without an address.
-    pub(super) fn unaddressed(&self, key: &ObjectKey) -> Option<PodId> {
-        self.unaddressed.get(key).copied()
+    /// A pod has another place among those that are alike.
+    pub(super) fn set_rank(&mut self, id: PodId, rank: u32) {
+        if let Some(record) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) {
+            record.facts.rank = rank;
+        }
     }
 
-    pub(super) fn add(&mut self, record: Record) -> PodId {
-        let id =
-            self.free.pop().unwrap_or(PodId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX)));
-        if id.0 as usize == self.slots.len() {
+    pub(super) fn common(&self, id: CommonId) -> Option<&Arc<Common>> {
+        self.commons.get(id.0)
+    }
+
+    /// What pods have in common, without the pods.
+    pub(super) fn commons(&self) -> impl Iterator<Item = (CommonId, &Arc<Common>)> {
+        self.commons.iter().map(|(number, common)| (CommonId(number), common))
+    }
+
+    /// How many different things pods have in common.
+    pub(super) fn kinds(&self) -> usize {
+        self.commons.len()
+    }
+
+    pub(super) fn place(&self, facts: &Facts) -> Option<&Arc<Place>> {
+        self.places.get(facts.place)
+    }
+
+    /// The ports that a pod declares.
+    pub(super) fn ports(&self, facts: &Facts) -> Arc<[ContainerPort]> {
+        self.common(facts.common).map(|common| Arc::clone(&common.ports)).unwrap_or_default()
+    }
+
+    /// Whether a pod is on a node.
+    pub(super) fn is_on(&self, facts: &Facts, node: Option<&NodeName>) -> bool {
+        let place = self.place(facts);
+        node.is_some() && place.is_some_and(|place| place.node.as_ref() == node)
+    }
+
+    /// Whether a pod is subject and peer of policies.
+    pub(super) fn is_somebody(&self, facts: &Facts) -> bool {
+        let common = self.common(facts.common);
+        facts.own.phase != Phase::Finished
+            && common.is_some_and(|common| !common.host_network && !common.template)
+    }
+
+    /// Whether the addresses of a pod are its node's.
+    pub(super) fn has_its_nodes_address(&self, facts: &Facts) -> bool {
+        let common = self.common(facts.common);
+        common.is_some_and(|common| common.host_network && !common.template)
+    }
+
+    /// The namespace and name of a pod.
+    pub(super) fn key(&self, id: PodId) -> Option<ObjectKey> {
+        let record = self.record(id)?;
+        let namespace = self.common(record.facts.common)?.namespace.clone();
+        Some(ObjectKey { namespace, name: record.name.clone() })
+    }
+
+    /// The whole pod.
+    pub(super) fn pod(&self, id: PodId) -> Option<Pod> {
+        let Record { name, facts } = self.record(id)?;
+        let (common, place) = (self.common(facts.common)?, self.place(facts)?);
+        let aside = self.aside.get(&id).map(|aside| &**aside);
+        Some(packed::unpack(name, common, place, &facts.own, aside))
+    }
+
+    /// The same, in little room.
+    pub(super) fn packed(&self, id: PodId) -> Option<PackedPod> {
+        let Record { name, facts } = self.record(id)?;
+        Some(PackedPod {
+            name: name.clone(),
+            common: Arc::clone(self.common(facts.common)?),
+            place: Arc::clone(self.place(facts)?),
+            own: facts.own,
+            aside: self.aside.get(&id).cloned(),
+        })
+    }
+
+    /// All pods in the order of their keys.
+    pub(super) fn ids(&self) -> impl Iterator<Item = PodId> {
+        self.of_namespace.values().flatten().copied()
+    }
+
+    /// The number of the pod of that name.
+    pub(super) fn find(&self, namespace: &NamespaceName, name: &ObjectName) -> Option<PodId> {
+        let pods = self.of_namespace.get(namespace)?;
+        let at = place_of(&self.slots, pods, name).ok()?;
+        pods.get(at).copied()
+    }
+
+    /// Whether a pod is as it is said to be.
+    pub(super) fn is_same(&self, id: PodId, said: &PackedPod) -> bool {
+        let Some(Record { facts, .. }) = self.record(id) else { return false };
+        let aside = self.aside.get(&id);
+        facts.own == said.own
+            && aside == said.aside.as_ref()
+            && self.place(facts).is_some_and(|place| is_same(place, &said.place))
+            && self.common(facts.common).is_some_and(|common| is_same(common, &said.common))
+    }
+
+    /// Puts a pod in, in the place of the one of that number, or as a new one.
+    pub(super) fn put(&mut self, known: Option<PodId>, said: PackedPod) -> Put {
+        let PackedPod { name, common, place, own, aside } = said;
+        let common = self.common_id(common);
+        let (place, place_is_new) = self.places.take(place);
+        let new = Facts { common, place, rank: 0, own };
+        let (id, old) = match known {
+            Some(id) => (id, self.replace(id, new)),
+            None => (self.add(name, new), None),
+        };
+        match aside {
+            Some(aside) => drop(self.aside.insert(id, aside)),
+            None => drop(self.aside.remove(&id)),
+        }
+        Put { id, old, new, place_is_new }
+    }
+
+    fn common_id(&mut self, mut common: Arc<Common>) -> CommonId {
+        if self.commons.find(&common).is_none() {
+            self.pool.share_common(&mut common);
+        }
+        CommonId(self.commons.take(common).0)
+    }
+
+    fn replace(&mut self, id: PodId, new: Facts) -> Option<Facts> {
+        let record = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+        let rank = record.facts.rank;
+        Some(std::mem::replace(&mut record.facts, Facts { rank, ..new }))
+    }
+
+    fn add(&mut self, name: ObjectName, facts: Facts) -> PodId {
+        let next = PodId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        let id = self.free.pop().unwrap_or(next);
+        if let Some(common) = self.commons.get(facts.common.0) {
+            let pods = self.of_namespace.entry(common.namespace.clone()).or_default();
+            let (Ok(at) | Err(at)) = place_of(&self.slots, pods, &name);
+            pods.insert(at, id);
+        }
+        if id == next {
+            self.grow();
             self.slots.push(None);
         }
-        if record.addresses.is_empty() {
-            self.unaddressed.insert(record.key.clone(), id);
-        }
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
-            *slot = Some(record);
+            *slot = Some(Record { name, facts });
         }
         id
     }
 
-    pub(super) fn remove(&mut self, id: PodId) {
-        let Some(record) = self.slots.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        if record.addresses.is_empty() {
-            self.unaddressed.remove(&record.key);
+    /// Makes room for an eighth more, and not for twice as many.
+    fn grow(&mut self) {
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact((self.slots.len() / 8).max(16));
         }
-        self.free.push(id);
     }
+
+    /// A pod is no more; what it was is let go as well.
+    pub(super) fn remove(&mut self, id: PodId) -> Option<Arc<Place>> {
+        if let Some(key) = self.key(id)
+            && let Some(pods) = self.of_namespace.get_mut(&key.namespace)
+            && let Ok(at) = place_of(&self.slots, pods, &key.name)
+        {
+            pods.remove(at);
+            if pods.is_empty() {
+                self.of_namespace.remove(&key.namespace);
+            }
+        }
+        self.aside.remove(&id);
+        let record = self.slots.get_mut(id.0 as usize).and_then(Option::take)?;
+        self.free.push(id);
+        self.let_go(&record.facts)
+    }
+
+    /// Nobody asks any more about what a pod was; what its node's pods had in common, if it was the last
+    /// that said so.
+    pub(super) fn let_go(&mut self, old: &Facts) -> Option<Arc<Place>> {
+        self.commons.let_go(old.common.0);
+        self.places.let_go(old.place)
+    }
+}
+
+/// Where a name is among those of a namespace, or would be.
+fn place_of(slots: &[Option<Record>], pods: &[PodId], name: &ObjectName) -> Result<usize, usize> {
+    let name_of = |id: &PodId| Some(&slots.get(id.0 as usize)?.as_ref()?.name);
+    // Lists come in order.
+    if pods.last().is_none_or(|last| name_of(last) < Some(name)) {
+        return Err(pods.len());
+    }
+    pods.binary_search_by(|id| name_of(id).cmp(&Some(name)))
+}
+
+/// Whether two are equal: mostly they are one.
+fn is_same<T: PartialEq>(one: &Arc<T>, other: &Arc<T>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
 }

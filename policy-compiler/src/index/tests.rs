@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Definitions, Index, NamedQuestion, PodDefinition, is_somebody, owners};
+use super::{Definitions, Index, NamedQuestion, PodDefinition, owners};
 use crate::cidr::Family;
 use crate::cluster::{Addresses, Age, ContainerPort, Namespace, Node, Phase, Pod, Snapshot};
 use crate::compile::networks::Coverage;
 use crate::document::Location;
 use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::packed::PackedPod;
 use crate::policy::NamespaceScope;
 use crate::port::{PortName, Protocol};
 use crate::ruleset::Member;
@@ -146,12 +147,14 @@ impl Followed {
             Change::Pod(pod) => {
                 let pod: &Pod = pod;
                 let old = self.objects.pods.insert(pod.key.clone(), pod.clone());
-                self.index.pod(&self.objects, old.as_ref(), Some(pod));
+                let touched = self.index.put_pod(&self.objects, PackedPod::new(pod.clone()));
+                assert_eq!(touched.is_some(), old.as_ref() != Some(pod), "{pod:?}");
             }
             Change::PodGone(namespace, name) => {
                 let key = ObjectKey::new(NAMESPACES[*namespace], &format!("p{name}")).unwrap();
                 let old = self.objects.pods.remove(&key);
-                self.index.pod(&self.objects, old.as_ref(), None);
+                let touched = self.index.remove_pod(&self.objects, &key);
+                assert_eq!(touched.is_some(), old.is_some(), "{key}");
             }
             Change::Namespace(index, labels) => {
                 let name = namespace_name(*index);
@@ -171,11 +174,11 @@ impl Followed {
                     location: Location::default(),
                 };
                 let old = self.objects.nodes.insert(node, new.clone());
-                self.index.node(&self.objects, old.as_ref(), Some(&new));
+                self.index.node(old.as_ref(), Some(&new));
             }
             Change::NodeGone => {
                 let old = self.objects.nodes.remove(&node);
-                self.index.node(&self.objects, old.as_ref(), None);
+                self.index.node(old.as_ref(), None);
             }
             Change::Asked(definitions) => {
                 if !self.asked.contains_key(definitions) {
@@ -228,6 +231,7 @@ impl Followed {
         let local = self.objects.pods.values().filter(|pod| is_somebody(pod));
         let local = local.filter(|pod| pod.node.as_ref().unwrap().as_str() == "here");
         assert!(self.index.local().eq(local.map(|pod| &pod.key)));
+        assert!(self.index.all().eq(self.objects.pods.values().cloned()), "nothing is lost");
     }
 
     fn judge_named(&mut self, definitions: &Definitions, coverage: Arc<Coverage>) {
@@ -235,14 +239,14 @@ impl Followed {
         let (protocol, family) = (Protocol::Tcp, Family::V4);
         let name = PortName::new("http").unwrap();
         let question = NamedQuestion { protocol, name, family, pods, coverage };
-        let id = self.index.named(&self.objects, question.clone());
+        let id = self.index.named(question.clone());
         let mut wanted: BTreeMap<NonZeroU16, BTreeSet<IpAddr>> = BTreeMap::new();
         let nodes = nodes(&self.objects);
         for pod in self.objects.pods.values().filter(|pod| is_somebody(pod)) {
             if question.means(pod.addresses, is_meant(&self.objects, pod, definitions)) {
                 let visible: BTreeSet<IpAddr> =
                     pod.addresses.iter().filter(|a| !nodes.contains(a)).collect();
-                for number in question.declared_by(pod) {
+                for number in question.declared_by(&pod.ports) {
                     wanted.entry(number).or_default().extend(&visible);
                 }
             }
@@ -253,8 +257,19 @@ impl Followed {
     }
 }
 
+/// Whether a pod is subject and peer of policies.
+fn is_somebody(pod: &Pod) -> bool {
+    pod.is_live() && !pod.template
+}
+
+/// The addresses that a pod tells of its node.
+fn of_its_node(pod: &Pod) -> impl Iterator<Item = IpAddr> + '_ {
+    let own = (pod.host_network && !pod.template).then(|| pod.addresses.iter());
+    pod.host_addresses.iter().copied().chain(own.into_iter().flatten())
+}
+
 fn nodes(objects: &Snapshot) -> BTreeSet<IpAddr> {
-    let told = objects.pods.values().flat_map(owners::of_its_node);
+    let told = objects.pods.values().flat_map(of_its_node);
     told.chain(objects.nodes.values().flat_map(owners::of_node)).collect()
 }
 

@@ -60,7 +60,7 @@ fn a_local_pod_that_flaps_with_its_policy_leaves_the_rules_of_a_fresh_start() {
         engine.apply(Event::PodApplied(Box::new(flapping.clone())));
         engine.flush();
     });
-    let fresh = compile(engine.snapshot(), &config()).ruleset;
+    let fresh = compile(&engine.snapshot(), &config()).ruleset;
     for family in Family::ALL {
         let (is, fresh) = (engine.ruleset().family(family), fresh.family(family));
         assert_eq!(is.sets.len(), fresh.sets.len());

@@ -319,7 +319,7 @@ impl Node1 {
         self.started = true;
         self.former = self.objects.clone();
         assert_eq!(self.kernel, after, "the steps end elsewhere");
-        assert_eq!(self.engine.snapshot(), &self.objects);
+        assert_eq!(self.engine.snapshot(), self.objects);
         let fresh = compile(&self.objects, &self.options.on("n1"));
         assert_eq!(canonical(&after), canonical(&fresh.ruleset));
         assert_eq!(self.engine.diagnostics(), &fresh.diagnostics[..]);

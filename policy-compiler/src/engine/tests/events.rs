@@ -139,7 +139,7 @@ fn after_every_flush_the_ruleset_is_that_of_the_compiler_and_of_the_steps() {
         for step in &engine.flush().steps {
             kernel.carry_out(step);
         }
-        let compiled = compile(engine.snapshot(), engine.config());
+        let compiled = compile(&engine.snapshot(), engine.config());
         assert_eq!(kernel, *engine.ruleset(), "{event:?}");
         assert_eq!(without_generations(&kernel), compiled.ruleset, "{event:?}");
         assert_eq!(engine.diagnostics(), compiled.diagnostics, "{event:?}");
@@ -189,7 +189,7 @@ fn members_go_ahead_of_chains_and_the_rest_comes_later() {
     assert_eq!(edits(&ahead), (texts(&["10.0.0.9"]), texts(&["10.0.0.8"])));
     carry_out(&ahead);
     carry_out(&engine.flush());
-    let compiled = compile(engine.snapshot(), engine.config());
+    let compiled = compile(&engine.snapshot(), engine.config());
     assert_eq!(without_generations(&kernel), compiled.ruleset);
 }
 
@@ -318,7 +318,7 @@ fn a_change_of_configuration_is_flushed() {
     assert!(engine.is_dirty());
     let steps = engine.flush().steps;
     assert!(matches!(&steps[..], [Step::ReplaceChains(_)]), "{steps:?}");
-    let compiled = compile(engine.snapshot(), &refusing).ruleset;
+    let compiled = compile(&engine.snapshot(), &refusing).ruleset;
     assert_eq!(without_generations(engine.ruleset()), compiled);
 }
 

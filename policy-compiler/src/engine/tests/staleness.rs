@@ -227,7 +227,7 @@ proptest! {
             update.steps.iter().for_each(|step| kernel.carry_out(step));
             assert_eq!(kernel, *engine.ruleset());
             if !ahead {
-                let compiled = compile(engine.snapshot(), engine.config());
+                let compiled = compile(&engine.snapshot(), engine.config());
                 assert_eq!(without_generations(&kernel), compiled.ruleset);
                 assert_eq!(engine.diagnostics(), compiled.diagnostics);
                 assert!(engine.flush().is_empty());
