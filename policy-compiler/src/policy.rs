@@ -79,6 +79,22 @@ impl Policy {
         }
     }
 
+    /// Gives back what was reserved for more rules, peers and ports.
+    pub(crate) fn shrink(&mut self) {
+        for rules in [&mut self.ingress, &mut self.egress] {
+            rules.shrink_to_fit();
+            for rule in rules {
+                let Grant::Traffic { peers, ports } = &mut rule.grant else { continue };
+                if let Peers::Listed(peers) = peers {
+                    peers.shrink_to_fit();
+                }
+                if let Ports::Listed(ports) = ports {
+                    ports.shrink_to_fit();
+                }
+            }
+        }
+    }
+
     /// The rules that count in `direction`: none where `policyTypes` lacks it.
     #[must_use]
     pub fn rules(&self, direction: Direction) -> &[Rule] {

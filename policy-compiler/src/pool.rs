@@ -8,10 +8,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::cluster::{ContainerPort, Namespace, Pod, Workload};
-use crate::labels::{Labels, Pairs};
+use crate::labels::{Labels, Pair, Pairs};
 use crate::lookup::Lookup;
 use crate::name::Shared;
-use crate::packed::Common;
+use crate::packed::{Common, PackedPod, Place};
 
 /// How many entries a pool has at least before it looks which of them nobody has any more.
 const FEW: usize = 4_096;
@@ -19,8 +19,10 @@ const FEW: usize = 4_096;
 /// What was met so far.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
+    commons: Lookup<Arc<Common>>,
+    places: Lookup<Arc<Place>>,
     texts: Lookup<Arc<str>>,
-    labels: Lookup<Pairs>,
+    pairs: Lookup<Pair>,
     ports: Lookup<Arc<[ContainerPort]>>,
     workloads: Lookup<Arc<Workload>>,
     /// How many entries there may be before it is swept.
@@ -28,57 +30,66 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Makes a pod share what others have too, and drop what it has in reserve.
-    pub fn share(&mut self, pod: &mut Pod) {
+    /// Packs a pod such that it shares what others have too.
+    pub fn pack(&mut self, pod: Pod) -> PackedPod {
         self.sweep();
-        self.share_text(pod.key.namespace.shared());
-        if let Some(node) = &mut pod.node {
-            self.share_text(node.shared());
+        let mut packed = PackedPod::new(pod);
+        if let Some(known) = self.commons.known(&packed.common) {
+            packed.common = Arc::clone(known);
+        } else {
+            self.share_common(&mut packed.common);
+            self.commons.insert(Arc::clone(&packed.common), ());
         }
-        self.share_labels(&mut pod.labels);
-        for name in pod.ports.iter_mut().filter_map(|port| port.name.as_mut()) {
-            self.share_text(name.shared());
-        }
-        pod.ports.shrink_to_fit();
-        pod.host_addresses.shrink_to_fit();
+        share(&mut self.places, &mut packed.place);
+        packed
     }
 
-    /// The same for a namespace.
-    pub fn share_namespace(&mut self, namespace: &mut Namespace) {
+    /// Makes a namespace share the labels that others have too.
+    pub(crate) fn share_namespace(&mut self, namespace: &mut Namespace) {
         self.sweep();
         self.share_labels(namespace.shared_labels());
     }
 
-    /// The same for what the pods of a workload have in common, as long as nobody else has that.
+    /// Makes what the pods of a workload have in common share its parts with other workloads', as long as
+    /// nobody else has it.
     pub(crate) fn share_common(&mut self, common: &mut Arc<Common>) {
         let Some(common) = Arc::get_mut(common) else { return };
         self.sweep();
-        self.share_text(common.namespace.shared());
+        share(&mut self.texts, common.namespace.shared());
         self.share_labels(&mut common.labels);
+        if self.ports.known(&common.ports).is_none() {
+            self.share_ports(&mut common.ports);
+        }
         share(&mut self.ports, &mut common.ports);
         if let Some(workload) = &mut common.workload {
             share(&mut self.workloads, workload);
         }
     }
 
-    fn share_text(&mut self, text: &mut Arc<str>) {
-        share(&mut self.texts, text);
+    fn share_ports(&mut self, ports: &mut Arc<[ContainerPort]>) {
+        for port in Arc::get_mut(ports).into_iter().flatten() {
+            if let Some(name) = &mut port.name {
+                share(&mut self.texts, name.shared());
+            }
+        }
     }
 
-    /// Labels that are new here still share their keys and values.
     fn share_labels(&mut self, labels: &mut Labels) {
-        if let Some(known) = self.labels.known(labels.pairs()) {
-            *labels = Labels::of(Arc::clone(known));
-            return;
-        }
-        let mut pairs = labels.pairs().to_vec();
-        for (key, value) in &mut pairs {
-            self.share_text(key);
-            self.share_text(value);
-        }
-        let pairs: Pairs = pairs.into();
-        self.labels.insert(Arc::clone(&pairs), ());
+        let pairs = labels.pairs().iter().map(|pair| self.shared_pair(pair));
+        let pairs: Pairs = pairs.collect();
         *labels = Labels::of(pairs);
+    }
+
+    fn shared_pair(&mut self, pair: &Pair) -> Pair {
+        if let Some(known) = self.pairs.known(pair) {
+            return Arc::clone(known);
+        }
+        let (mut key, mut value) = (Arc::clone(&pair.0), Arc::clone(&pair.1));
+        share(&mut self.texts, &mut key);
+        share(&mut self.texts, &mut value);
+        let pair = Arc::new((key, value));
+        self.pairs.insert(Arc::clone(&pair), ());
+        pair
     }
 
     /// Forgets what nobody else has any more, once in a while: the work is in proportion to what came.
@@ -86,15 +97,18 @@ impl Pool {
         if self.len() < self.bound.max(FEW) {
             return;
         }
-        self.labels.retain(|labels, ()| Arc::strong_count(labels) > 1);
-        self.texts.retain(|text, ()| Arc::strong_count(text) > 1);
-        self.ports.retain(|ports, ()| Arc::strong_count(ports) > 1);
-        self.workloads.retain(|workload, ()| Arc::strong_count(workload) > 1);
+        forget(&mut self.commons);
+        forget(&mut self.places);
+        forget(&mut self.pairs);
+        forget(&mut self.ports);
+        forget(&mut self.workloads);
+        forget(&mut self.texts);
         self.bound = 2 * self.len();
     }
 
     fn len(&self) -> usize {
-        self.texts.len() + self.labels.len() + self.ports.len() + self.workloads.len()
+        let common = self.commons.len() + self.places.len();
+        common + self.texts.len() + self.pairs.len() + self.ports.len() + self.workloads.len()
     }
 }
 
@@ -105,6 +119,11 @@ fn share<T: Eq + Hash + ?Sized>(known: &mut Lookup<Arc<T>>, what: &mut Arc<T>) {
     } else {
         known.insert(Arc::clone(what), ());
     }
+}
+
+/// Forgets what nobody else has.
+fn forget<T: Eq + Hash + ?Sized>(known: &mut Lookup<Arc<T>>) {
+    known.retain(|what, ()| Arc::strong_count(what) > 1);
 }
 
 #[cfg(test)]
@@ -129,40 +148,36 @@ mod tests {
         let mut pool = Pool::default();
         for name in ["a", "b", "c"] {
             let alone = pod(name, "1");
-            let mut shared = alone.clone();
-            pool.share(&mut shared);
-            assert_eq!(shared, alone);
-            assert_eq!(shared.labels.cmp(&alone.labels), std::cmp::Ordering::Equal);
+            let packed = pool.pack(alone.clone());
+            assert_eq!(packed, PackedPod::new(alone.clone()));
+            assert_eq!(packed.unpack(), alone);
         }
     }
 
     #[test]
-    fn pods_that_are_alike_have_their_labels_once_and_others_the_keys_at_least() {
+    fn pods_that_are_alike_have_what_they_say_once_and_others_its_parts() {
         let mut pool = Pool::default();
-        let [mut a, mut twin, mut other] = [pod("a", "1"), pod("b", "1"), pod("c", "2")];
-        for pod in [&mut a, &mut twin, &mut other] {
-            pool.share(pod);
-        }
-        assert!(Arc::ptr_eq(a.labels.pairs(), twin.labels.pairs()));
-        let keys =
-            |pod: &Pod| pod.labels.pairs().iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-        assert!(keys(&a).iter().zip(&keys(&other)).all(|(a, b)| Arc::ptr_eq(a, b)));
-        let namespaces = [&mut a, &mut other].map(|pod| pod.key.namespace.shared().clone());
-        assert!(Arc::ptr_eq(&namespaces[0], &namespaces[1]));
+        let [a, twin, other] =
+            [("a", "1"), ("b", "1"), ("c", "2")].map(|(name, hash)| pool.pack(pod(name, hash)));
+        assert!(Arc::ptr_eq(&a.common, &twin.common) && Arc::ptr_eq(&a.place, &other.place));
+        assert!(!Arc::ptr_eq(&a.common, &other.common));
+        let [one, two] = [&a, &other].map(|pod| pod.common.labels.pairs());
+        assert!(Arc::ptr_eq(&one[0], &two[0]), "app=web");
+        assert!(Arc::ptr_eq(&one[1].0, &two[1].0), "the key of the hash");
+        assert!(Arc::ptr_eq(&a.common.ports, &other.common.ports));
+        let [mut one, mut two] = [a, other].map(|pod| pod.key().namespace);
+        assert!(Arc::ptr_eq(one.shared(), two.shared()));
     }
 
     #[test]
     fn what_nobody_has_any_more_is_forgotten() {
         let mut pool = Pool::default();
-        let mut kept = pod("kept", "kept");
-        pool.share(&mut kept);
+        let kept = pool.pack(pod("kept", "kept"));
         for number in 0..20_000 {
-            pool.share(&mut pod("a", &number.to_string()));
+            pool.pack(pod("a", &number.to_string()));
         }
-        let entries = pool.texts.len() + pool.labels.len();
-        assert!(entries < 3 * FEW, "{entries} entries");
-        let mut twin = pod("twin", "kept");
-        pool.share(&mut twin);
-        assert!(Arc::ptr_eq(kept.labels.pairs(), twin.labels.pairs()));
+        assert!(pool.len() < 3 * FEW, "{} entries", pool.len());
+        let twin = pool.pack(pod("twin", "kept"));
+        assert!(Arc::ptr_eq(&kept.common, &twin.common));
     }
 }

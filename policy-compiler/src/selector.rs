@@ -13,7 +13,8 @@ use crate::labels::Labels;
 /// in another order, or twice, are equal. The empty one selects everything.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
-    requirements: BTreeSet<Requirement>,
+    /// In their order, each once. There are very many selectors, of a requirement or two.
+    requirements: Arc<[Requirement]>,
 }
 
 /// One condition on one label key.
@@ -42,7 +43,10 @@ impl Selector {
     /// The selector that asks for all of `requirements`.
     #[must_use]
     pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Self {
-        Self { requirements: requirements.into_iter().collect() }
+        let mut requirements: Vec<Requirement> = requirements.into_iter().collect();
+        requirements.sort();
+        requirements.dedup();
+        Self { requirements: requirements.into() }
     }
 
     /// The selector that selects everything: `{}`.

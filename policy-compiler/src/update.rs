@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cidr::Family;
 use crate::cluster::{Namespace, Node, Pod};
 use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::packed::PackedPod;
 use crate::policy::Policy;
+use crate::pool::Pool;
 use crate::ruleset::{AddressSet, Chain, ChainName, Hook, Member, Rule, Ruleset, SetName};
 
 /// Something happened to an object that verdicts depend on.
@@ -30,7 +32,7 @@ pub enum Event {
     /// Everything was listed anew: objects that are not in it are gone.
     Relisted(Box<crate::cluster::Snapshot>),
     /// All pods were listed anew.
-    PodsRelisted(Relist<ObjectKey, Pod>),
+    PodsRelisted(PodList),
     /// All namespaces were listed anew.
     NamespacesRelisted(Relist<NamespaceName, Namespace>),
     /// All policies were listed anew.
@@ -51,6 +53,50 @@ pub struct Relist<K, V> {
 impl<K, V> Default for Relist<K, V> {
     fn default() -> Self {
         Self { objects: BTreeMap::new(), unread: BTreeSet::new() }
+    }
+}
+
+/// All pods at one moment, each in little room. What is in neither part is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodList {
+    /// In the order of their keys, each once.
+    pods: Vec<PackedPod>,
+    /// Pods that exist and cannot be decoded: what they last were stays.
+    pub unread: BTreeSet<ObjectKey>,
+}
+
+impl PodList {
+    /// The list of these pods. Of two with one key the last counts.
+    #[must_use]
+    pub fn new(mut pods: Vec<PackedPod>, unread: BTreeSet<ObjectKey>) -> Self {
+        pods.sort_by(PackedPod::cmp_key);
+        pods.dedup_by(|later, earlier| {
+            let again = later.cmp_key(earlier).is_eq();
+            if again {
+                std::mem::swap(later, earlier);
+            }
+            again
+        });
+        Self { pods, unread }
+    }
+
+    /// The pods in the order of their keys.
+    #[must_use]
+    pub fn pods(&self) -> &[PackedPod] {
+        &self.pods
+    }
+
+    /// The same, to be had.
+    #[must_use]
+    pub fn into_pods(self) -> Vec<PackedPod> {
+        self.pods
+    }
+}
+
+impl FromIterator<Pod> for PodList {
+    fn from_iter<T: IntoIterator<Item = Pod>>(pods: T) -> Self {
+        let mut pool = Pool::default();
+        Self::new(pods.into_iter().map(|pod| pool.pack(pod)).collect(), BTreeSet::new())
     }
 }
 

@@ -8,12 +8,13 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 
 use std::alloc::System;
+use std::collections::BTreeSet;
 
 use policy_benches::figures;
 use policy_compiler::engine::Engine;
 use policy_compiler::pool::Pool;
 use policy_compiler::ruleset::Generation;
-use policy_compiler::update::{Event, Relist};
+use policy_compiler::update::{Event, PodList};
 use policy_tests::generate::{Cluster, Size};
 use policyd::source::api::read_pod;
 use serde_json::json;
@@ -43,23 +44,20 @@ fn main() {
         let cluster = Cluster::new(size, 1);
         let (heap, resident) = (live(), status("VmRSS:"));
         let mut engine = Engine::new(cluster.config(), Generation(0));
-        let mut pool = Pool::default();
-        for mut namespace in cluster.namespaces() {
-            pool.share_namespace(&mut namespace);
+        for namespace in cluster.namespaces() {
             engine.apply(Event::NamespaceApplied(namespace));
         }
         for policy in cluster.policies() {
             engine.apply(Event::PolicyApplied(Box::new(policy)));
         }
         let beside = live() - heap;
-        let mut pods = Relist::default();
+        let (mut pool, mut pods) = (Pool::default(), Vec::new());
         for object in cluster.pod_objects() {
             let text = serde_json::to_vec(&object).unwrap();
-            let mut pod = read_pod(&text).unwrap().unwrap().object;
-            pool.share(&mut pod);
-            pods.objects.insert(pod.key.clone(), pod);
+            pods.push(pool.pack(read_pod(&text).unwrap().unwrap().object));
         }
-        engine.apply(Event::PodsRelisted(pods));
+        drop(pool);
+        engine.apply(Event::PodsRelisted(PodList::new(pods, BTreeSet::new())));
         let objects = live() - heap - beside;
         engine.flush();
         let all = live() - heap;

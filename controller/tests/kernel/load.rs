@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use policy_compiler::decode;
 use policy_compiler::document;
-use policy_compiler::update::{Event, Relist};
+use policy_compiler::update::{Event, PodList, Relist};
 use policy_tests::privilege::kernel_test;
 use policyd::dataplane::Dataplane;
 use policyd::dataplane::backend::{Backend, BackendChoice};
@@ -53,7 +53,7 @@ impl Cluster {
     /// A part is listed: that there is nothing of the kind.
     fn list(&self, kind: Kind) {
         let event = match kind {
-            Kind::Pod => Event::PodsRelisted(Relist::default()),
+            Kind::Pod => Event::PodsRelisted(PodList::default()),
             Kind::Namespace => Event::NamespacesRelisted(Relist::default()),
             Kind::Policy => Event::PoliciesRelisted(Relist::default()),
             Kind::Node => Event::NodesRelisted(Relist::default()),

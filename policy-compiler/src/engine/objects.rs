@@ -11,7 +11,7 @@ use crate::index::Touched;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::PackedPod;
 use crate::policy::Policy;
-use crate::update::{Event, Relist};
+use crate::update::{Event, PodList, Relist};
 
 impl Engine {
     /// Takes an event in, and says whether it made any object different. Nothing is compiled yet.
@@ -71,7 +71,8 @@ impl Engine {
         }
     }
 
-    fn put_namespace(&mut self, namespace: Namespace) -> bool {
+    fn put_namespace(&mut self, mut namespace: Namespace) -> bool {
+        self.index.share_namespace(&mut namespace);
         let (name, audit) = (namespace.name().clone(), namespace.audit);
         match put(&mut self.objects.namespaces, name.clone(), namespace) {
             Ok(old) => self.namespace_changed(&name, old.is_some_and(|old| old.audit), audit),
@@ -92,7 +93,8 @@ impl Engine {
         self.touched(touched)
     }
 
-    fn put_policy(&mut self, policy: Policy) -> bool {
+    fn put_policy(&mut self, mut policy: Policy) -> bool {
+        policy.shrink();
         let key = policy.key.clone();
         let Ok(old) = put(&mut self.objects.policies, key.clone(), policy) else { return false };
         let new = self.objects.policies.get(&key);
@@ -126,24 +128,18 @@ impl Engine {
         let lists = [
             self.relist_namespaces(whole(namespaces)),
             self.relist_nodes(whole(nodes)),
-            self.relist_pods(whole(pods)),
+            self.relist_pods(pods.into_values().collect()),
             self.relist_policies(whole(policies)),
         ];
         differs || lists.contains(&true)
     }
 
-    fn relist_pods<P: Into<PackedPod>>(&mut self, listed: Relist<ObjectKey, P>) -> bool {
-        let Relist { objects, unread } = listed;
-        let gone: Vec<ObjectKey> = self
-            .index
-            .keys()
-            .filter(|key| !objects.contains_key(key) && !unread.contains(key))
-            .collect();
+    fn relist_pods(&mut self, listed: PodList) -> bool {
+        let (gone, news) = self.index.differing(listed);
         for key in &gone {
             self.remove_pod(key);
         }
-        let listed = objects.into_values();
-        listed.fold(!gone.is_empty(), |differs, pod| self.put_pod(pod.into()) || differs)
+        news.into_iter().fold(!gone.is_empty(), |differs, pod| self.put_pod(pod) || differs)
     }
 
     fn relist_namespaces(&mut self, mut listed: Relist<NamespaceName, Namespace>) -> bool {

@@ -50,12 +50,13 @@ use self::pods::{CommonId, Facts, PodId, Pods};
 use self::policies::Policies;
 pub(crate) use self::policies::Stamp;
 use crate::cidr::Family;
-use crate::cluster::{Addresses, Pod, Snapshot};
+use crate::cluster::{Addresses, Namespace, Pod, Snapshot};
 use crate::document::Location;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::{Common, PackedPod};
 use crate::policy::Policy;
 use crate::port::{PortName, Protocol};
+use crate::update::PodList;
 
 /// How many labels that nobody asks about any more may go on telling pods apart.
 const STALE: usize = if cfg!(test) { 0 } else { 64 };
@@ -155,9 +156,14 @@ impl Index {
         self.pods.ids().filter_map(|id| self.pods.pod(id))
     }
 
-    /// What they are called.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = ObjectKey> {
-        self.pods.ids().filter_map(|id| self.pods.key(id))
+    /// Makes a namespace share with others, and with pods, what they have in common.
+    pub(crate) fn share_namespace(&mut self, namespace: &mut Namespace) {
+        self.pods.share_namespace(namespace);
+    }
+
+    /// Which pods are in neither part of a list, and those of it that are not as they were.
+    pub(crate) fn differing(&self, listed: PodList) -> (Vec<ObjectKey>, Vec<PackedPod>) {
+        self.pods.differing(listed)
     }
 
     /// All pods, in little room.

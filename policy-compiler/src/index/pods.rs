@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::table::Table;
-use crate::cluster::{Addresses, ContainerPort, Phase, Pod};
+use crate::cluster::{Addresses, ContainerPort, Namespace, Phase, Pod};
 use crate::name::{NamespaceName, NodeName, ObjectKey, ObjectName};
 use crate::packed::{self, Aside, Common, Own, PackedPod, Place};
 use crate::pool::Pool;
+use crate::update::PodList;
 
 /// The number of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,6 +171,37 @@ impl Pods {
     /// All pods in the order of their keys.
     pub(super) fn ids(&self) -> impl Iterator<Item = PodId> {
         self.of_namespace.values().flatten().copied()
+    }
+
+    /// The name of a pod, such that it has the order of its key.
+    fn name(&self, id: PodId) -> Option<(&NamespaceName, &ObjectName)> {
+        let record = self.record(id)?;
+        Some((&self.common(record.facts.common)?.namespace, &record.name))
+    }
+
+    /// Which pods are in neither part of a list, and those of it that are not as they were. Goes through
+    /// both in the order of their keys.
+    pub(super) fn differing(&self, listed: PodList) -> (Vec<ObjectKey>, Vec<PackedPod>) {
+        let unread = listed.unread.clone();
+        let mut gone = Vec::new();
+        let mut leave = |id: PodId| gone.extend(self.key(id).filter(|key| !unread.contains(key)));
+        let mut known = self.ids().peekable();
+        let mut pods = listed.into_pods();
+        pods.retain(|said| {
+            let name = Some((&said.common.namespace, &said.name));
+            while let Some(id) = known.next_if(|id| self.name(*id) < name) {
+                leave(id);
+            }
+            let same = known.next_if(|id| self.name(*id) == name);
+            !same.is_some_and(|id| self.is_same(id, said))
+        });
+        known.for_each(leave);
+        (gone, pods)
+    }
+
+    /// Makes a namespace share what others have too.
+    pub(super) fn share_namespace(&mut self, namespace: &mut Namespace) {
+        self.pool.share_namespace(namespace);
     }
 
     /// The number of the pod of that name.

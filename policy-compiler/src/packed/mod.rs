@@ -114,6 +114,11 @@ impl PackedPod {
         unpack(&self.name, &self.common, &self.place, &self.own, self.aside.as_deref())
     }
 
+    /// How its key stands to that of another.
+    pub(crate) fn cmp_key(&self, other: &Self) -> std::cmp::Ordering {
+        (&self.common.namespace, &self.name).cmp(&(&other.common.namespace, &other.name))
+    }
+
     /// Its namespace and name.
     #[must_use]
     pub fn key(&self) -> ObjectKey {

@@ -5,11 +5,12 @@
 //! watch knows best of its pods, and one of a namespace better than one across all. What a watch that
 //! is not heard any more has claimed is released as a whole, so that nothing of it remains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Pod;
 use crate::name::ObjectKey;
-use crate::update::{Event, Relist};
+use crate::packed::PackedPod;
+use crate::update::{Event, PodList};
 
 /// Whose word counts where several watches tell of one pod: the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,18 +91,18 @@ impl Claims {
         &mut self,
         rank: Rank,
         watch: u64,
-        listed: Relist<ObjectKey, Pod>,
+        listed: PodList,
         held: Held<'_>,
     ) -> Vec<Event> {
-        let Relist { objects, unread } = listed;
+        let keys: BTreeSet<ObjectKey> = listed.pods().iter().map(PackedPod::key).collect();
         let gone = self
             .of(rank, watch)
-            .filter(|key| !objects.contains_key(*key) && !unread.contains(*key));
+            .filter(|key| !keys.contains(*key) && !listed.unread.contains(*key));
         let gone: Vec<ObjectKey> = gone.cloned().collect();
         let mut events: Vec<Event> =
             gone.iter().filter_map(|key| self.release(rank, watch, key)).collect();
-        let applied = objects.into_values();
-        events.extend(applied.filter_map(|pod| self.apply(rank, watch, Box::new(pod), held)));
+        let applied = listed.pods().iter().map(|pod| Box::new(pod.unpack()));
+        events.extend(applied.filter_map(|pod| self.apply(rank, watch, pod, held)));
         events
     }
 

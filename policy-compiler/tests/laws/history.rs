@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use policy_compiler::cluster::{Namespace, Node, Phase, Pod, Snapshot};
 use policy_compiler::labels::Labels;
+use policy_compiler::packed::PackedPod;
 use policy_compiler::policy::{Policy, Rule};
-use policy_compiler::update::{Event, Relist};
+use policy_compiler::update::{Event, PodList, Relist};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -136,10 +137,10 @@ impl Change {
             }
             Change::Relisted(snapshot) => Some(vec![Event::Relisted(Box::new(snapshot.clone()))]),
             Change::KindsRelisted(snapshot, pods, policies) => Some(vec![
-                Event::PodsRelisted(Relist {
-                    objects: snapshot.pods.clone(),
-                    unread: nth(&now.pods, *pods).map(|(key, _)| key.clone()).into_iter().collect(),
-                }),
+                Event::PodsRelisted(PodList::new(
+                    snapshot.pods.values().cloned().map(PackedPod::new).collect(),
+                    nth(&now.pods, *pods).map(|(key, _)| key.clone()).into_iter().collect(),
+                )),
                 Event::NamespacesRelisted(whole(&snapshot.namespaces)),
                 Event::PoliciesRelisted(Relist {
                     objects: snapshot.policies.clone(),
@@ -175,7 +176,11 @@ pub(crate) fn happen(objects: &mut Snapshot, event: Event) {
         Event::NodeApplied(node) => drop(objects.nodes.insert(node.name.clone(), node)),
         Event::NodeDeleted(name) => drop(objects.nodes.remove(&name)),
         Event::Relisted(listed) => *objects = *listed,
-        Event::PodsRelisted(listed) => relist(&mut objects.pods, listed),
+        Event::PodsRelisted(listed) => {
+            objects.pods.retain(|key, _| listed.unread.contains(key));
+            let pods = listed.pods().iter().map(PackedPod::unpack);
+            objects.pods.extend(pods.map(|pod| (pod.key.clone(), pod)));
+        }
         Event::NamespacesRelisted(listed) => relist(&mut objects.namespaces, listed),
         Event::PoliciesRelisted(listed) => relist(&mut objects.policies, listed),
         Event::NodesRelisted(listed) => relist(&mut objects.nodes, listed),

@@ -12,7 +12,7 @@ use policy_compiler::labels::Labels;
 use policy_compiler::name::{NamespaceName, ObjectKey};
 use policy_compiler::scope::{Claims, Limits, Rank, Scope, is_local};
 use policy_compiler::simulate::{Outcome, journey_over, simulate};
-use policy_compiler::update::{Event, Relist};
+use policy_compiler::update::Event;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -195,11 +195,8 @@ proptest! {
                     claims.release(rank, watch, &key).into_iter().collect()
                 }
                 Said::Listed(pods) => {
-                    let objects: BTreeMap<_, _> =
-                        pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect();
-                    known.clone_from(&objects);
-                    let unread = BTreeSet::new();
-                    claims.relist(rank, watch, Relist { objects, unread }, &held)
+                    *known = pods.iter().map(|pod| (pod.key.clone(), pod.clone())).collect();
+                    claims.relist(rank, watch, pods.into_iter().collect(), &held)
                 }
                 Said::Dropped => {
                     known.clear();

@@ -14,7 +14,6 @@ use std::sync::mpsc::Sender;
 use futures_util::StreamExt as _;
 use kube::Client;
 use kube::runtime::watcher::{self, watcher};
-use policy_compiler::pool::Pool;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
@@ -90,8 +89,6 @@ pub(super) struct Follower<T: Followed, C> {
     expiry: Pause,
     /// The list that is coming in.
     stage: Option<Stage<T>>,
-    /// What its objects have in common.
-    pool: Pool,
     /// Until when more of it must have come.
     stalled_at: Option<Instant>,
 }
@@ -105,17 +102,8 @@ where
     pub(super) fn new(inbox: Sender<Input>, asking: Asking, connect: C) -> Result<Self, Gone> {
         let standing = Standing { kind: T::FOLLOWED, listed: false, failing: None };
         let (pause, expiry) = (Pause::new(&asking.delays), Pause::new(&asking.delays));
-        let follower = Self {
-            inbox,
-            connect,
-            asking,
-            standing,
-            pause,
-            expiry,
-            stage: None,
-            pool: Pool::default(),
-            stalled_at: None,
-        };
+        let follower =
+            Self { inbox, connect, asking, standing, pause, expiry, stage: None, stalled_at: None };
         follower.tell_standing()?;
         Ok(follower)
     }
@@ -186,7 +174,7 @@ where
             watcher::Event::InitApply(object) => {
                 self.asking.received.objects.inc();
                 if let Some(stage) = &mut self.stage {
-                    stage.add(&object.node, &mut self.pool);
+                    stage.add(&object.node);
                 }
                 self.expect_more();
             }
@@ -194,7 +182,7 @@ where
             watcher::Event::Apply(object) => {
                 self.asking.received.objects.inc();
                 self.works()?;
-                let change = stage::applied::<T>(&object.node, &mut self.pool);
+                let change = stage::applied::<T>(&object.node);
                 self.tell(change)?;
             }
             watcher::Event::Delete(object) => {

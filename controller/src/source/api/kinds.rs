@@ -4,6 +4,7 @@
 //! depends on and which would cost memory for every pod of the cluster. What many pods have in common is
 //! kept once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
@@ -12,9 +13,10 @@ use policy_compiler::cluster;
 use policy_compiler::decode::{self, Decoding};
 use policy_compiler::document::{Node, Value};
 use policy_compiler::name::{NamespaceName, NodeName, ObjectKey};
+use policy_compiler::packed::PackedPod;
 use policy_compiler::policy::{self, AUDIT_ANNOTATION};
 use policy_compiler::pool::Pool;
-use policy_compiler::update::{Event, Relist};
+use policy_compiler::update::{Event, PodList, Relist};
 
 use super::slim::Keep::{All, But, Only};
 use super::slim::{Keep, Object, Served};
@@ -26,8 +28,10 @@ pub(super) trait Followed: Served {
     const FOLLOWED: Kind;
     /// What names an object.
     type Key: Ord + Clone + Send;
-    /// What the engine keeps of one.
+    /// What is said of one.
     type Value: Send;
+    /// The same in a list.
+    type Listed: Send;
 
     /// Where its objects are: those of a namespace, as far as it is followed by namespaces.
     fn api(client: Client, _namespace: Option<&str>) -> Api<Object<Self>> {
@@ -42,8 +46,8 @@ pub(super) trait Followed: Served {
     }
     /// What it says.
     fn decode(object: &Node) -> Decoding<Self::Value>;
-    /// Makes what was decoded share what others have too.
-    fn share(_value: &mut Self::Value, _pool: &mut Pool) {}
+    /// What is kept of one until a list has ended, which shares what others of the list have too.
+    fn listed(value: Self::Value, pool: &mut Pool) -> Self::Listed;
     /// The key of what was decoded.
     fn key_of(value: &Self::Value) -> Self::Key;
     /// The event that it is now so.
@@ -51,7 +55,16 @@ pub(super) trait Followed: Served {
     /// The event that it is gone.
     fn deleted(key: Self::Key) -> Event;
     /// The event that all were listed.
-    fn relisted(relist: Relist<Self::Key, Self::Value>) -> Event;
+    fn relisted(listed: Vec<Self::Listed>, unread: BTreeSet<Self::Key>) -> Event;
+}
+
+/// The list of these, by their keys.
+fn relist<T: Followed>(
+    listed: Vec<T::Value>,
+    unread: BTreeSet<T::Key>,
+) -> Relist<T::Key, T::Value> {
+    let objects = listed.into_iter().map(|value| (T::key_of(&value), value));
+    Relist { objects: objects.collect(), unread }
 }
 
 /// `NAMESPACE/NAME` or `NAME` of an object as it is written, valid or not.
@@ -133,6 +146,7 @@ impl Followed for Pods {
     const FOLLOWED: Kind = Kind::Pod;
     type Key = ObjectKey;
     type Value = cluster::Pod;
+    type Listed = PackedPod;
 
     fn api(client: Client, namespace: Option<&str>) -> Api<Object<Self>> {
         match namespace {
@@ -154,8 +168,8 @@ impl Followed for Pods {
         decode::pod(object, None)
     }
 
-    fn share(pod: &mut cluster::Pod, pool: &mut Pool) {
-        pool.share(pod);
+    fn listed(pod: cluster::Pod, pool: &mut Pool) -> PackedPod {
+        pool.pack(pod)
     }
 
     fn key_of(pod: &cluster::Pod) -> ObjectKey {
@@ -170,8 +184,8 @@ impl Followed for Pods {
         Event::PodDeleted(key)
     }
 
-    fn relisted(relist: Relist<ObjectKey, cluster::Pod>) -> Event {
-        Event::PodsRelisted(relist)
+    fn relisted(listed: Vec<PackedPod>, unread: BTreeSet<ObjectKey>) -> Event {
+        Event::PodsRelisted(PodList::new(listed, unread))
     }
 }
 
@@ -193,6 +207,7 @@ impl Followed for Namespaces {
     const FOLLOWED: Kind = Kind::Namespace;
     type Key = NamespaceName;
     type Value = cluster::Namespace;
+    type Listed = cluster::Namespace;
 
     fn key(object: &Node) -> Option<NamespaceName> {
         NamespaceName::new(metadata(object, "name")?).ok()
@@ -202,8 +217,8 @@ impl Followed for Namespaces {
         decode::namespace(object, None)
     }
 
-    fn share(namespace: &mut cluster::Namespace, pool: &mut Pool) {
-        pool.share_namespace(namespace);
+    fn listed(namespace: cluster::Namespace, _pool: &mut Pool) -> cluster::Namespace {
+        namespace
     }
 
     fn key_of(namespace: &cluster::Namespace) -> NamespaceName {
@@ -218,8 +233,8 @@ impl Followed for Namespaces {
         Event::NamespaceDeleted(name)
     }
 
-    fn relisted(relist: Relist<NamespaceName, cluster::Namespace>) -> Event {
-        Event::NamespacesRelisted(relist)
+    fn relisted(listed: Vec<cluster::Namespace>, unread: BTreeSet<NamespaceName>) -> Event {
+        Event::NamespacesRelisted(relist::<Self>(listed, unread))
     }
 }
 
@@ -240,6 +255,7 @@ impl Followed for Policies {
     const FOLLOWED: Kind = Kind::Policy;
     type Key = ObjectKey;
     type Value = policy::Policy;
+    type Listed = policy::Policy;
 
     /// As the decoder has it, which makes one up where the name is invalid.
     fn key(object: &Node) -> Option<ObjectKey> {
@@ -262,8 +278,12 @@ impl Followed for Policies {
         Event::PolicyDeleted(key)
     }
 
-    fn relisted(relist: Relist<ObjectKey, policy::Policy>) -> Event {
-        Event::PoliciesRelisted(relist)
+    fn listed(policy: policy::Policy, _pool: &mut Pool) -> policy::Policy {
+        policy
+    }
+
+    fn relisted(listed: Vec<policy::Policy>, unread: BTreeSet<ObjectKey>) -> Event {
+        Event::PoliciesRelisted(relist::<Self>(listed, unread))
     }
 }
 
@@ -288,6 +308,7 @@ impl Followed for Nodes {
     const FOLLOWED: Kind = Kind::Node;
     type Key = NodeName;
     type Value = cluster::Node;
+    type Listed = cluster::Node;
 
     fn key(object: &Node) -> Option<NodeName> {
         NodeName::new(metadata(object, "name")?).ok()
@@ -313,7 +334,11 @@ impl Followed for Nodes {
         Event::NodeDeleted(name)
     }
 
-    fn relisted(relist: Relist<NodeName, cluster::Node>) -> Event {
-        Event::NodesRelisted(relist)
+    fn listed(node: cluster::Node, _pool: &mut Pool) -> cluster::Node {
+        node
+    }
+
+    fn relisted(listed: Vec<cluster::Node>, unread: BTreeSet<NodeName>) -> Event {
+        Event::NodesRelisted(relist::<Self>(listed, unread))
     }
 }

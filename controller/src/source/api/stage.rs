@@ -1,13 +1,13 @@
 //! What objects become: one object an event, a whole list one event at its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use policy_compiler::diagnostic::{Diagnostic, Severity};
 use policy_compiler::document::Node;
 use policy_compiler::pool::Pool;
-use policy_compiler::update::{Event, Relist};
+use policy_compiler::update::Event;
 
 use super::kinds::{Followed, written_name};
 use crate::source::{Change, Found, Problem, Subject};
@@ -20,11 +20,10 @@ struct Reading<V> {
     found: Found,
 }
 
-fn read<T: Followed>(object: &Node, pool: &mut Pool) -> Reading<T::Value> {
+fn read<T: Followed>(object: &Node) -> Reading<T::Value> {
     let name = written_name(object);
     match T::decode(object) {
-        Ok(mut decoded) => {
-            T::share(&mut decoded.object, pool);
+        Ok(decoded) => {
             let found = Found { diagnostics: decoded.diagnostics, problems: Vec::new() };
             Reading { name, value: Some(decoded.object), found }
         }
@@ -44,8 +43,8 @@ fn problem<T: Followed>(object: &Node, name: &str, diagnostics: &[Diagnostic]) -
 }
 
 /// The change that an object is now so. What cannot be decoded is no event.
-pub(super) fn applied<T: Followed>(object: &Node, pool: &mut Pool) -> Change {
-    let Reading { name, value, found } = read::<T>(object, pool);
+pub(super) fn applied<T: Followed>(object: &Node) -> Change {
+    let Reading { name, value, found } = read::<T>(object);
     let mut findings = BTreeMap::new();
     note(&mut findings, Arc::clone(&name), found);
     change::<T>(Some(name), value.map(T::applied), findings)
@@ -74,35 +73,39 @@ fn change<T: Followed>(
 
 /// A list that has not ended.
 pub(super) struct Stage<T: Followed> {
-    relist: Relist<T::Key, T::Value>,
+    listed: Vec<T::Listed>,
+    unread: BTreeSet<T::Key>,
+    /// What they have in common.
+    pool: Pool,
     found: BTreeMap<Arc<str>, Found>,
 }
 
 impl<T: Followed> Default for Stage<T> {
     fn default() -> Self {
-        Self { relist: Relist::default(), found: BTreeMap::new() }
+        let (pool, found) = (Pool::default(), BTreeMap::new());
+        Self { listed: Vec::new(), unread: BTreeSet::new(), pool, found }
     }
 }
 
 impl<T: Followed> Stage<T> {
     /// Takes one object of the list.
-    pub(super) fn add(&mut self, object: &Node, pool: &mut Pool) {
-        let Reading { name, value, found } = read::<T>(object, pool);
+    pub(super) fn add(&mut self, object: &Node) {
+        let Reading { name, value, found } = read::<T>(object);
         note(&mut self.found, name, found);
         if let Some(value) = value {
-            self.relist.objects.insert(T::key_of(&value), value);
+            self.listed.push(T::listed(value, &mut self.pool));
         } else if let Some(key) = T::key(object) {
-            self.relist.unread.insert(key);
+            self.unread.insert(key);
         }
     }
 
     /// How many objects it has.
     pub(super) fn len(&self) -> usize {
-        self.relist.objects.len() + self.relist.unread.len()
+        self.listed.len() + self.unread.len()
     }
 
     /// The change that this is all there is.
     pub(super) fn end(self) -> Change {
-        change::<T>(None, Some(T::relisted(self.relist)), self.found)
+        change::<T>(None, Some(T::relisted(self.listed, self.unread)), self.found)
     }
 }

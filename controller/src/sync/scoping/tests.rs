@@ -63,8 +63,7 @@ fn key(text: &str) -> ObjectKey {
 }
 
 fn listing(pods: &[Pod]) -> Event {
-    let objects = pods.iter().map(|pod| (pod.key.clone(), pod.clone())).collect();
-    Event::PodsRelisted(Relist { objects, unread: BTreeSet::new() })
+    Event::PodsRelisted(pods.iter().cloned().collect())
 }
 
 fn about(kind: Kind, object: Option<&str>, event: Event) -> Change {

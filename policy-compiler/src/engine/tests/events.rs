@@ -13,9 +13,10 @@ use crate::document::{Location, Node};
 use crate::engine::Engine;
 use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::packed::PackedPod;
 use crate::policy::Policy;
 use crate::ruleset::{Generation, Member, Ruleset, SetName, SetRole};
-use crate::update::{Event, Reach, Relist, Step, Update};
+use crate::update::{Event, PodList, Reach, Step, Update};
 
 const START: Generation = Generation(7);
 
@@ -231,7 +232,7 @@ fn what_changes_nothing_is_not_compiled() {
         Event::PolicyDeleted(key("absent")),
         Event::NodeDeleted(NodeName::new("absent").unwrap()),
         Event::NamespaceDeleted(NamespaceName::new("absent").unwrap()),
-        Event::Relisted(Box::new(started().snapshot().clone())),
+        Event::Relisted(Box::new(started().snapshot())),
     ] {
         engine.apply(event.clone());
         assert!(!engine.is_dirty(), "{event:?}");
@@ -325,15 +326,11 @@ fn a_change_of_configuration_is_flushed() {
 #[test]
 fn a_kind_that_is_listed_anew_loses_what_is_not_listed_and_keeps_what_cannot_be_read() {
     let mut engine = started();
-    engine.apply(Event::PodsRelisted(Relist {
-        objects: [(key("web"), pod("web", "web", "n1", "10.0.0.1"))].into(),
-        unread: [key("a"), key("never-seen")].into(),
-    }));
+    let web = || PackedPod::new(pod("web", "web", "n1", "10.0.0.1"));
+    let unread = [key("a"), key("never-seen")].into();
+    engine.apply(Event::PodsRelisted(PodList::new(vec![web()], unread)));
     assert!(!engine.is_dirty(), "the same pods");
-    engine.apply(Event::PodsRelisted(Relist {
-        objects: [(key("web"), pod("web", "web", "n1", "10.0.0.1"))].into(),
-        ..Relist::default()
-    }));
+    engine.apply(Event::PodsRelisted(PodList::new(vec![web()], BTreeSet::new())));
     engine.flush();
     assert_eq!(engine.snapshot().pods.keys().collect::<Vec<_>>(), [&key("web")]);
     assert_eq!(engine.snapshot().policies.len(), 1, "another kind is not touched");

@@ -12,8 +12,9 @@ use crate::decode;
 use crate::document::Node;
 use crate::engine::Engine;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
+use crate::packed::PackedPod;
 use crate::ruleset::{Generation, Ruleset};
-use crate::update::{Event, Relist};
+use crate::update::{Event, PodList};
 
 const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const LABELS: [&str; 3] = ["app", "tier", "zone"];
@@ -204,7 +205,8 @@ fn event(change: &Change, now: &Snapshot) -> Option<Event> {
             let name = format!("p{unread}");
             objects.retain(|key, _| key.name.as_str() != name);
             let unread = now.pods.keys().filter(|key| key.name.as_str() == name).cloned();
-            Event::PodsRelisted(Relist { unread: unread.collect(), objects })
+            let objects = objects.into_values().map(PackedPod::new).collect();
+            Event::PodsRelisted(PodList::new(objects, unread.collect()))
         }
         Change::MembersAhead | Change::Flush => return None,
     })

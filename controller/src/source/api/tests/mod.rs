@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use policy_compiler::decode;
 use policy_compiler::document::Node;
-use policy_compiler::update::{Event, Relist};
+use policy_compiler::pool::Pool;
+use policy_compiler::update::Event;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -131,9 +132,9 @@ fn standing(listed: bool, failing: Option<&str>) -> Told {
 
 /// The change that the objects of a kind are these.
 fn all<T: Followed>(objects: &[&Value]) -> Told {
-    let decoded = objects.iter().map(|object| decoded::<T>(object));
-    let objects = decoded.map(|object| (T::key_of(&object), object)).collect();
-    let event = T::relisted(Relist { objects, unread: BTreeSet::new() });
+    let mut pool = Pool::default();
+    let listed = objects.iter().map(|object| T::listed(decoded::<T>(object), &mut pool));
+    let event = T::relisted(listed.collect(), BTreeSet::new());
     change::<T>(None, Some(event))
 }
 

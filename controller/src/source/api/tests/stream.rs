@@ -5,6 +5,8 @@ use super::*;
 use crate::source::api::kinds::{Namespaces, Pods, Policies};
 use crate::source::{Kind, Problem};
 use policy_compiler::name::ObjectKey;
+use policy_compiler::packed::PackedPod;
+use policy_compiler::update::PodList;
 
 #[tokio::test]
 async fn the_first_list_is_one_change_however_many_pages_it_has() {
@@ -103,10 +105,7 @@ async fn a_pod_that_cannot_be_decoded_is_a_problem_and_no_event() {
 
     let key = |name: &str| ObjectKey::new("shop", name).unwrap();
     let api = decoded::<Pods>(&pod("api", "10.0.0.2", 1));
-    let relist = Relist {
-        objects: BTreeMap::from([(key("api"), api)]),
-        unread: BTreeSet::from([key("web")]),
-    };
+    let relist = PodList::new(vec![PackedPod::new(api)], BTreeSet::from([key("web")]));
     let listed = Told::Change {
         subject: Subject { kind: Kind::Pod, object: None },
         event: Some(Event::PodsRelisted(relist)),
