@@ -22,7 +22,8 @@ pub(super) fn name(view: &View<'_>, flows: &[Flow]) -> Vec<Denial> {
     let wanted: BTreeSet<IpAddr> =
         flows.iter().flat_map(|(_, packet)| [packet.source, packet.destination]).collect();
     let mut owners: BTreeMap<IpAddr, &Pod> = BTreeMap::new();
-    for pod in engine.claimants_of(&wanted) {
+    let claimants = engine.claimants_of(&wanted);
+    for pod in &claimants {
         for address in pod.addresses.iter().filter(|address| wanted.contains(address)) {
             let owner = owners.entry(address).or_insert(pod);
             if owner.age < pod.age {
