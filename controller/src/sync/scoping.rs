@@ -175,7 +175,7 @@ impl Scoping {
                 self.claims.apply(rank, watch, pod, &held).into_iter().collect()
             }
             Event::PodDeleted(key) => self.claims.release(rank, watch, &key).into_iter().collect(),
-            Event::PodsRelisted(relist) => self.claims.relist(rank, watch, relist, &held),
+            Event::PodsRelisted(relist) => self.claims.relist(rank, watch, &relist, &held),
             other => vec![other],
         };
         let changed = apply(events, engine);

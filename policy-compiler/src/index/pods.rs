@@ -315,3 +315,56 @@ fn place_of(slots: &[Option<Record>], pods: &[PodId], name: &ObjectName) -> Resu
 fn is_same<T: PartialEq>(one: &Arc<T>, other: &Arc<T>) -> bool {
     Arc::ptr_eq(one, other) || one == other
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::decode;
+    use crate::document::Node;
+
+    fn packed(name: &str, app: &str, node: &str) -> PackedPod {
+        let manifest = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "namespace": "x", "name": name, "labels": {"app": app},
+                "uid": "d9607e19-f88f-11e6-a518-42010a800195", "creationTimestamp": "2024-02-29T23:59:59Z",
+            },
+            "spec": {"nodeName": node, "containers": [{"ports": [{"name": "http", "containerPort": 80}]}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "hostIP": "172.16.0.1"},
+        });
+        PackedPod::new(decode::pod(&Node::from(manifest), None).unwrap().object)
+    }
+
+    #[test]
+    fn a_pod_takes_eighty_bytes_and_its_name() {
+        assert!(size_of::<Option<Record>>() <= 80, "{} bytes", size_of::<Option<Record>>());
+    }
+
+    #[test]
+    fn what_pods_have_in_common_is_kept_once_and_for_as_long_as_one_has_it() {
+        let mut pods = Pods::default();
+        let put = |pods: &mut Pods, name: &str, app: &str| {
+            let Put { id, old, .. } = pods.put(None, packed(name, app, "n1"));
+            assert!(old.is_none());
+            id
+        };
+        let web: Vec<PodId> =
+            (0..100).map(|n| put(&mut pods, &format!("web-{n}"), "web")).collect();
+        let api = put(&mut pods, "api", "api");
+        assert_eq!((pods.len(), pods.kinds(), pods.places.len()), (101, 2, 1));
+        assert!(pods.aside.is_empty(), "all of it fits");
+        let [one, other] = [web[0], api].map(|id| pods.ports(pods.facts(id).unwrap()));
+        assert!(Arc::ptr_eq(&one, &other), "both declare the same ports");
+        for id in web {
+            assert!(pods.remove(id).is_none(), "its node has other pods");
+        }
+        assert_eq!((pods.len(), pods.kinds(), pods.places.len()), (1, 1, 1));
+        assert_eq!(pods.remove(api).and_then(|place| place.node.clone()).unwrap().as_str(), "n1");
+        assert_eq!((pods.len(), pods.kinds(), pods.places.len()), (0, 0, 0));
+        assert!(pods.of_namespace.is_empty());
+    }
+}

@@ -91,7 +91,7 @@ impl Claims {
         &mut self,
         rank: Rank,
         watch: u64,
-        listed: PodList,
+        listed: &PodList,
         held: Held<'_>,
     ) -> Vec<Event> {
         let keys: BTreeSet<ObjectKey> = listed.pods().iter().map(PackedPod::key).collect();

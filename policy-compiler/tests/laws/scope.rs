@@ -196,7 +196,7 @@ proptest! {
                 }
                 Said::Listed(pods) => {
                     *known = pods.iter().map(|pod| (pod.key.clone(), pod.clone())).collect();
-                    claims.relist(rank, watch, pods.into_iter().collect(), &held)
+                    claims.relist(rank, watch, &pods.into_iter().collect(), &held)
                 }
                 Said::Dropped => {
                     known.clear();
