@@ -32,7 +32,10 @@ impl Source {
     /// All members of the set, in a family.
     pub(crate) fn members(&self, index: &Index, family: Family) -> AddressSet {
         let addresses = match self {
-            Source::Pods(id) => index.members(*id, family),
+            Source::Pods(id) => {
+                let members = index.members(*id, family).into_iter().map(Member::address);
+                return AddressSet { members: members.collect() };
+            }
             Source::Number(id, number) => index.found_at(*id, *number),
             Source::Known(networks) => index.known_in(networks),
             Source::Fixed(set) => return AddressSet::clone(set),

@@ -17,7 +17,10 @@ impl Engine {
     /// Takes an event in, and says whether it made any object different. Nothing is compiled yet.
     pub fn apply(&mut self, event: Event) -> bool {
         let changed = match event {
-            Event::PodApplied(pod) => self.put_pod(PackedPod::new(*pod)),
+            Event::PodApplied(pod) => {
+                let packed = self.index.pack(*pod);
+                self.put_pod(packed)
+            }
             Event::PodDeleted(key) => self.remove_pod(&key),
             Event::NamespaceApplied(namespace) => self.put_namespace(namespace),
             Event::NamespaceDeleted(name) => self.remove_namespace(&name),

@@ -295,7 +295,7 @@ impl Index {
         let Some(question) = self.named.question(id).cloned() else { return false };
         let meant = self.meant(&question);
         self.looked_at += meant.len();
-        self.named.recount(id, meant.into_iter())
+        self.named.recount(id, meant)
     }
 
     fn join(&mut self, id: MembershipId, address: IpAddr, but: But) {

@@ -37,7 +37,7 @@ struct Alike {
     pods: Vec<PodId>,
     group: Option<GroupId>,
     /// Their place there.
-    place: usize,
+    place: u32,
 }
 
 /// All groups.
@@ -106,6 +106,9 @@ impl Groups {
     /// Puts a pod to those with which it has all in common; its place there.
     pub(super) fn add_pod(&mut self, common: CommonId, pod: PodId) -> usize {
         if common.place() >= self.alike.len() {
+            if common.place() >= self.alike.capacity() {
+                self.alike.reserve_exact((self.alike.len() / 8).max(16));
+            }
             self.alike.resize(common.place() + 1, Alike::default());
         }
         let Some(alike) = self.alike.get_mut(common.place()) else { return 0 };
@@ -162,7 +165,8 @@ impl Groups {
         };
         group.commons.push(common_id);
         if let Some(alike) = self.alike.get_mut(common_id.place()) {
-            (alike.group, alike.place) = (Some(id), group.commons.len() - 1);
+            let place = u32::try_from(group.commons.len() - 1).unwrap_or(u32::MAX);
+            (alike.group, alike.place) = (Some(id), place);
         }
         (id, known.is_none())
     }
@@ -195,10 +199,10 @@ impl Groups {
         let alike = self.alike.get_mut(common.place())?;
         let (id, place) = (alike.group.take()?, alike.place);
         let group = self.slots.get_mut(id.0 as usize)?.as_mut()?;
-        if place < group.commons.len() {
-            group.commons.swap_remove(place);
+        if (place as usize) < group.commons.len() {
+            group.commons.swap_remove(place as usize);
         }
-        if let Some(moved) = group.commons.get(place)
+        if let Some(moved) = group.commons.get(place as usize)
             && let Some(alike) = self.alike.get_mut(moved.place())
         {
             alike.place = place;

@@ -156,6 +156,11 @@ impl Index {
         self.pods.ids().filter_map(|id| self.pods.pod(id))
     }
 
+    /// Packs a pod that comes alone.
+    pub(crate) fn pack(&mut self, pod: Pod) -> PackedPod {
+        self.pods.pack(pod)
+    }
+
     /// Makes a namespace share with others, and with pods, what they have in common.
     pub(crate) fn share_namespace(&mut self, namespace: &mut Namespace) {
         self.pods.share_namespace(namespace);
@@ -250,13 +255,18 @@ impl Index {
         self.memberships.add(Arc::clone(definitions), &mut self.groups, &labels_of)
     }
 
-    /// Its members of a family.
-    pub(crate) fn members(&self, id: MembershipId, family: Family) -> BTreeSet<IpAddr> {
+    /// Its members of a family, in their order.
+    pub(crate) fn members(&self, id: MembershipId, family: Family) -> Vec<IpAddr> {
         let groups = self.memberships.groups(id).filter_map(|group| self.groups.get(group));
         let commons = groups.flat_map(|group| &group.commons);
         let pods = commons.flat_map(|common| self.groups.pods(*common));
         let facts = pods.filter_map(|pod| self.pods.facts(*pod));
-        facts.filter_map(|facts| self.visible(facts.addresses(), family)).collect()
+        let mut members: Vec<IpAddr> =
+            facts.filter_map(|facts| facts.addresses().of(family)).collect();
+        members.sort_unstable();
+        members.dedup();
+        self.owners.leave_out_nodes(&mut members);
+        members
     }
 
     /// Prepares for questions about these names.
@@ -281,7 +291,7 @@ impl Index {
         }
         self.ask_names([(question.protocol, question.name.clone())].into());
         let meant = self.meant(&question);
-        self.named.add(question, meant.into_iter())
+        self.named.add(question, meant)
     }
 
     /// The numbers of that answer, in their order.

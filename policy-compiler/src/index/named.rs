@@ -147,18 +147,14 @@ impl NamedPorts {
     pub(super) fn add(
         &mut self,
         question: NamedQuestion,
-        meant: impl Iterator<Item = (NonZeroU16, Option<IpAddr>)>,
+        meant: Vec<(NonZeroU16, Option<IpAddr>)>,
     ) -> NamedId {
         let id = self.free.pop().unwrap_or(NamedId(self.slots.len()));
         if id.0 == self.slots.len() {
             self.slots.push(None);
         }
-        let mut named =
-            Named { question: question.clone(), numbers: BTreeMap::new(), deltas: BTreeMap::new() };
-        for (number, address) in meant {
-            named.count(number, address);
-        }
-        named.deltas.clear();
+        let (numbers, deltas) = (counted(meant), BTreeMap::new());
+        let named = Named { question: question.clone(), numbers, deltas };
         let asked = self.asked.entry((question.protocol, question.name.clone())).or_default();
         asked.questions.insert(id);
         self.ids.insert(question, id);
@@ -252,16 +248,11 @@ impl NamedPorts {
     pub(super) fn recount(
         &mut self,
         id: NamedId,
-        meant: impl Iterator<Item = (NonZeroU16, Option<IpAddr>)>,
+        meant: Vec<(NonZeroU16, Option<IpAddr>)>,
     ) -> bool {
         self.changed.insert(id);
         let Some(named) = self.slots.get_mut(id.0).and_then(Option::as_mut) else { return false };
-        let before = std::mem::take(&mut named.numbers);
-        let deltas = std::mem::take(&mut named.deltas);
-        for (number, address) in meant {
-            named.count(number, address);
-        }
-        named.deltas = deltas;
+        let before = std::mem::replace(&mut named.numbers, counted(meant));
         let numbers: BTreeSet<NonZeroU16> =
             before.keys().chain(named.numbers.keys()).copied().collect();
         let none = Declared::default();
@@ -347,6 +338,18 @@ impl NamedPorts {
         }
         self.asked.retain(|_, asked| !asked.questions.is_empty());
     }
+}
+
+/// Who declares each number. Counted at once, since there may be very many.
+fn counted(mut meant: Vec<(NonZeroU16, Option<IpAddr>)>) -> BTreeMap<NonZeroU16, Declared> {
+    meant.sort_unstable();
+    let declared = |meant: &[(NonZeroU16, Option<IpAddr>)]| {
+        let claims = meant.chunk_by(|a, b| a == b);
+        let addresses = claims.filter_map(|claims| Some((claims.first()?.1?, claims.len())));
+        Declared { pods: meant.len(), addresses: addresses.collect() }
+    };
+    let numbers = meant.chunk_by(|(a, _), (b, _)| a == b);
+    numbers.filter_map(|meant| Some((meant.first()?.0, declared(meant)))).collect()
 }
 
 /// The names among ports, each with its protocol.

@@ -88,6 +88,18 @@ impl Owners {
         self.nodes.contains_key(&address)
     }
 
+    /// Leaves out of some addresses, which are in their order, those that are nodes'.
+    pub(super) fn leave_out_nodes(&self, addresses: &mut Vec<IpAddr>) {
+        if addresses.len() < self.nodes.len() / 16 {
+            return addresses.retain(|address| !self.is_node(*address));
+        }
+        let mut nodes = self.nodes.keys().peekable();
+        addresses.retain(|address| {
+            while nodes.next_if(|node| *node < address).is_some() {}
+            nodes.peek() != Some(&address)
+        });
+    }
+
     /// One more object says that these are a node's; the addresses of which none said so before.
     pub(super) fn add_node(&mut self, addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
         let mut new = Vec::new();

@@ -199,6 +199,15 @@ impl Pods {
         (gone, pods)
     }
 
+    /// Packs a pod that comes alone, such that it shares what others that did so have too.
+    pub(super) fn pack(&mut self, pod: Pod) -> PackedPod {
+        let mut packed = PackedPod::new(pod);
+        if self.commons.find(&packed.common).is_none() {
+            self.pool.share_common(&mut packed.common);
+        }
+        packed
+    }
+
     /// Makes a namespace share what others have too.
     pub(super) fn share_namespace(&mut self, namespace: &mut Namespace) {
         self.pool.share_namespace(namespace);
@@ -224,7 +233,7 @@ impl Pods {
     /// Puts a pod in, in the place of the one of that number, or as a new one.
     pub(super) fn put(&mut self, known: Option<PodId>, said: PackedPod) -> Put {
         let PackedPod { name, common, place, own, aside } = said;
-        let common = self.common_id(common);
+        let common = CommonId(self.commons.take(common).0);
         let (place, place_is_new) = self.places.take(place);
         let new = Facts { common, place, rank: 0, own };
         let (id, old) = match known {
@@ -236,13 +245,6 @@ impl Pods {
             None => drop(self.aside.remove(&id)),
         }
         Put { id, old, new, place_is_new }
-    }
-
-    fn common_id(&mut self, mut common: Arc<Common>) -> CommonId {
-        if self.commons.find(&common).is_none() {
-            self.pool.share_common(&mut common);
-        }
-        CommonId(self.commons.take(common).0)
     }
 
     fn replace(&mut self, id: PodId, new: Facts) -> Option<Facts> {
@@ -326,7 +328,7 @@ mod tests {
     use crate::decode;
     use crate::document::Node;
 
-    fn packed(name: &str, app: &str, node: &str) -> PackedPod {
+    fn pod(name: &str, app: &str, node: &str) -> Pod {
         let manifest = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
@@ -336,7 +338,7 @@ mod tests {
             "spec": {"nodeName": node, "containers": [{"ports": [{"name": "http", "containerPort": 80}]}]},
             "status": {"phase": "Running", "podIP": "10.0.0.1", "hostIP": "172.16.0.1"},
         });
-        PackedPod::new(decode::pod(&Node::from(manifest), None).unwrap().object)
+        decode::pod(&Node::from(manifest), None).unwrap().object
     }
 
     #[test]
@@ -348,7 +350,8 @@ mod tests {
     fn what_pods_have_in_common_is_kept_once_and_for_as_long_as_one_has_it() {
         let mut pods = Pods::default();
         let put = |pods: &mut Pods, name: &str, app: &str| {
-            let Put { id, old, .. } = pods.put(None, packed(name, app, "n1"));
+            let packed = pods.pack(pod(name, app, "n1"));
+            let Put { id, old, .. } = pods.put(None, packed);
             assert!(old.is_none());
             id
         };

@@ -45,12 +45,20 @@ impl Hash for Common {
 }
 
 /// What the pods of a node have in common.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// Of all that follows.
+    hash: u64,
     /// The node, for pods that are on one.
     pub(crate) node: Option<NodeName>,
     /// Its addresses as they tell of them.
     pub(crate) host_addresses: Box<[IpAddr]>,
+}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 /// What a pod has of its own, besides its name.
@@ -87,10 +95,8 @@ impl PackedPod {
     pub fn new(pod: Pod) -> Self {
         let Pod { key, labels, node, host_network, phase, addresses, .. } = pod;
         let Pod { ports, host_addresses, age, workload, template, location, .. } = pod;
-        let mut hasher = DefaultHasher::new();
-        (&key.namespace, &labels, &ports, &workload, host_network, template).hash(&mut hasher);
         let common = Common {
-            hash: hasher.finish(),
+            hash: hash_of((&key.namespace, &labels, &ports, &workload, host_network, template)),
             namespace: key.namespace,
             labels,
             ports: ports.into(),
@@ -102,7 +108,11 @@ impl PackedPod {
         Self {
             name: key.name,
             common: Arc::new(common),
-            place: Arc::new(Place { node, host_addresses: host_addresses.into() }),
+            place: Arc::new(Place {
+                hash: hash_of((&node, &host_addresses)),
+                node,
+                host_addresses: host_addresses.into(),
+            }),
             own: Own { addresses, phase, age: packed.unwrap_or_default() },
             aside: packed.is_none().then(|| Box::new(Aside { age, location })),
         }
@@ -124,6 +134,13 @@ impl PackedPod {
     pub fn key(&self) -> ObjectKey {
         ObjectKey { namespace: self.common.namespace.clone(), name: self.name.clone() }
     }
+}
+
+/// The same for what is equal, in every run; whoever looks something up by it hashes it once more.
+fn hash_of(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl From<Pod> for PackedPod {
