@@ -6,6 +6,7 @@
 mod chart;
 mod json;
 mod machine;
+mod markdown;
 mod table;
 
 use std::fmt;
@@ -57,6 +58,7 @@ impl Unit {
     pub fn show(self, figure: f64) -> String {
         match self {
             Unit::Ratio => format!("{figure:.3}"),
+            Unit::Times if figure < 10.0 => format!("{figure:.1} x"),
             Unit::Times => format!("{figure:.0} x"),
             Unit::Micros if figure < 10.0 => format!("{figure:.2} µs"),
             Unit::Micros => format!("{figure:.0} µs"),
@@ -253,6 +255,12 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         table::table(self)
+    }
+
+    /// For a document: figure, this run, target, missed or not.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        markdown::markdown(self)
     }
 
     /// For programs.

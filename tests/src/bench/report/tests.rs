@@ -50,6 +50,11 @@ fn the_table_is_as_it_was() {
 }
 
 #[test]
+fn the_table_of_markdown_is_as_it_was() {
+    golden("bench.md", &report().markdown());
+}
+
+#[test]
 fn the_json_is_as_it_was() {
     golden("bench.json", &format!("{:#}\n", report().json()));
 }
