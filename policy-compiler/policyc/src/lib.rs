@@ -14,6 +14,7 @@ pub mod answer;
 pub mod args;
 pub mod can;
 pub mod complete;
+pub mod described;
 pub mod diff;
 pub mod error;
 pub mod explain;

@@ -8,6 +8,7 @@ use crate::args::{
     Can, Cli, Command, Explain, ExplainPod, Format, Graph, GraphFormat, Render, Shell,
 };
 use crate::can::{self, Port};
+use crate::described::Described;
 use crate::error::CommandError;
 use crate::explain::{self, PodExplanation};
 use crate::input::{self, Input};
@@ -129,16 +130,21 @@ fn selecting(input: &Input, questions: &Questions<'_>, pods: &[ObjectKey]) -> St
 fn can(args: &Can, verbose: bool, output: Output) -> Result<Status, CommandError> {
     let port = Port::parse(&args.port)?;
     let input = input::read(&args.asked.input, verbose, output)?;
-    let from = subject::end(&args.from, input.snapshot(), &input.namespace)?;
-    let to = subject::end(&args.to, input.snapshot(), &input.namespace)?;
-    let questions = Questions::new(input.snapshot());
+    let described =
+        Described::of(input.snapshot(), [&args.from, &args.to], &input.namespace, &port)?;
+    let bounds = described.bounds();
+    let questions = Questions::new(bounds.sure());
+    let possible = bounds.possible().map(Questions::new);
+    let [from, to] = &described.ends;
     let families = question::asked(args.asked.families);
-    let connection = can::ask(&questions, &from, &to, &port, &families)?;
+    let mut connection =
+        can::ask_within(&questions, possible.as_ref(), (from, to), &port, &families)?;
+    connection.notes.extend(described.note());
     output.result(&match args.asked.output {
         Format::Text => can::text(&connection, &layout(&input, output)),
         format => serialized(format, "Connection", &connection),
     })?;
-    let flawed = selecting(&input, &questions, &connection.subjects());
+    let flawed = selecting(&input, &questions, &described.pods());
     Ok(input.status().and(flawed).and(connection.status()))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use policy_compiler::cidr::{Family, IpBlock};
 use policy_compiler::cluster::{Phase, Pod, Service, Snapshot};
 use policy_compiler::flow::End;
-use policy_compiler::name::{NodeName, ObjectKey};
+use policy_compiler::name::{NamespaceName, NodeName, ObjectKey};
 use policy_compiler::reach::{Reach, WorldClass};
 use policy_compiler::selector::{Operator, Requirement, Selector};
 
@@ -48,6 +48,9 @@ fn kind_of(word: &str) -> Option<&'static str> {
 /// # Errors
 /// Where the input has no such thing, with the nearest that it has.
 pub fn pods(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<Named, CommandError> {
+    if let Some((namespace, labels)) = labelled(text, namespace) {
+        return selected(labels, snapshot, Some(namespace));
+    }
     let parts: Vec<&str> = text.split('/').collect();
     let (namespace, kind, name) = match parts.as_slice() {
         [name] => (namespace, None, *name),
@@ -77,6 +80,19 @@ pub fn pods(text: &str, snapshot: &Snapshot, namespace: &str) -> Result<Named, C
     let groups: Vec<String> =
         phrase::groups(&all, snapshot).iter().map(phrase::Group::text).collect();
     Ok(Named { text: groups.join(", "), single: false, pods: members })
+}
+
+/// The namespace and the selector of `NS/SELECTOR` or `SELECTOR`, which has a `=`. What stands before the
+/// first `/` is a namespace where it can be one, and else a part of the label's key.
+#[must_use]
+pub fn labelled<'t>(text: &'t str, namespace: &'t str) -> Option<(&'t str, &'t str)> {
+    if !text.contains('=') {
+        return None;
+    }
+    match text.split_once('/') {
+        Some((first, labels)) if NamespaceName::new(first).is_ok() => Some((first, labels)),
+        _ => Some((namespace, text)),
+    }
 }
 
 fn is_pod(snapshot: &Snapshot, namespace: &str, name: &str) -> bool {
@@ -132,7 +148,7 @@ fn not_found(
         .map(ToString::to_string)
         .collect();
     let help = match here.len() {
-        0 if snapshot.pods.is_empty() => Some("the input has no pods at all".to_owned()),
+        0 if snapshot.pods.is_empty() => Some(no_pods(snapshot)),
         0 => Some(format!("the input has no pods in namespace {namespace}; choose one with `-n`")),
         n => Some(format!(
             "namespace {namespace} has {}",
@@ -146,6 +162,16 @@ fn not_found(
     };
     let name = if text.contains('/') { text.to_owned() } else { wanted };
     CommandError::NotFound { what, name, nearest, help }
+}
+
+/// What to ask where the input has no pods.
+fn no_pods(snapshot: &Snapshot) -> String {
+    if snapshot.policies.is_empty() {
+        return "the input has no pods at all".to_owned();
+    }
+    "the input has no pods at all: `matrix`, `graph`, `explain policy` and `diff` answer for the selectors \
+     of its policies, and `can` for pods that are told by their labels: `shop/app=web`"
+        .to_owned()
 }
 
 /// The pods of `namespace`, or of all, with the labels that `text` asks for.
@@ -169,6 +195,7 @@ pub fn selected(
         let help = namespace.map(|name| {
             format!("only namespace {name} is searched; choose another with `-n`, or all with `-A`")
         });
+        let help = if snapshot.pods.is_empty() { Some(no_pods(snapshot)) } else { help };
         let nearest = Vec::new();
         return Err(CommandError::NotFound {
             what: "a pod with labels",

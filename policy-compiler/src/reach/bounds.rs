@@ -57,6 +57,12 @@ impl<'s> Bounds<'s> {
         &self.sure
     }
 
+    /// What may be, where that is more than what is sure.
+    #[must_use]
+    pub fn possible(&self) -> Option<&Snapshot> {
+        self.possible.as_ref()
+    }
+
     /// What may reach what, over the classes of addresses of `partition`.
     #[must_use]
     pub fn reach(&self, partition: &Partition<'_>) -> Reach<'_> {

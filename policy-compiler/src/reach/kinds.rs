@@ -165,6 +165,17 @@ impl Kinds {
         }
     }
 
+    /// What each of the pods is called: `shop/app=web`.
+    #[must_use]
+    pub fn names(&self) -> BTreeMap<ObjectKey, String> {
+        let kinds = self.parties(Level::Pod).into_iter();
+        let named = kinds.filter_map(|party| match party.members.first() {
+            Some(End::Pod(key)) => Some((key.clone(), party.to_string())),
+            _ => None,
+        });
+        named.collect()
+    }
+
     fn one(&self, who: &Who, member: &End) -> Option<Party> {
         let Who::Selected { place, namespace, .. } = who else { return None };
         let pod =

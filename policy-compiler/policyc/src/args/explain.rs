@@ -78,10 +78,12 @@ pub struct WhoCan {
     policyc can deploy/api sts/db pg/TCP -n shop -f examples/shop\n  \
     policyc can shop/cart-0 203.0.113.7 443/TCP -f examples/shop\n  \
     policyc can world deploy/web 8080 -n shop -f examples/shop\n  \
-    policyc can node/node-a shop/cart-0 icmp -f examples/shop")]
+    policyc can node/node-a shop/cart-0 icmp -f examples/shop\n  \
+    policyc can shop/app=web shop/app=cart 8080 -f examples/shop   # by labels, also where there are no pods")]
 pub struct Can {
     /// Who opens the connection: a pod, a workload, an address, node/NAME, or `world`: every address
-    /// that is no pod's and no node's.
+    /// that is no pod's and no node's; or the pods with some labels, NAMESPACE/KEY=VALUE,.... Where the
+    /// input has no pods that is one with exactly these labels.
     pub from: String,
     /// To whom; or `svc/NAMESPACE/NAME` with the Service's port, answered for each pod behind it.
     pub to: String,

@@ -5,6 +5,7 @@
 //! policy has its say with every rule, peer and port.
 
 mod change;
+mod doubt;
 mod port;
 mod text;
 mod trace;
@@ -14,7 +15,6 @@ use std::collections::BTreeSet;
 use policy_compiler::cidr::{Family, IpBlock};
 use policy_compiler::cluster::{Phase, Pod, Snapshot};
 use policy_compiler::flow::{End, Flow, Traffic, Wire};
-use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
 use policy_compiler::verdict::{Decision, Verdict};
 use serde::Serialize;
@@ -93,6 +93,20 @@ pub fn ask(
     port: &Port,
     families: &[Family],
 ) -> Result<Connection, CommandError> {
+    ask_within(questions, None, (from, to), port, families)
+}
+
+/// As [`ask`], where the input does not tell of what only `possible` allows.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_within(
+    questions: &Questions<'_>,
+    possible: Option<&Questions<'_>>,
+    (from, to): (&NamedEnd, &NamedEnd),
+    port: &Port,
+    families: &[Family],
+) -> Result<Connection, CommandError> {
     if let Some(service) = &from.service {
         return Err(CommandError::usage(
             format!("Service {} opens no connections", service.key),
@@ -116,8 +130,18 @@ pub fn ask(
                     };
                     let verdict =
                         questions.verdict(&flow.from, &flow.to, flow.family, flow.traffic);
-                    decisions.push(verdict.decision);
                     let mut answer = Answer::of(questions.snapshot, &flow, &verdict);
+                    let may = possible.map(|possible| {
+                        possible.verdict(&flow.from, &flow.to, flow.family, flow.traffic)
+                    });
+                    let mut decision = verdict.decision;
+                    if let Some(may) = may {
+                        answer.doubt(&Answer::of(questions.snapshot, &flow, &may));
+                        if may.decision != decision {
+                            decision = Decision::Unknown;
+                        }
+                    }
+                    decisions.push(decision);
                     let blocks = answer.name_outside(&flow, from, to);
                     let before = answers.len();
                     fold(&mut answers, answer);
@@ -203,17 +227,6 @@ impl Connection {
             })
         })
     }
-
-    /// The pods that are ends of the question.
-    #[must_use]
-    pub fn subjects(&self) -> Vec<ObjectKey> {
-        let halves = self.answers.iter().flat_map(|answer| [&answer.egress, &answer.ingress]);
-        let names = halves.filter_map(|half| half.subject.as_ref());
-        names
-            .filter_map(|name| name.split_once('/'))
-            .filter_map(|(namespace, name)| ObjectKey::new(namespace, name).ok())
-            .collect()
-    }
 }
 
 impl Answer {
@@ -248,16 +261,25 @@ impl Answer {
     /// Calls ends by the addresses that they stand for, and gives these. A change that allowed one of them
     /// would say nothing of the others, so it is left out.
     fn name_outside(&mut self, flow: &Flow, from: &NamedEnd, to: &NamedEnd) -> Vec<IpBlock> {
-        let mut blocks = Vec::new();
-        for (name, outside) in [
-            (&mut self.from, from.outside.get(&flow.from)),
-            (&mut self.to, to.outside.get(&flow.to)),
+        let (mut blocks, mut called) = (Vec::new(), Vec::new());
+        for (end, name, half, outside) in [
+            (&flow.from, &mut self.from, &mut self.egress, from.outside.get(&flow.from)),
+            (&flow.to, &mut self.to, &mut self.ingress, to.outside.get(&flow.to)),
         ] {
-            if let Some(outside) = outside {
-                name.clone_from(&outside.text);
+            let Some(outside) = outside else { continue };
+            name.clone_from(&outside.text);
+            if let End::Pod(key) = end {
+                half.subject = Some(outside.text.clone());
+                called.push((key.to_string(), outside.text.clone()));
+            } else {
                 self.networks.clone_from(&outside.networks);
                 self.changes.clear();
                 blocks.clone_from(&outside.blocks);
+            }
+        }
+        for (key, text) in called {
+            for peer in [&mut self.egress, &mut self.ingress].into_iter().flat_map(peers) {
+                peer.reason = peer.reason.replace(&key, &text);
             }
         }
         blocks

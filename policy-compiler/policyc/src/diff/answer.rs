@@ -23,6 +23,12 @@ pub struct Comparison {
     pub workloads: Vec<WorkloadChange>,
     /// The differences between policies that no connection of the pods there are changes because of.
     pub policies: Vec<PolicyChange>,
+    /// What a reader has to know, in sentences: where no side has pods that ends are selectors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Whether policies that differ say something that no side tells, such as a port by name without pods.
+    #[serde(skip)]
+    pub doubtful: bool,
 }
 
 /// A difference of a policy that changes nothing between the ends there are.
@@ -105,11 +111,11 @@ pub struct ConnectionChange {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ends {
-    /// `Deployment`, ...; `Pod`, `Node`, or `World` for addresses outside.
+    /// `Deployment`, ...; `Pod`, `Node`, `Selector`, or `World` for addresses outside.
     pub kind: String,
     /// `shop/web`, `node-a`, `203.0.113.0/24`, `all of IPv4`.
     pub name: String,
-    /// How many they are; 0 for addresses.
+    /// How many they are; 0 for addresses and selectors.
     pub count: u32,
     /// How many its workload has on the new side.
     pub of: u32,

@@ -50,6 +50,9 @@ pub(super) fn markdown(comparison: &Comparison) -> String {
         let _ =
             write!(out, "\nDiffering without an effect on these pods: {}.\n", causes.join("; "));
     }
+    for note in &comparison.notes {
+        let _ = write!(out, "\n{note}\n");
+    }
     out
 }
 

@@ -29,7 +29,7 @@ use policy_compiler::diagnostic::Severity;
 use policy_compiler::evaluate::Evaluator;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Partition, Reach, instances};
+use policy_compiler::reach::{Kinds, Partition, Reach, instances};
 
 use crate::answer::{Certainty, Place};
 use crate::args::{self, ChangeKind, DiffFormat};
@@ -38,6 +38,7 @@ use crate::output::{self, Output};
 use crate::phrase;
 use crate::question;
 use crate::report;
+use crate::scene;
 use crate::status::Status;
 use crate::text::Layout;
 
@@ -135,8 +136,13 @@ fn compare_telling(
     families: &[Family],
     at: impl FnMut(usize, usize),
 ) -> Comparison {
-    let (was, _) = ends::with_replicas(&old.loaded.snapshot);
-    let (is, added) = ends::with_replicas(&new.loaded.snapshot);
+    let given = [&old.loaded.snapshot, &new.loaded.snapshot];
+    let kinds = scene::kinds(&given);
+    let with_pods = |snapshot| match &kinds {
+        Some(kinds) => ends::with_replicas(&kinds.laid_over(snapshot)),
+        None => ends::with_replicas(snapshot),
+    };
+    let [(was, _), (is, added)] = given.map(with_pods);
     let pairing = pair::pairs(&was, &is);
     let partition = Partition::of(&[&was, &is]);
     let (before, after) = (Reach::over(&partition, &was), Reach::over(&partition, &is));
@@ -144,7 +150,9 @@ fn compare_telling(
         ends::asked_keys(&was).into_iter().chain(ends::asked_keys(&is)).collect();
     let comparer = Comparer { old: &before, new: &after, partition: &partition, families };
     let found = comparer.compare(&pairing, &keys, at);
-    let names = Names { snapshot: &is, added: &added, classes: &found.classes };
+    let selectors = kinds.as_ref().map(Kinds::names).unwrap_or_default();
+    let names =
+        Names { snapshot: &is, added: &added, classes: &found.classes, selectors: &selectors };
     let connections = names.connections(&found, &was, &is);
     let workloads = [
         (&old.loaded.snapshot, &pairing.gone, "removed"),
@@ -160,7 +168,15 @@ fn compare_telling(
         policies: policies(&was, &is, &connections),
         connections,
         workloads,
+        notes: Vec::new(),
+        doubtful: false,
     };
+    if let Some(kinds) = &kinds {
+        comparison.notes = scene::notes(kinds, &[&was, &is]);
+        let changed = ends::changed_policies(&was, &is);
+        comparison.doubtful = !kinds.crowded().is_empty()
+            || [&was, &is].into_iter().any(|side| scene::is_doubtful(side, &changed));
+    }
     comparison.summary = comparison.count();
     comparison
 }
@@ -197,7 +213,8 @@ impl Comparison {
             || (fail_on.contains(&ChangeKind::Any) && !self.workloads.is_empty());
         let may_differ = (widening && any(|line| !line.may_open.is_empty()))
             || (breaking && any(|line| !line.may_close.is_empty()))
-            || ((widening || breaking) && self.policies.iter().any(|policy| policy.untold));
+            || ((widening || breaking) && self.policies.iter().any(|policy| policy.untold))
+            || ((widening || breaking) && self.doubtful);
         match (may_differ, differs) {
             (true, _) => Status::Unknown,
             (false, true) => Status::Denied,
@@ -236,6 +253,8 @@ struct Names<'a> {
     /// Its second replicas of templates, which have no names.
     added: &'a BTreeSet<ObjectKey>,
     classes: &'a [Class<'a>],
+    /// What pods are called that stand for selectors.
+    selectors: &'a BTreeMap<ObjectKey, String>,
 }
 
 impl Names<'_> {
@@ -335,6 +354,10 @@ impl Names<'_> {
         });
         let meant: Vec<&Pod> =
             pods.iter().filter_map(|key| self.snapshot.pods.get(*key)).filter(named).collect();
+        if let Some(text) = pods.iter().find_map(|key| self.selectors.get(*key)) {
+            let name = text.clone();
+            return Ends { kind, name, count: 0, of: 0, members: Vec::new(), whole: false };
+        }
         Ends {
             of: of.map(instances).sum(),
             count: meant.iter().map(|pod| instances(pod)).sum(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use policy_compiler::reach::KIND;
+
 use crate::answer::{Certainty, Place};
 use crate::text::{
     BAD, Column, DIM, DOUBT, GOOD, HEADING, Layout, Line, PLAIN, STRONG, Table, count, join, wrap,
@@ -59,6 +61,9 @@ pub(super) fn text(comparison: &Comparison, old: &Layout, new: &Layout) -> Strin
     }
     out.push('\n');
     wrap(&mut out, &Line::plain(summary(comparison)), 0, 2, new.width);
+    for note in &comparison.notes {
+        wrap(&mut out, &Line::of(DIM, format!("note: {note}")), 0, 2, new.width);
+    }
     out
 }
 
@@ -87,7 +92,7 @@ pub(super) fn end(end: &Ends) -> String {
     match (end.kind.as_str(), end.count, end.of) {
         ("World", ..) => format!("world: {name}"),
         ("Node", ..) => format!("node/{name}"),
-        ("Pod", ..) => name.clone(),
+        ("Pod" | KIND, ..) => name.clone(),
         (kind, 1, 1) => format!("{name} ({kind})"),
         (kind, count, of) if count == of => format!("{name} ×{count} ({kind})"),
         (kind, count, of) => format!("{name} {count} of {of} ({kind})"),

@@ -209,6 +209,12 @@ function half(title, [summary, told]) {
 }
 
 if (data.port) document.querySelector("h1").textContent += " on " + data.port;
+for (const note of data.notes) {
+  const line = document.createElement("p");
+  line.className = "dim";
+  line.textContent = note;
+  document.getElementById("grid").before(line);
+}
 openAll(data.rows.length <= few && data.columns.length <= few);
 byId("open").addEventListener("click", () => { openAll(true); show(); });
 byId("close").addEventListener("click", () => { openAll(false); show(); });

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use policy_compiler::cluster::{METADATA_NAME_LABEL, Snapshot};
-use policy_compiler::name::NamespaceName;
+use policy_compiler::name::{NamespaceName, ObjectKey};
 use policy_compiler::policy::{Direction, NamespaceScope, Peer, PeerSelects, Policy, PortNumbers};
 use policy_compiler::reach::{Bounds, Kinds, Level, MOST, Partition, Party, Reach};
 
@@ -138,10 +138,18 @@ fn peers(policy: &Policy) -> impl Iterator<Item = &Peer> {
 }
 
 /// The names that rules of `policy` give for ports: `http/TCP`.
-pub fn named_ports(policy: &Policy) -> BTreeSet<String> {
+fn named_ports(policy: &Policy) -> BTreeSet<String> {
     let rules = Direction::ALL.into_iter().flat_map(|direction| policy.rules(direction));
     let ports = rules.flat_map(|rule| phrase::listed_ports(&rule.grant));
     ports.filter(|p| matches!(p.numbers, PortNumbers::Named(_))).map(phrase::port).collect()
+}
+
+/// Whether one of `policies` says something of made up pods that `snapshot` does not tell.
+#[must_use]
+pub fn is_doubtful(snapshot: &Snapshot, policies: &BTreeSet<&ObjectKey>) -> bool {
+    let mut these = snapshot.clone();
+    these.policies.retain(|key, _| policies.contains(key));
+    !doubts(&these).is_empty() || these.policies.values().any(|p| !named_ports(p).is_empty())
 }
 
 /// The namespaces of which only the name is known, and that a selector may mean by labels.

@@ -110,6 +110,9 @@ golden! {
     diff_everything_as_markdown: "diff diff/old.yaml diff/new.yaml -o markdown";
     diff_everything_as_json: "diff diff/old.yaml diff/new.yaml -o json";
     diff_of_what_templates_do_not_tell: "diff templates diff/templates.yaml";
+    diff_of_policies_alone: "diff policies.yaml diff/policies.yaml";
+    diff_of_selectors_that_overlap: "diff overlaps.yaml diff/overlaps.yaml";
+    diff_of_selectors_as_markdown: "diff overlaps.yaml diff/overlaps.yaml -o markdown";
     diff_of_the_same: "diff shop shop";
     diff_of_one_side: "diff shop";
     diff_of_a_hostile_revision: "diff git:--output=x shop";
@@ -163,6 +166,12 @@ golden! {
     explain_a_policy_without_pods: "explain policy shop/db -f policies.yaml";
     explain_a_policy_of_overlapping_selectors: "explain policy shop/db -f overlaps.yaml";
     can_the_world_of_both_families: "can world shop/cart-0 22 -f shop";
+    can_of_pods_that_labels_tell: "can shop/app=web app=db 5432 -n shop -f policies.yaml";
+    can_of_pods_that_labels_tell_to_a_named_port: "can namespace/app=prom shop/app=db 9090 -f policies.yaml";
+    can_of_labels_as_json: "can shop/app=db shop/app=web 8080 -4 -f overlaps.yaml -o json";
+    can_from_labels_that_many_have: "can shop/app=web shop/cart-0 8080 -4 -f shop";
+    can_of_a_description_that_is_none: "can shop/app!=web shop/app=db 80 -f policies.yaml";
+    can_of_a_pod_where_there_are_none: "can shop/web shop/db 80 -f policies.yaml";
     render_audits: "render --pod x/web -4 -f audit.yaml";
     a_misspelt_schema: "schema PodExplanatoin";
     the_kinds_of_schema: "schema";

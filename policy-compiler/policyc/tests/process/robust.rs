@@ -203,8 +203,9 @@ fn without_objects_there_is_nothing_to_say_and_without_pods_little() {
     fs::write(directory.path().join("old.yaml"), POLICY).expect("a file");
     fs::write(directory.path().join("new.yaml"), POLICY.replace("80", "443")).expect("a file");
     let run = policyc_in(directory.path(), "diff old.yaml new.yaml", "", &[]);
-    assert_eq!(run.status, 3, "{}", run.stdout);
+    assert_eq!(run.status, 1, "{}", run.stdout);
     assert!(run.stdout.contains("ports: − 80/TCP, + 443/TCP"), "{}", run.stdout);
+    assert!(run.stdout.contains("x/app=b   x/app=a   + 443/TCP"), "{}", run.stdout);
     let run = policyc_in(directory.path(), "diff old.yaml old.yaml", "", &[]);
     assert_eq!(run.status, 0, "{}", run.stdout);
 }
