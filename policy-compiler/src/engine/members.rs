@@ -4,8 +4,8 @@
 //! [`super::program`]). Of these edits the following go ahead, in this order:
 //!
 //! 1. Known addresses are forgotten, which only closes.
-//! 2. Members join.
-//! 3. Members leave, but for an address that the plan brings into a set which it makes anew: a program
+//! 2. Members join sets that no program mentions which goes.
+//! 3. Members leave such sets, but for an address that the plan brings into a set which it makes anew: a program
 //!    that stays may grant it by either, and would grant it by none until the new set is in use.
 //!
 //! Then each half of every verdict is, at every moment, that of the ruleset before or that of the one
@@ -25,19 +25,21 @@ use std::collections::BTreeSet;
 
 use super::plan::Members;
 use super::program::without_generation;
-use crate::ruleset::{Member, Ruleset, SetRole};
+use crate::ruleset::{Member, Ruleset, SetName, SetRole};
 use crate::update::{Step, Update};
 
-/// Takes out of `update`, which starts from `old`, what may go ahead.
-pub(super) fn take(old: &Ruleset, update: &mut Update) -> Update {
+/// Takes out of `update`, which starts from `old`, what may go ahead; not the members of sets that are
+/// held.
+pub(super) fn take(old: &Ruleset, update: &mut Update, held: &BTreeSet<SetName>) -> Update {
     let (nobody, arriving) = (BTreeSet::new(), arriving(old, update));
+    let free = |set: &SetName| is_of_pods(set) && !held.contains(set);
     let (mut forget, mut join, mut leave) = (Members::new(), Members::new(), Members::new());
     for step in &mut update.steps {
         match step {
-            Step::AddMembers(sets) => join.extend(taken(sets, is_of_pods, &nobody)),
+            Step::AddMembers(sets) => join.extend(taken(sets, free, &nobody)),
             Step::RemoveMembers(sets) => {
                 forget.extend(taken(sets, is_known, &nobody));
-                leave.extend(taken(sets, is_of_pods, &arriving));
+                leave.extend(taken(sets, free, &arriving));
             }
             Step::CreateSets(_) | Step::ReplaceChains(_) | Step::DestroySets(_) => {}
         }
@@ -56,12 +58,12 @@ fn changes_something(step: &Step) -> bool {
     }
 }
 
-fn is_of_pods(role: &SetRole) -> bool {
-    matches!(role, SetRole::Pods { .. })
+fn is_of_pods(set: &SetName) -> bool {
+    matches!(set.role, SetRole::Pods { .. })
 }
 
-fn is_known(role: &SetRole) -> bool {
-    matches!(role, SetRole::Known { .. })
+fn is_known(set: &SetName) -> bool {
+    matches!(set.role, SetRole::Known { .. })
 }
 
 /// What the sets that are made anew hold and did not hold before.
@@ -69,7 +71,7 @@ fn arriving(old: &Ruleset, update: &Update) -> BTreeSet<Member> {
     let mut arriving = BTreeSet::new();
     for step in &update.steps {
         let Step::CreateSets(created) = step else { continue };
-        for (name, set) in created.iter().filter(|(name, _)| is_of_pods(&name.role)) {
+        for (name, set) in created.iter().filter(|(name, _)| is_of_pods(name)) {
             let anew = without_generation(name);
             let sets = &old.family(name.family).sets;
             let before = sets.iter().find(|(name, _)| without_generation(name) == anew);
@@ -81,10 +83,10 @@ fn arriving(old: &Ruleset, update: &Update) -> BTreeSet<Member> {
     arriving
 }
 
-/// Takes from `sets` of such a role all members but those who `stay`.
-fn taken(sets: &mut Members, of: fn(&SetRole) -> bool, stay: &BTreeSet<Member>) -> Members {
+/// Takes from such `sets` all members but those who `stay`.
+fn taken(sets: &mut Members, of: impl Fn(&SetName) -> bool, stay: &BTreeSet<Member>) -> Members {
     let mut taken = Members::new();
-    for (name, members) in sets.iter_mut().filter(|(name, _)| of(&name.role)) {
+    for (name, members) in sets.iter_mut().filter(|(name, _)| of(name)) {
         let go = members.extract_if(.., |member| !stay.contains(member));
         let go: BTreeSet<Member> = go.collect();
         if !go.is_empty() {

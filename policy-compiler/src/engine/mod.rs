@@ -33,10 +33,10 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::edits::Edits;
-use self::plan::{Members, Names, Standing, edit_members, taken_apart};
+use self::plan::{Members, Names, Standing, Way, edit_members, taken_apart};
 pub use self::plan::{Plan, plan};
 use self::program::without_generation;
 use crate::cidr::Family;
@@ -105,6 +105,8 @@ struct Staged {
     update: Update,
     /// What the sets are called behind it, where the structure is another.
     called: Option<Names>,
+    /// The sets whose members wait for the chains.
+    held: BTreeSet<SetName>,
     reach: Reach,
 }
 
@@ -195,23 +197,27 @@ impl Engine {
                 self.outline = Some(compiled);
                 self.work.structures += 1;
             }
-            let (update, called) = self.way();
-            let reach = update.reach();
-            self.work.sets += update.steps.iter().map(filled).sum::<usize>();
-            self.staged = Some(Staged { update, called, reach });
+            let staged = self.way();
+            self.work.sets += staged.update.steps.iter().map(filled).sum::<usize>();
+            self.staged = Some(staged);
             self.dirty = false;
         }
         self.staged.as_ref().map_or(Reach::Nothing, |staged| staged.reach)
     }
 
-    /// The steps from the ruleset to what there is now, and what the sets are called behind them where
-    /// the structure is another.
-    fn way(&self) -> (Update, Option<Names>) {
-        let Some(outline) = &self.outline else { return (self.members_changed(), None) };
+    /// The steps from the ruleset to what there is now.
+    fn way(&self) -> Staged {
+        let Some(outline) = &self.outline else {
+            let update = self.members_changed();
+            let reach = update.reach();
+            return Staged { update, called: None, held: BTreeSet::new(), reach };
+        };
         let Self { ruleset: kernel, structure, called, .. } = self;
         let standing = Standing { kernel, structure, called };
-        let (update, called) = standing.way_to(&outline.structure, &self.index, self.fresh);
-        (update, Some(called))
+        let Way { update, called, held } =
+            standing.way_to(&outline.structure, &self.index, self.fresh);
+        let reach = update.reach();
+        Staged { update, called: Some(called), held, reach }
     }
 
     /// The steps where the structure is what it was. All programs stay, and merely grant, so that every
@@ -279,7 +285,7 @@ impl Engine {
     pub fn flush_members(&mut self) -> Update {
         self.pending();
         let Some(staged) = &mut self.staged else { return Update::default() };
-        let update = members::take(&self.ruleset, &mut staged.update);
+        let update = members::take(&self.ruleset, &mut staged.update, &staged.held);
         staged.reach = staged.update.reach();
         for step in &update.steps {
             self.ruleset.carry_out(step);

@@ -9,6 +9,7 @@
 //!   (see [`super::program`]). Else it is made anew under a fresh generation: every chain that mentions
 //!   it is declared again with the new name, in the one transaction that changes the programs, and the
 //!   set of the old name is destroyed.
+//!   A program that comes or goes changes nothing of the sets that others mention as well.
 //! * The set of isolated addresses only ever denies, and is edited live: an address is in it before
 //!   its programs are, and until they are gone.
 //! * The set of known addresses opens what the other rules then judge. An address leaves it before
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::edits::{Edits, edits};
-use super::program::{frozen, is_same, without_generation};
+use super::program::{Freezes, freezes, is_same, without_generation};
 use crate::cidr::Family;
 use crate::compile::{FamilyStructure, Source, Structure};
 use crate::index::Index;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub ruleset: Ruleset,
     /// The steps from the old one.
     pub update: Update,
+    /// The sets that are not edited ahead of the chains.
+    pub(super) held: BTreeSet<SetName>,
 }
 
 /// Plans the way from `old`, which has the generations of the kernel, to `new`, whose generations do
@@ -50,12 +53,23 @@ pub fn plan(old: &Ruleset, new: &Ruleset, fresh: Generation) -> Plan {
     let (before, called) = taken_apart(old);
     let (after, _) = taken_apart(new);
     let standing = Standing { kernel: old, structure: &before, called: &called };
-    let (update, _) = standing.way_to(&after, &index, fresh);
+    let Way { update, held, .. } = standing.way_to(&after, &index, fresh);
     let mut ruleset = old.clone();
     for step in &update.steps {
         ruleset.carry_out(step);
     }
-    Plan { ruleset, update }
+    Plan { ruleset, update, held }
+}
+
+/// A way from what stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Way {
+    /// The steps.
+    pub(super) update: Update,
+    /// What the sets are called behind it.
+    pub(super) called: Names,
+    /// The sets, as they are called now, that are not edited ahead of the chains.
+    pub(super) held: BTreeSet<SetName>,
 }
 
 /// The structure of a ruleset of which nothing else is known, and what its sets are called.
@@ -109,17 +123,13 @@ struct Steps {
 impl Standing<'_> {
     /// The steps to a structure whose sets are filled from the index, and what its sets are called then.
     /// What is in the index of standing sets must be what has come about since the kernel was written.
-    pub(super) fn way_to(
-        &self,
-        new: &Structure,
-        index: &Index,
-        fresh: Generation,
-    ) -> (Update, Names) {
+    pub(super) fn way_to(&self, new: &Structure, index: &Index, fresh: Generation) -> Way {
         let mut steps = Steps::default();
-        let mut called = Names::new();
+        let (mut called, mut waiting) = (Names::new(), BTreeSet::new());
         for family in Family::ALL {
             let (before, after) = (self.structure.family(family), new.family(family));
-            let frozen = frozen(before, after);
+            let Freezes { frozen, held } = freezes(before, after);
+            waiting.extend(held.iter().filter_map(|set| self.called.get(set)).cloned());
             let mut anew = BTreeSet::new();
             for (set, source) in &after.sets {
                 let edits = self.edits(set, source, index);
@@ -144,7 +154,7 @@ impl Standing<'_> {
         let kept: BTreeSet<&SetName> = called.values().collect();
         let gone = self.called.values().filter(|name| !kept.contains(name));
         steps.destroy = gone.cloned().collect();
-        (steps.in_order(), called)
+        Way { update: steps.in_order(), called, held: waiting }
     }
 
     /// How a set that stands changes; `None` for one that does not stand.

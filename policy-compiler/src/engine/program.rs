@@ -11,9 +11,16 @@
 //! old or the new one at every moment, however many sets are edited, in whatever order. For a program
 //! that changes it is not: a member that joins "P on 80" while that becomes "P on 443" would reach 80
 //! in between, which neither state allows. The same goes for programs that do more than grant, in which
-//! a rule needs two sets to match, or denies or goes on where one matches. [`frozen`] names all sets
+//! a rule needs two sets to match, or denies or goes on where one matches. [`freezes`] names all sets
 //! that such programs mention. A program in which nothing denies, such as an audit, lets every packet
 //! pass whatever its sets hold, and freezes none.
+//!
+//! Nor does a program that merely grants and comes where nothing denied before, or goes where nothing
+//! denies after: a pod of the node that comes joins large sets that its own policies mention, and they
+//! are not made anew for it. Where it comes, a set holds all it is to hold and perhaps more once the
+//! program is in place: what that denies it denies in the end, and what it allows was allowed before.
+//! Where it goes the same holds the other way round, as long as its sets lose no member before it: they
+//! are [`Freezes::held`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,31 +41,42 @@ pub(super) fn without_generation(name: &SetName) -> SetName {
     name.in_generation(Generation::default())
 }
 
-/// The sets, in generation 0, that may not be edited on the way from `old` to `new`.
+/// What may not be edited, or not at once; by names in generation 0.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Freezes {
+    /// The sets that may not be edited.
+    pub(super) frozen: BTreeSet<SetName>,
+    /// Those that may be edited, and not ahead of the chains.
+    pub(super) held: BTreeSet<SetName>,
+}
+
+/// The sets that may not be edited on the way from `old` to `new`, or not ahead of it.
 ///
 /// A change of anything but trees and programs (hooks, entry chains, the mid-stream check, the
 /// networks in which unknown addresses are denied) freezes every set: it is rare, and what it means
 /// for a packet is not looked into.
 ///
 /// However many addresses share a chain, it is looked through once.
-pub(super) fn frozen(old: &FamilyStructure, new: &FamilyStructure) -> BTreeSet<SetName> {
+pub(super) fn freezes(old: &FamilyStructure, new: &FamilyStructure) -> Freezes {
     let changed = changed(old, new);
     let (before, after) = (Layout::of(old), Layout::of(new));
     let is_framed = |name: &&&ChainName| before.frames(name) || after.frames(name);
-    let mut frozen = BTreeSet::new();
+    let mut freezes = Freezes::default();
     if old.hooks != new.hooks
         || changed.iter().any(|name| is_framed(&name))
         || before.asks_for_pods()
         || after.asks_for_pods()
     {
         let chains = old.chains.values().chain(new.chains.values());
-        frozen.extend(chains.flat_map(|chain| &chain.rules).flat_map(remade_sets).cloned());
-        return frozen;
+        let rules = chains.flat_map(|chain| &chain.rules);
+        freezes.frozen.extend(rules.flat_map(remade_sets).cloned());
+        return freezes;
     }
-    for (here, there) in [(&before, &after), (&after, &before)] {
-        here.freeze(there, &changed, &mut frozen);
-    }
-    frozen
+    let lone = before.is_by_address() && after.is_by_address();
+    before.freeze(&after, &changed, lone, &mut freezes.frozen, &mut freezes.held);
+    // What a program that comes mentions may be edited at any time: it is not in place before.
+    after.freeze(&before, &changed, lone, &mut freezes.frozen, &mut BTreeSet::new());
+    freezes
 }
 
 /// The chains that are not the same in both.
@@ -195,14 +213,36 @@ impl<'a> Layout<'a> {
         chains
     }
 
-    /// Adds the sets of the programs that are not the same `there`, or that do more than grant.
+    /// Whether each leaf is one address, so that where a program has no counterpart nothing judges its
+    /// packets.
+    fn is_by_address(&self) -> bool {
+        self.leaves.keys().all(|(_, conditions)| match conditions {
+            [Match::Source(net) | Match::Destination(net)] => {
+                net.prefix_len() == net.max_prefix_len()
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether a program can deny anything; one that is not there does not.
+    fn denies(&self, leaf: &Leaf<'_>) -> bool {
+        let Some(rules) = self.leaves.get(leaf) else { return false };
+        let program = self.program(rules);
+        Traits::of(rules.iter().copied()).denies
+            || program.iter().filter_map(|name| self.traits.get(*name)).any(|traits| traits.denies)
+    }
+
+    /// Adds the sets of the programs that are not the same `there`, or that do more than grant, to
+    /// `frozen`; but to `held` of those that merely grant and have no counterpart that denies.
     fn freeze(
         &self,
         there: &Layout<'_>,
         changed: &BTreeSet<&ChainName>,
+        lone: bool,
         frozen: &mut BTreeSet<SetName>,
+        held: &mut BTreeSet<SetName>,
     ) {
-        let mut done: BTreeSet<&ChainName> = BTreeSet::new();
+        let mut done: BTreeSet<(bool, &ChainName)> = BTreeSet::new();
         for (leaf, rules) in &self.leaves {
             let own = Traits::of(rules.iter().copied());
             let program = self.program(rules);
@@ -215,11 +255,13 @@ impl<'a> Layout<'a> {
             if !denies || stands && grants {
                 continue;
             }
-            frozen.extend(rules.iter().flat_map(|rule| pod_sets(rule)).cloned());
-            for name in program.into_iter().filter(|name| done.insert(*name)) {
+            let lone = lone && grants && !there.denies(leaf);
+            let sets = if lone { &mut *held } else { &mut *frozen };
+            sets.extend(rules.iter().flat_map(|rule| pod_sets(rule)).cloned());
+            for name in program.into_iter().filter(|name| done.insert((lone, name))) {
                 let chain = self.rules.chains.get(name);
                 let rules = chain.into_iter().flat_map(|chain| &chain.rules);
-                frozen.extend(rules.flat_map(pod_sets).cloned());
+                sets.extend(rules.flat_map(pod_sets).cloned());
             }
         }
     }

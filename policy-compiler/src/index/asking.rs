@@ -1,19 +1,37 @@
 //! Definitions by what a pod must have for them to mean it: a group that is new is compared with the
 //! few that may mean it, however many there are.
+//!
+//! Each is kept once, with the groups that it means: a membership that is new compares only those of its
+//! definitions with groups that no other has.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::definition::{PodDefinition, Scope};
-use super::groups::Group;
+use super::groups::{Group, GroupId};
 use super::memberships::MembershipId;
 use crate::labels::Labels;
 use crate::lookup::Lookup;
 use crate::name::NamespaceName;
 
-/// A definition of a membership.
+/// The number of a definition, for as long as a membership has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct DefinitionId(usize);
+
+/// A definition of memberships.
+#[derive(Clone, Debug)]
+pub(super) struct Defined {
+    pub(super) definition: Arc<PodDefinition>,
+    /// Those that have it, sorted.
+    pub(super) memberships: Vec<MembershipId>,
+    /// The groups that it means.
+    pub(super) groups: BTreeSet<GroupId>,
+}
+
+/// A definition where it is looked for.
 #[derive(Clone, Debug)]
 struct Entry {
-    id: MembershipId,
+    id: DefinitionId,
     definition: Arc<PodDefinition>,
 }
 
@@ -67,8 +85,7 @@ impl ByLabel {
 }
 
 fn remove(place: &mut Vec<Entry>, entry: &Entry) {
-    let is_it = |e: &Entry| e.id == entry.id && e.definition == entry.definition;
-    if let Some(at) = place.iter().position(is_it) {
+    if let Some(at) = place.iter().position(|e| e.id == entry.id) {
         place.swap_remove(at);
     }
 }
@@ -76,6 +93,9 @@ fn remove(place: &mut Vec<Entry>, entry: &Entry) {
 /// The definitions of all memberships.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asking {
+    ids: BTreeMap<Arc<PodDefinition>, DefinitionId>,
+    slots: Vec<Option<Defined>>,
+    free: Vec<DefinitionId>,
     /// Those in one namespace, by that. Only looked up.
     named: Lookup<NamespaceName, ByLabel>,
     /// The others.
@@ -83,15 +103,51 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn add(&mut self, id: MembershipId, definition: &Arc<PodDefinition>) {
-        let entry = Entry { id, definition: Arc::clone(definition) };
+    pub(super) fn get_mut(&mut self, id: DefinitionId) -> Option<&mut Defined> {
+        self.slots.get_mut(id.0)?.as_mut()
+    }
+
+    /// Lets a membership have a definition, and says whether none had it before: then the groups that it
+    /// means are to be found.
+    pub(super) fn add(
+        &mut self,
+        membership: MembershipId,
+        definition: &Arc<PodDefinition>,
+    ) -> (DefinitionId, bool) {
+        if let Some(id) = self.ids.get(definition).copied() {
+            if let Some(defined) = self.get_mut(id) {
+                let at = defined.memberships.partition_point(|other| *other < membership);
+                defined.memberships.insert(at, membership);
+            }
+            return (id, false);
+        }
+        let id = self.free.pop().unwrap_or(DefinitionId(self.slots.len()));
+        if id.0 == self.slots.len() {
+            self.slots.push(None);
+        }
+        let definition = Arc::clone(definition);
+        self.ids.insert(Arc::clone(&definition), id);
+        let entry = Entry { id, definition: Arc::clone(&definition) };
         match &definition.scope {
             Scope::Named(name) => self.named.entry(name.clone()).or_default().add(&entry),
             Scope::All | Scope::Matching(_) => self.anywhere.add(&entry),
         }
+        let memberships = vec![membership];
+        self.slots[id.0] = Some(Defined { definition, memberships, groups: BTreeSet::new() });
+        (id, true)
     }
 
-    pub(super) fn remove(&mut self, id: MembershipId, definition: &Arc<PodDefinition>) {
+    /// A membership has a definition no more.
+    pub(super) fn remove(&mut self, membership: MembershipId, definition: &Arc<PodDefinition>) {
+        let Some(id) = self.ids.get(definition).copied() else { return };
+        let Some(defined) = self.get_mut(id) else { return };
+        defined.memberships.retain(|other| *other != membership);
+        if !defined.memberships.is_empty() {
+            return;
+        }
+        self.ids.remove(definition);
+        self.slots[id.0] = None;
+        self.free.push(id);
         let entry = Entry { id, definition: Arc::clone(definition) };
         let Scope::Named(name) = &definition.scope else {
             return self.anywhere.remove(&entry);
@@ -104,23 +160,22 @@ impl Asking {
         }
     }
 
-    /// Calls `found` for each definition that means a group, and returns how many were compared. A
-    /// membership may be found more than once.
-    pub(super) fn of(
-        &self,
-        group: &Group,
-        namespace_labels: &Labels,
-        found: &mut dyn FnMut(MembershipId),
-    ) -> usize {
+    /// The definitions among which all are that mean a group, whatever labels its namespace has.
+    pub(super) fn candidates(&self, group: &Group) -> Vec<DefinitionId> {
         let named = self.named.get(&group.namespace);
         let places = named.into_iter().chain([&self.anywhere]);
-        let mut compared = 0;
-        for Entry { id, definition } in places.flat_map(|place| place.candidates(&group.labels)) {
-            compared += 1;
-            if definition.means(&group.namespace, namespace_labels, &group.labels) {
-                found(*id);
-            }
+        places.flat_map(|place| place.candidates(&group.labels)).map(|entry| entry.id).collect()
+    }
+
+    /// The labels of pods that some definition asks about.
+    pub(super) fn asked(&self) -> BTreeSet<Arc<str>> {
+        self.ids.keys().flat_map(|definition| definition.asked()).cloned().collect()
+    }
+
+    /// There are no groups any more.
+    pub(super) fn forget_groups(&mut self) {
+        for defined in self.slots.iter_mut().flatten() {
+            defined.groups.clear();
         }
-        compared
     }
 }

@@ -100,6 +100,7 @@ impl Index {
     /// A namespace may have other labels than it had.
     pub(crate) fn namespace(&mut self, objects: &Snapshot, name: &NamespaceName) -> Touched {
         let labels = objects.namespace_labels(name);
+        self.memberships.relabelled(name);
         let mut changed = BTreeSet::new();
         for id in self.groups.of_namespace(name).clone() {
             let Some(group) = self.groups.get_mut(id) else { continue };

@@ -43,19 +43,20 @@ impl PodDefinition {
         Self { scope, pods: pods.clone() }
     }
 
-    /// Whether it means a pod with these labels in a namespace of this name and with these labels.
-    pub(crate) fn means(
+    /// Whether it means a pod with these labels in a namespace of this name, whose labels are asked for
+    /// where they matter.
+    pub(crate) fn means<'l>(
         &self,
         namespace: &NamespaceName,
-        namespace_labels: &Labels,
+        namespace_labels: impl FnOnce() -> &'l Labels,
         labels: &Labels,
     ) -> bool {
-        let inside = match &self.scope {
-            Scope::All => true,
-            Scope::Named(name) => name == namespace,
-            Scope::Matching(selector) => selector.matches(namespace_labels),
-        };
-        inside && self.pods.matches(labels)
+        self.pods.matches(labels)
+            && match &self.scope {
+                Scope::All => true,
+                Scope::Named(name) => name == namespace,
+                Scope::Matching(selector) => selector.matches(namespace_labels()),
+            }
     }
 
     /// A label that a pod must have, with the values of which it must have one; the one with the

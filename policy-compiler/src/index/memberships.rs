@@ -8,6 +8,7 @@ use super::asking::Asking;
 use super::definition::{PodDefinition, Scope};
 use super::groups::{Group, GroupId, Groups};
 use crate::labels::Labels;
+use crate::lookup::Lookup;
 use crate::name::NamespaceName;
 
 /// A membership, for as long as it is wanted.
@@ -66,6 +67,8 @@ pub(super) struct Memberships {
     slots: Vec<Option<Membership>>,
     free: Vec<MembershipId>,
     asking: Asking,
+    /// Labels of namespaces, as far as they were asked for. Only looked up.
+    labels: Lookup<NamespaceName, Labels>,
     /// Those with a delta.
     changed: BTreeSet<MembershipId>,
     /// How often a definition was compared with a group.
@@ -105,34 +108,58 @@ impl Memberships {
         if id.0 == self.slots.len() {
             self.slots.push(None);
         }
-        let mut known: BTreeMap<NamespaceName, Labels> = BTreeMap::new();
-        let mut meant = BTreeSet::new();
+        let mut meant = Vec::new();
         for definition in &*definitions {
-            self.asking.add(id, definition);
-            for group_id in candidates(definition, groups) {
-                let Some(group) = groups.get_mut(group_id) else { continue };
-                if !known.contains_key(&group.namespace) {
-                    known.insert(group.namespace.clone(), labels_of(&group.namespace));
-                }
-                self.compared += 1;
-                let namespace_labels = &known[&group.namespace];
-                if definition.means(&group.namespace, namespace_labels, &group.labels)
-                    && meant.insert(group_id)
-                {
-                    let at = group.feeds.partition_point(|other| *other < id);
-                    let (before, after) = group.feeds.split_at(at);
-                    group.feeds = [before, &[id], after].concat().into();
-                }
+            let (number, is_new) = self.asking.add(id, definition);
+            let found = is_new.then(|| self.find_groups(definition, groups, labels_of));
+            let Some(defined) = self.asking.get_mut(number) else { continue };
+            if let Some(found) = found {
+                defined.groups = found;
             }
+            meant.extend(&defined.groups);
+        }
+        let meant: BTreeSet<GroupId> = meant.into_iter().collect();
+        for group in &meant {
+            let Some(group) = groups.get_mut(*group) else { continue };
+            let at = group.feeds.partition_point(|other| *other < id);
+            let (before, after) = group.feeds.split_at(at);
+            group.feeds = [before, &[id], after].concat().into();
         }
         self.ids.insert(Arc::clone(&definitions), id);
         self.slots[id.0] = Some(Membership { definitions, groups: meant, delta: Delta::default() });
         id
     }
 
+    /// The groups that a definition means which no membership had.
+    fn find_groups(
+        &mut self,
+        definition: &PodDefinition,
+        groups: &Groups,
+        labels_of: &dyn Fn(&NamespaceName) -> Labels,
+    ) -> BTreeSet<GroupId> {
+        let mut found = BTreeSet::new();
+        for id in candidates(definition, groups) {
+            let Some(group) = groups.get(id) else { continue };
+            self.compared += 1;
+            let (known, name) = (&mut self.labels, &group.namespace);
+            let meant = means(definition, group, || {
+                known.entry(name.clone()).or_insert_with(|| labels_of(name))
+            });
+            if meant {
+                found.insert(id);
+            }
+        }
+        found
+    }
+
+    /// A namespace may have other labels than it had.
+    pub(super) fn relabelled(&mut self, namespace: &NamespaceName) {
+        self.labels.remove(namespace);
+    }
+
     /// Lets a new group feed those that mean it.
     pub(super) fn admit(&mut self, id: GroupId, group: &mut Group, namespace_labels: &Labels) {
-        let feeds = self.that_mean(group, namespace_labels);
+        let feeds = self.that_mean(id, group, namespace_labels);
         for membership in feeds.iter() {
             if let Some(entry) = self.get_mut(*membership) {
                 entry.groups.insert(id);
@@ -143,6 +170,11 @@ impl Memberships {
 
     /// A group is no more.
     pub(super) fn dismiss(&mut self, id: GroupId, group: &Group) {
+        for number in self.asking.candidates(group) {
+            if let Some(defined) = self.asking.get_mut(number) {
+                defined.groups.remove(&id);
+            }
+        }
         for membership in group.feeds.iter() {
             if let Some(entry) = self.get_mut(*membership) {
                 entry.groups.remove(&id);
@@ -158,7 +190,7 @@ impl Memberships {
         group: &mut Group,
         namespace_labels: &Labels,
     ) -> (Vec<MembershipId>, Vec<MembershipId>) {
-        let feeds = self.that_mean(group, namespace_labels);
+        let feeds = self.that_mean(id, group, namespace_labels);
         let less = |these: &[MembershipId], those: &[MembershipId]| -> Vec<MembershipId> {
             these.iter().filter(|id| those.binary_search(id).is_err()).copied().collect()
         };
@@ -245,8 +277,7 @@ impl Memberships {
 
     /// The labels of pods that some definition asks about.
     pub(super) fn asked(&self) -> BTreeSet<Arc<str>> {
-        let definitions = self.ids.keys().flat_map(|definitions| definitions.iter());
-        definitions.flat_map(|definition| definition.asked()).cloned().collect()
+        self.asking.asked()
     }
 
     /// There are no groups any more; they will be admitted anew, with the same pods.
@@ -254,16 +285,41 @@ impl Memberships {
         for entry in self.slots.iter_mut().flatten() {
             entry.groups.clear();
         }
+        self.asking.forget_groups();
     }
 
     /// Those that mean a group.
-    fn that_mean(&mut self, group: &Group, namespace_labels: &Labels) -> Arc<[MembershipId]> {
+    fn that_mean(
+        &mut self,
+        id: GroupId,
+        group: &Group,
+        namespace_labels: &Labels,
+    ) -> Arc<[MembershipId]> {
         let mut feeds = Vec::new();
-        self.compared += self.asking.of(group, namespace_labels, &mut |id| feeds.push(id));
+        let candidates = self.asking.candidates(group);
+        self.compared += candidates.len();
+        for number in candidates {
+            let Some(defined) = self.asking.get_mut(number) else { continue };
+            if means(&defined.definition, group, || namespace_labels) {
+                defined.groups.insert(id);
+                feeds.extend(&defined.memberships);
+            } else {
+                defined.groups.remove(&id);
+            }
+        }
         feeds.sort_unstable();
         feeds.dedup();
         feeds.into()
     }
+}
+
+/// Whether a definition means a group, the labels of whose namespace are asked for where they matter.
+fn means<'l>(
+    definition: &PodDefinition,
+    group: &Group,
+    labels: impl FnOnce() -> &'l Labels,
+) -> bool {
+    definition.means(&group.namespace, labels, &group.labels)
 }
 
 /// Groups among which all are that a definition means: as few as can be told apart.

@@ -275,7 +275,7 @@ fn nodes(objects: &Snapshot) -> BTreeSet<IpAddr> {
 
 fn is_meant(objects: &Snapshot, pod: &Pod, definitions: &Definitions) -> bool {
     let labels = objects.namespace_labels(&pod.key.namespace);
-    definitions.iter().any(|one| one.means(&pod.key.namespace, &labels, &pod.labels))
+    definitions.iter().any(|one| one.means(&pod.key.namespace, || &labels, &pod.labels))
 }
 
 fn search(objects: &Snapshot, definitions: &Definitions) -> BTreeSet<IpAddr> {

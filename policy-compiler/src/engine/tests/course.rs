@@ -99,7 +99,7 @@ pub(super) fn safe_steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
 /// sets of pods leaves for a set that is made anew.
 pub(super) fn members_first(old: &Ruleset, plan: &Plan) -> Update {
     let mut rest = plan.clone();
-    let mut steps = members::take(old, &mut rest.update).steps;
+    let mut steps = members::take(old, &mut rest.update, &plan.held).steps;
     let mut anew: BTreeSet<Member> = BTreeSet::new();
     for step in &rest.update.steps {
         match step {
@@ -107,10 +107,13 @@ pub(super) fn members_first(old: &Ruleset, plan: &Plan) -> Update {
                 anew.extend(sets.values().flat_map(|set| set.members.iter().copied()));
             }
             Step::AddMembers(sets) => {
-                assert!(sets.keys().all(|set| set.role.generation().is_none() || is_known(set)));
+                let waits = |set: &SetName| set.role.generation().is_none() || is_known(set);
+                assert!(sets.keys().all(|set| waits(set) || plan.held.contains(set)));
             }
             Step::RemoveMembers(sets) => {
-                let leaving = sets.iter().filter(|(set, _)| set.role.generation().is_some());
+                let leaving = sets.iter().filter(|(set, _)| {
+                    set.role.generation().is_some() && !plan.held.contains(*set)
+                });
                 for member in leaving.flat_map(|(_, members)| members) {
                     assert!(anew.contains(member), "{member:?} stays behind in {:?}", plan.update);
                 }

@@ -363,6 +363,53 @@ fn a_tree_that_grows_around_a_leaf_is_no_change_of_its_program() {
 }
 
 #[test]
+fn a_pod_that_comes_or_goes_shares_sets_that_are_edited() {
+    // 10.0.0.4 leaves p and 10.0.0.2 joins it while the pod comes, and while it goes.
+    let with = |both: bool, content: &[&str]| {
+        let mut pods = vec![("10.0.0.1", "NPC-I-a", vec![allow(&p(), 80)])];
+        if both {
+            pods.push(("10.0.0.3", "NPC-I-b", vec![allow(&p(), 443)]));
+        }
+        ingress(&pods, &[], &[(p(), content)])
+    };
+    let comes = safe_steps(&with(false, &["10.0.0.4"]), &with(true, &["10.0.0.2", "10.0.0.3"]));
+    let expected = Brief {
+        adds_to: texts(&["npc4-iso", "npc4-p-p-3"]),
+        replaces: texts(&["NPC-INGRESS", "NPC-I-b"]),
+        removes_from: texts(&["npc4-p-p-3"]),
+        ..Brief::default()
+    };
+    assert_eq!(brief(&comes), expected);
+    let goes = safe_steps(&with(true, &["10.0.0.4", "10.0.0.3"]), &with(false, &["10.0.0.2"]));
+    let expected = Brief {
+        adds_to: texts(&["npc4-p-p-3"]),
+        replaces: texts(&["NPC-INGRESS"]),
+        deletes: texts(&["NPC-I-b"]),
+        removes_from: texts(&["npc4-iso", "npc4-p-p-3"]),
+        ..Brief::default()
+    };
+    assert_eq!(brief(&goes), expected);
+}
+
+#[test]
+fn an_address_that_a_wider_leaf_judges_otherwise_has_a_program_on_both_sides() {
+    let with = |leaf: &str, number: u16, content: &[&str]| {
+        ingress(&[(leaf, "NPC-I-a", vec![allow(&p(), number)])], &[], &[(p(), content)])
+    };
+    let old = with("10.0.0.1", 80, &["10.0.0.4"]);
+    let mut new = with("10.0.0.1", 443, &["10.0.0.5"]);
+    let wide = Chain { rules: vec![rule([dst("10.0.0.0/30")], goto("NPC-I-a"))] };
+    new.v4.chains.insert(name("NPC-INGRESS"), wide);
+    let expected = Brief {
+        creates: texts(&["npc4-p-p-9"]),
+        replaces: texts(&["NPC-INGRESS", "NPC-I-a"]),
+        destroys: texts(&["npc4-p-p-3"]),
+        ..Brief::default()
+    };
+    assert_eq!(brief(&safe_steps(&old, &new)), expected);
+}
+
+#[test]
 fn a_body_goes_and_with_it_the_set_that_only_it_asked() {
     let with = |body: &str, set: SetName, content: &[&str]| {
         let leads = vec![rule([], goto(body))];

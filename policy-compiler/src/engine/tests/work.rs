@@ -9,7 +9,7 @@ use crate::engine::{Engine, Work};
 use crate::labels::Labels;
 use crate::name::NamespaceName;
 use crate::ruleset::Generation;
-use crate::update::{Event, Update};
+use crate::update::{Event, Step, Update};
 
 /// Pods elsewhere, of which a tenth are clients of web.
 const ELSEWHERE: u8 = 200;
@@ -82,6 +82,34 @@ fn of_a_policy_that_changes_the_bodies_are_compiled_and_no_others() {
     // A definition that is new is compared with the pods that have the label, by kinds.
     let (work, _) = work_of(&mut engine, policy(lets("web", "web", "a1", &json!({"port": 82}))));
     assert_eq!(work, Work { structures: 1, bodies: 1, comparisons: 1, sets: 1, pods: 0 });
+}
+
+#[test]
+fn of_definitions_united_only_those_are_compared_that_nobody_had() {
+    let mut engine = started();
+    let from = |app: &str| json!({"podSelector": {"matchLabels": {"app": app}}});
+    let both = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "web", "namespace": "x"},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [
+            {"from": [from("client"), from("other"), from("a1")]},
+        ]},
+    });
+    let both = crate::decode::policy(&both.into(), None).unwrap().object;
+    let (work, _) = work_of(&mut engine, policy(both));
+    assert_eq!(work, Work { structures: 1, bodies: 1, comparisons: 1, sets: 1, pods: 0 });
+}
+
+#[test]
+fn a_pod_of_the_node_joins_the_set_that_its_own_policy_asks_and_leaves_it() {
+    let mut engine = started();
+    work_of(&mut engine, policy(lets("self", "client", "client", &json!({"port": 82}))));
+    for event in [applied(pod("new", "client", "n1", "10.0.0.9")), Event::PodDeleted(key("new"))] {
+        let (work, update) = work_of(&mut engine, event);
+        assert_eq!(work, Work { structures: 1, bodies: work.bodies, ..Work::default() });
+        let edited = |step: &Step| matches!(step, Step::AddMembers(_) | Step::RemoveMembers(_));
+        assert!(update.steps.iter().any(edited), "{update:?}");
+    }
 }
 
 #[test]
