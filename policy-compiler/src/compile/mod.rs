@@ -52,7 +52,7 @@ use self::layout::{Dispatch, deny_chain, lay_out};
 use self::pod_chain::{Made, PodChain};
 pub(crate) use self::structure::{FamilyStructure, Source, Structure};
 use self::subjects::{
-    Newest, Selecting, Subject, contested_addresses, newest, object_ref, subjects,
+    Choices, Newest, News, Subject, contested_addresses, newest, object_ref, subjects,
 };
 use self::tree::Trees;
 use self::unknown::Unknown;
@@ -62,7 +62,7 @@ use crate::cluster::Snapshot;
 use crate::config::NodeConfig;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::document::Location;
-use crate::index::{Index, NamedId, Stamp};
+use crate::index::{Index, NamedId, PolicyState, Stamp};
 use crate::name::ObjectKey;
 use crate::policy::{Direction, Grant, PeerSelects, Peers, Policy, PortNumbers, Ports};
 use crate::port::{PortName, Protocol};
@@ -106,6 +106,7 @@ pub(crate) struct Memory {
     /// The chains of pods.
     made: BTreeMap<PodKey, Made>,
     trees: Trees,
+    choices: Choices,
     /// How many bodies were compiled, not remembered.
     compiled: usize,
 }
@@ -149,8 +150,8 @@ fn compile_once(
     config: &NodeConfig,
     memory: &mut Memory,
 ) -> (Outline, bool) {
-    let subjects = subjects(snapshot, index);
-    let policies = distinct(&subjects);
+    let (subjects, news) = subjects(snapshot, index, &mut memory.choices);
+    let policies = asking(snapshot, &news);
     index.ask(snapshot, &labels_asked(&policies));
     index.ask_names(names_asked(&policies));
     let newest = newest(snapshot, index);
@@ -172,19 +173,19 @@ fn compile_once(
     compilation.finish()
 }
 
-/// The policies of these pods with the direction in which they concern them, each once.
-fn distinct<'a>(subjects: &[Subject<'a>]) -> BTreeMap<(Direction, Stamp), &'a Policy> {
-    let policies = subjects.iter().flat_map(|subject| {
-        let all = subject.policies.iter().chain(&subject.audited);
-        all.flat_map(|(direction, policies)| policies.iter().map(|policy| (*direction, *policy)))
+/// What policies that are new to pods may ask the index, by the directions that they concern.
+fn asking<'a>(snapshot: &'a Snapshot, news: &News) -> Vec<(Direction, &'a Policy)> {
+    let policies = news.values().filter_map(|state| {
+        let policy = snapshot.policies.get(&state.key)?;
+        Some(Direction::ALL.into_iter().map(move |direction| (direction, policy)))
     });
-    policies.map(|(direction, (stamp, policy))| ((direction, stamp), policy)).collect()
+    policies.flatten().filter(|(direction, policy)| policy.isolates(*direction)).collect()
 }
 
 /// The labels of pods that policies ask about.
-fn labels_asked(policies: &BTreeMap<(Direction, Stamp), &Policy>) -> BTreeSet<Arc<str>> {
+fn labels_asked(policies: &[(Direction, &Policy)]) -> BTreeSet<Arc<str>> {
     let mut labels = BTreeSet::new();
-    for ((direction, _), policy) in policies {
+    for (direction, policy) in policies {
         for rule in policy.rules(*direction) {
             let Grant::Traffic { peers: Peers::Listed(peers), .. } = &rule.grant else { continue };
             for peer in peers {
@@ -198,9 +199,9 @@ fn labels_asked(policies: &BTreeMap<(Direction, Stamp), &Policy>) -> BTreeSet<Ar
 }
 
 /// The names of ports that policies ask about, of destinations elsewhere.
-fn names_asked(policies: &BTreeMap<(Direction, Stamp), &Policy>) -> BTreeSet<(Protocol, PortName)> {
+fn names_asked(policies: &[(Direction, &Policy)]) -> BTreeSet<(Protocol, PortName)> {
     let mut names = BTreeSet::new();
-    for ((direction, _), policy) in policies {
+    for (direction, policy) in policies {
         if *direction == Direction::Ingress {
             continue;
         }
@@ -243,7 +244,7 @@ impl<'a> Compilation<'_, 'a> {
             if self.newest.get(&address).is_none_or(|newest| newest.key != subject.pod.key) {
                 continue;
             }
-            for (direction, policies) in &subject.policies {
+            for (direction, policies) in &subject.chosen.policies {
                 let body = self.body(family, *direction, subject, policies);
                 let chain = PodChain {
                     key: &subject.pod.key,
@@ -285,10 +286,10 @@ impl<'a> Compilation<'_, 'a> {
         address: IpAddr,
         dispatch: &mut Dispatch,
     ) {
-        for (direction, policies) in &subject.audited {
+        for (direction, policies) in &subject.chosen.audited {
             let bodies: Vec<Arc<Body>> = policies
                 .iter()
-                .map(|policy| self.body(family, *direction, subject, &[*policy]))
+                .map(|policy| self.body(family, *direction, subject, std::slice::from_ref(policy)))
                 .collect();
             let chain = AuditChain {
                 key: &subject.pod.key,
@@ -316,14 +317,14 @@ impl<'a> Compilation<'_, 'a> {
         family: Family,
         direction: Direction,
         subject: &Subject<'a>,
-        policies: &[Selecting<'a>],
+        policies: &[Arc<PolicyState>],
     ) -> Arc<Body> {
         // On egress the subject's own port names mean nothing.
         let ports = match direction {
             Direction::Ingress => named_ports(subject.pod),
             Direction::Egress => BTreeSet::new(),
         };
-        let stamps = policies.iter().map(|(stamp, _)| *stamp).collect();
+        let stamps = policies.iter().map(|policy| policy.stamp).collect();
         let key = (family, direction, stamps, ports);
         if let Some(known) = self.bodies.get(&key) {
             return Arc::clone(known);
@@ -332,7 +333,9 @@ impl<'a> Compilation<'_, 'a> {
             body
         } else {
             self.memory.compiled += 1;
-            let policies: Vec<&Policy> = policies.iter().map(|(_, policy)| *policy).collect();
+            let objects = self.maker.objects;
+            let policies = policies.iter().filter_map(|policy| objects.policies.get(&policy.key));
+            let policies: Vec<&Policy> = policies.collect();
             let grants = Grants::of(direction, &policies, &key.3);
             let registry = &mut self.memory.registry;
             Arc::new(self.maker.body(&grants, direction, family, registry))

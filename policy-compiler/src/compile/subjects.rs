@@ -5,52 +5,155 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::cluster::{Pod, Snapshot};
 use crate::diagnostic::{Diagnostic, ObjectRef, Severity};
-use crate::index::{Claimant, Index, Stamp};
-use crate::name::ObjectKey;
-use crate::policy::{Direction, Policy};
+use crate::index::{Claimant, Index, PolicyState, Stamp};
+use crate::labels::Labels;
+use crate::name::{NamespaceName, ObjectKey};
+use crate::policy::Direction;
 
 /// How many of the pods that claim an address are named.
 const NAMED: usize = 5;
 
-/// A policy in one state of it.
-pub(super) type Selecting<'a> = (Stamp, &'a Policy);
+/// Policies by the direction that they concern.
+pub(super) type ByDirection = BTreeMap<Direction, Vec<Arc<PolicyState>>>;
 
 /// A local pod that some policy isolates, or would isolate and is audited only.
 pub(super) struct Subject<'a> {
     /// The pod.
     pub(super) pod: &'a Pod,
-    /// The policies that isolate it, by direction; never without any.
-    pub(super) policies: BTreeMap<Direction, Vec<Selecting<'a>>>,
-    /// The policies that are audited only, in the directions in which none isolates it; never without
-    /// any. Where one isolates, those that are audited could deny nothing more.
-    pub(super) audited: BTreeMap<Direction, Vec<Selecting<'a>>>,
+    /// What policies make of it.
+    pub(super) chosen: Arc<Chosen>,
 }
 
-impl<'a> Subject<'a> {
-    fn of(objects: &'a Snapshot, index: &Index, pod: &'a Pod) -> Option<Self> {
-        let selecting = index.selecting(objects, pod);
-        let mut subject = Self { pod, policies: BTreeMap::new(), audited: BTreeMap::new() };
+/// What policies make of a pod: it depends on the labels of the pod, the policies of its namespace, and
+/// whether all of these are audited, and on nothing else.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    labels: Labels,
+    state: Option<Stamp>,
+    all_audited: bool,
+    /// The policies that select it, in the order of their keys.
+    selecting: Vec<Arc<PolicyState>>,
+    /// The policies that isolate it, by direction; never without any.
+    pub(super) policies: ByDirection,
+    /// The policies that are audited only, in the directions in which none isolates it; never without
+    /// any. Where one isolates, those that are audited could deny nothing more.
+    pub(super) audited: ByDirection,
+    /// Those of both that have ports by name in the direction.
+    pub(super) naming: Vec<(Direction, Arc<PolicyState>)>,
+}
+
+impl Chosen {
+    fn of(
+        labels: Labels,
+        (state, all_audited): (Option<Stamp>, bool),
+        selecting: Vec<Arc<PolicyState>>,
+    ) -> Self {
+        let (mut policies, mut audited) = (BTreeMap::new(), BTreeMap::new());
+        let mut naming = Vec::new();
         for direction in Direction::ALL {
-            let (audited, isolating): (Vec<Selecting<'_>>, Vec<Selecting<'_>>) = selecting
+            let (audits, isolating): (Vec<_>, Vec<_>) = selecting
                 .iter()
-                .filter(|(_, policy)| policy.isolates(direction))
-                .partition(|(_, policy)| objects.audits(policy));
-            if !isolating.is_empty() {
-                subject.policies.insert(direction, isolating);
-            } else if !audited.is_empty() {
-                subject.audited.insert(direction, audited);
+                .filter(|policy| policy.isolates(direction))
+                .cloned()
+                .partition(|policy| all_audited || policy.audit);
+            let (kind, chosen) = if isolating.is_empty() {
+                (&mut audited, audits)
+            } else {
+                (&mut policies, isolating)
+            };
+            let named = chosen.iter().filter(|policy| policy.names_ports(direction));
+            naming.extend(named.map(|policy| (direction, Arc::clone(policy))));
+            if !chosen.is_empty() {
+                kind.insert(direction, chosen);
             }
         }
-        (!subject.policies.is_empty() || !subject.audited.is_empty()).then_some(subject)
+        Self { labels, state, all_audited, selecting, policies, audited, naming }
+    }
+
+    fn is_anything(&self) -> bool {
+        !self.policies.is_empty() || !self.audited.is_empty()
     }
 }
 
-/// The isolated and the audited pods of the node, in the order of their keys.
-pub(super) fn subjects<'a>(objects: &'a Snapshot, index: &Index) -> Vec<Subject<'a>> {
-    local(objects, index).filter_map(|pod| Subject::of(objects, index, pod)).collect()
+/// What was chosen for the local pods last, in the order of their keys.
+pub(super) type Choices = Vec<(ObjectKey, Arc<Chosen>)>;
+
+/// Policies that came to select a local pod.
+pub(super) type News = BTreeMap<Stamp, Arc<PolicyState>>;
+
+/// The isolated and the audited pods of the node, in the order of their keys, and the policies that may be
+/// new to one of them. Of a pod whose labels stay only those policies are looked at that have changed in its
+/// namespace.
+pub(super) fn subjects<'a>(
+    objects: &'a Snapshot,
+    index: &Index,
+    choices: &mut Choices,
+) -> (Vec<Subject<'a>>, News) {
+    let mut last = std::mem::take(choices).into_iter().peekable();
+    let (mut subjects, mut news) = (Vec::new(), News::new());
+    let mut place: Option<(&NamespaceName, (Option<Stamp>, bool))> = None;
+    for pod in local(objects, index) {
+        let namespace = &pod.key.namespace;
+        let context = match place {
+            Some((name, context)) if name == namespace => context,
+            _ => {
+                let all_audited = objects.namespaces.get(namespace).is_some_and(|ns| ns.audit);
+                (index.state_of_policies(namespace), all_audited)
+            }
+        };
+        place = Some((namespace, context));
+        while last.next_if(|(key, _)| *key < pod.key).is_some() {}
+        let known = last.next_if(|(key, _)| *key == pod.key).map(|(_, chosen)| chosen);
+        let chosen = known
+            .filter(|known| known.labels == pod.labels)
+            .and_then(|known| followed(objects, index, pod, context, known, &mut news));
+        let chosen = chosen.unwrap_or_else(|| {
+            let selecting = index.selecting(objects, pod);
+            news.extend(selecting.iter().map(|policy| (policy.stamp, Arc::clone(policy))));
+            Arc::new(Chosen::of(pod.labels.clone(), context, selecting))
+        });
+        choices.push((pod.key.clone(), Arc::clone(&chosen)));
+        if chosen.is_anything() {
+            subjects.push(Subject { pod, chosen });
+        }
+    }
+    (subjects, news)
+}
+
+/// What was chosen before, with what has changed since; `None` where that is not known.
+fn followed(
+    objects: &Snapshot,
+    index: &Index,
+    pod: &Pod,
+    context: (Option<Stamp>, bool),
+    known: Arc<Chosen>,
+    news: &mut News,
+) -> Option<Arc<Chosen>> {
+    if (known.state, known.all_audited) == context {
+        return Some(known);
+    }
+    let mut selecting = known.selecting.clone();
+    if known.state != context.0 {
+        for change in index.policy_changes_since(&pod.key.namespace, known.state?)? {
+            let found = selecting.binary_search_by(|policy| policy.key.cmp(&change.key));
+            if let Ok(at) = found {
+                selecting.remove(at);
+            }
+            let (Ok(at) | Err(at)) = found;
+            let policy = objects.policies.get(&change.key);
+            if let Some(now) = &change.now
+                && policy.is_some_and(|policy| policy.pod_selector.matches(&pod.labels))
+            {
+                news.insert(now.stamp, Arc::clone(now));
+                selecting.insert(at, Arc::clone(now));
+            }
+        }
+    }
+    Some(Arc::new(Chosen::of(pod.labels.clone(), context, selecting)))
 }
 
 fn local<'a>(objects: &'a Snapshot, index: &Index) -> impl Iterator<Item = &'a Pod> {

@@ -3,45 +3,43 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::BodyMaker;
-use super::grants::named_ports;
 use super::peers::PeerUnion;
 use super::subjects::{Subject, object_ref};
 use crate::cidr::Family;
+use crate::cluster::Pod;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::index::NamedId;
-use crate::name::ObjectKey;
+use crate::index::{NamedId, PolicyState, Stamp};
 use crate::policy::{Direction, Grant, Peers, Policy, PortMatch, PortNumbers, Ports};
 use crate::port::PortName;
 
 /// A warning for each named port, of the policies that isolate or audit local pods, that resolves nowhere:
 /// for ingress on none of the local pods selected, for egress on none of the peers. What it asks of the
 /// index is put into `asked`.
-pub(super) fn unresolved<'a>(
-    subjects: &[Subject<'a>],
+pub(super) fn unresolved<'s, 'a>(
+    subjects: &'s [Subject<'a>],
     maker: &mut BodyMaker<'_, 'a>,
     asked: &mut BTreeSet<NamedId>,
 ) -> Vec<Diagnostic> {
-    let mut selected: BTreeMap<(Direction, &'a ObjectKey), (&'a Policy, Vec<&Subject<'a>>)> =
+    let mut selected: BTreeMap<(Direction, Stamp), (&'s PolicyState, Vec<&'a Pod>)> =
         BTreeMap::new();
     for subject in subjects {
-        for (direction, policies) in subject.policies.iter().chain(&subject.audited) {
-            for (_, policy) in policies {
-                let entry = selected.entry((*direction, &policy.key));
-                entry.or_insert_with(|| (policy, Vec::new())).1.push(subject);
-            }
+        for (direction, policy) in &subject.chosen.naming {
+            let entry = selected.entry((*direction, policy.stamp));
+            entry.or_insert_with(|| (policy, Vec::new())).1.push(subject.pod);
         }
     }
     let mut diagnostics = Vec::new();
-    for ((direction, _), (policy, subjects)) in selected {
-        let declared: BTreeSet<_> =
-            subjects.iter().flat_map(|subject| named_ports(subject.pod)).collect();
+    for ((direction, _), (policy, pods)) in selected {
+        let Some(policy) = maker.objects.policies.get(&policy.key) else { continue };
+        let declares = |protocol, name| {
+            let mut ports = pods.iter().flat_map(|pod| &pod.ports);
+            ports.any(|port| port.protocol == protocol && port.name.as_ref() == Some(name))
+        };
         let mut last: Option<(usize, PeerUnion<'a>)> = None;
         for (rule, port, name, peers) in by_name(policy, direction) {
             let item = &port.1;
             let resolves = match direction {
-                Direction::Ingress => {
-                    declared.iter().any(|(p, n, _)| *p == item.protocol && n == name)
-                }
+                Direction::Ingress => declares(item.protocol, name),
                 Direction::Egress => {
                     let peers = match &mut last {
                         Some((of, peers)) if *of == rule => peers,

@@ -128,11 +128,15 @@ impl Standing<'_> {
         let (mut called, mut waiting) = (Names::new(), BTreeSet::new());
         for family in Family::ALL {
             let (before, after) = (self.structure.family(family), new.family(family));
-            let Freezes { frozen, held } = freezes(before, after);
+            let edited: Vec<Option<Edits>> =
+                after.sets.iter().map(|(set, source)| self.edits(set, source, index)).collect();
+            // Which sets may be edited matters only where one is to be.
+            let stands = edited.iter().flatten().all(Edits::is_empty);
+            let Freezes { frozen, held } =
+                if stands { Freezes::default() } else { freezes(before, after) };
             waiting.extend(held.iter().filter_map(|set| self.called.get(set)).cloned());
             let mut anew = BTreeSet::new();
-            for (set, source) in &after.sets {
-                let edits = self.edits(set, source, index);
+            for ((set, source), edits) in after.sets.iter().zip(edited) {
                 let name = match (self.called.get(set), edits) {
                     (Some(name), Some(edits)) if edits.is_empty() => name.clone(),
                     (Some(name), Some(edits)) if !frozen.contains(set) => {

@@ -48,13 +48,12 @@ pub(crate) use self::named::{NamedId, NamedQuestion};
 use self::owners::Owners;
 use self::pods::{CommonId, Facts, PodId, Pods};
 use self::policies::Policies;
-pub(crate) use self::policies::Stamp;
+pub(crate) use self::policies::{PolicyChange, PolicyState, Stamp};
 use crate::cidr::Family;
 use crate::cluster::{Addresses, Namespace, Pod, Snapshot};
 use crate::document::Location;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::{Common, PackedPod};
-use crate::policy::Policy;
 use crate::port::{PortName, Protocol};
 use crate::update::PodList;
 
@@ -186,14 +185,24 @@ impl Index {
         self.scheduled
     }
 
-    /// The policies that select a pod, in the order of their keys, each with what tells this state of
-    /// it from every other.
-    pub(crate) fn selecting<'o>(
-        &self,
-        objects: &'o Snapshot,
-        pod: &Pod,
-    ) -> Vec<(Stamp, &'o Policy)> {
+    /// The policies that select a pod, in the order of their keys.
+    pub(crate) fn selecting(&self, objects: &Snapshot, pod: &Pod) -> Vec<Arc<PolicyState>> {
         self.policies.selecting(objects, pod)
+    }
+
+    /// What tells the policies of a namespace from those in every other state; `None` where there are
+    /// none.
+    pub(crate) fn state_of_policies(&self, namespace: &NamespaceName) -> Option<Stamp> {
+        self.policies.state(namespace)
+    }
+
+    /// What has changed in a namespace since its policies were in this state, as far back as is known.
+    pub(crate) fn policy_changes_since(
+        &self,
+        namespace: &NamespaceName,
+        state: Stamp,
+    ) -> Option<impl Iterator<Item = &PolicyChange>> {
+        self.policies.changes_since(namespace, state)
     }
 
     /// The newest pod that claims an address which is no node's.
