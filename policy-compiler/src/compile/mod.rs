@@ -109,12 +109,25 @@ pub(crate) struct Memory {
     choices: Choices,
     /// How many bodies were compiled, not remembered.
     compiled: usize,
+    /// For how many pods it was worked out which policies select them.
+    worked_out: usize,
 }
 
 impl Memory {
+    /// Nothing but what was counted.
+    fn emptied(&self) -> Self {
+        let Self { compiled, worked_out, .. } = *self;
+        Self { compiled, worked_out, ..Self::default() }
+    }
+
     /// How many bodies were compiled since this was last asked.
     pub(crate) fn take_compiled(&mut self) -> usize {
         std::mem::take(&mut self.compiled)
+    }
+
+    /// For how many pods it was worked out which policies select them, since this was last asked.
+    pub(crate) fn take_worked_out(&mut self) -> usize {
+        std::mem::take(&mut self.worked_out)
     }
 }
 
@@ -134,13 +147,13 @@ pub(crate) fn outline(
 ) -> Outline {
     let is_new = memory.registry.is_empty();
     if !is_new && memory.registry.len() > 4 * memory.registry.began_with() + STALE {
-        *memory = Memory { compiled: memory.compiled, ..Memory::default() };
+        *memory = memory.emptied();
     }
     let (outline, collides) = compile_once(snapshot, index, config, memory);
     if !collides || is_new {
         return outline;
     }
-    *memory = Memory { compiled: memory.compiled, ..Memory::default() };
+    *memory = memory.emptied();
     compile_once(snapshot, index, config, memory).0
 }
 
@@ -150,7 +163,7 @@ fn compile_once(
     config: &NodeConfig,
     memory: &mut Memory,
 ) -> (Outline, bool) {
-    let (subjects, news) = subjects(snapshot, index, &mut memory.choices);
+    let (subjects, news) = subjects(snapshot, index, &mut memory.choices, &mut memory.worked_out);
     let policies = asking(snapshot, &news);
     index.ask(snapshot, &labels_asked(&policies));
     index.ask_names(names_asked(&policies));

@@ -74,6 +74,11 @@ impl Chosen {
         Self { labels, state, all_audited, selecting, policies, audited, naming }
     }
 
+    /// Whether the policies, and whether they are audited, are what they were.
+    fn is_of(&self, context: (Option<Stamp>, bool)) -> bool {
+        (self.state, self.all_audited) == context
+    }
+
     fn is_anything(&self) -> bool {
         !self.policies.is_empty() || !self.audited.is_empty()
     }
@@ -87,11 +92,12 @@ pub(super) type News = BTreeMap<Stamp, Arc<PolicyState>>;
 
 /// The isolated and the audited pods of the node, in the order of their keys, and the policies that may be
 /// new to one of them. Of a pod whose labels stay only those policies are looked at that have changed in its
-/// namespace.
+/// namespace. Adds to `worked_out` for how many pods there was something to choose.
 pub(super) fn subjects<'a>(
     objects: &'a Snapshot,
     index: &Index,
     choices: &mut Choices,
+    worked_out: &mut usize,
 ) -> (Vec<Subject<'a>>, News) {
     let mut last = std::mem::take(choices).into_iter().peekable();
     let (mut subjects, mut news) = (Vec::new(), News::new());
@@ -108,9 +114,11 @@ pub(super) fn subjects<'a>(
         place = Some((namespace, context));
         while last.next_if(|(key, _)| *key < pod.key).is_some() {}
         let known = last.next_if(|(key, _)| *key == pod.key).map(|(_, chosen)| chosen);
-        let chosen = known
-            .filter(|known| known.labels == pod.labels)
-            .and_then(|known| followed(objects, index, pod, context, known, &mut news));
+        let known = known.filter(|known| known.labels == pod.labels);
+        let stays = known.as_ref().is_some_and(|known| known.is_of(context));
+        *worked_out += usize::from(!stays);
+        let chosen =
+            known.and_then(|known| followed(objects, index, pod, context, known, &mut news));
         let chosen = chosen.unwrap_or_else(|| {
             let selecting = index.selecting(objects, pod);
             news.extend(selecting.iter().map(|policy| (policy.stamp, Arc::clone(policy))));
@@ -133,7 +141,7 @@ fn followed(
     known: Arc<Chosen>,
     news: &mut News,
 ) -> Option<Arc<Chosen>> {
-    if (known.state, known.all_audited) == context {
+    if known.is_of(context) {
         return Some(known);
     }
     let mut selecting = known.selecting.clone();

@@ -89,6 +89,8 @@ pub struct Engine {
 pub struct Work {
     /// How often the structure of the rules was compiled, from what is remembered of the last time.
     pub structures: usize,
+    /// For how many pods of the node it was worked out which policies select them.
+    pub selections: usize,
     /// How many bodies of rules were compiled in it, and not remembered.
     pub bodies: usize,
     /// How often a definition of peers was compared with a group of pods.
@@ -319,7 +321,9 @@ impl Engine {
     pub fn take_work(&mut self) -> Work {
         let Work { structures, sets, .. } = std::mem::take(&mut self.work);
         let (comparisons, pods) = self.index.take_work();
-        Work { structures, sets, comparisons, pods, bodies: self.memory.take_compiled() }
+        let selections = self.memory.take_worked_out();
+        let bodies = self.memory.take_compiled();
+        Work { structures, selections, bodies, comparisons, pods, sets }
     }
 
     /// Whether something has changed since it was last asked what is pending.

@@ -7,7 +7,7 @@ use crate::cluster::{Namespace, Snapshot};
 use crate::document::Location;
 use crate::engine::{Engine, Work};
 use crate::labels::Labels;
-use crate::name::NamespaceName;
+use crate::name::{NamespaceName, ObjectKey};
 use crate::ruleset::Generation;
 use crate::update::{Event, Step, Update};
 
@@ -78,10 +78,29 @@ fn of_a_policy_that_changes_the_bodies_are_compiled_and_no_others() {
     let (work, _) =
         work_of(&mut engine, policy(lets("web", "web", "client", &json!({"port": 82}))));
     // Its set stands, and nobody joins or leaves it.
-    assert_eq!(work, Work { structures: 1, bodies: 1, ..Work::default() });
+    let both_pods = Work { structures: 1, selections: 2, bodies: 1, ..Work::default() };
+    assert_eq!(work, both_pods);
     // A definition that is new is compared with the pods that have the label, by kinds.
     let (work, _) = work_of(&mut engine, policy(lets("web", "web", "a1", &json!({"port": 82}))));
-    assert_eq!(work, Work { structures: 1, bodies: 1, comparisons: 1, sets: 1, pods: 0 });
+    assert_eq!(work, Work { comparisons: 1, sets: 1, ..both_pods });
+}
+
+#[test]
+fn a_policy_that_changes_is_read_for_the_pods_of_its_namespace_and_a_pod_that_comes_for_itself() {
+    let mut engine = started();
+    let elsewhere = |number: u8| {
+        let address = format!("10.0.0.{number}");
+        let mut pod = pod("alone", "web", "n1", &address);
+        pod.key = ObjectKey::new(&format!("y{number}"), "alone").unwrap();
+        pod
+    };
+    for number in 100..110 {
+        let (work, _) = work_of(&mut engine, applied(elsewhere(number)));
+        assert_eq!(work, Work { structures: 1, selections: 1, ..Work::default() });
+    }
+    let (work, _) =
+        work_of(&mut engine, policy(lets("web", "web", "client", &json!({"port": 82}))));
+    assert_eq!(work, Work { structures: 1, selections: 2, bodies: 1, ..Work::default() });
 }
 
 #[test]
@@ -97,16 +116,20 @@ fn of_definitions_united_only_those_are_compared_that_nobody_had() {
     });
     let both = crate::decode::policy(&both.into(), None).unwrap().object;
     let (work, _) = work_of(&mut engine, policy(both));
-    assert_eq!(work, Work { structures: 1, bodies: 1, comparisons: 1, sets: 1, pods: 0 });
+    let expected =
+        Work { structures: 1, selections: 2, bodies: 1, comparisons: 1, sets: 1, pods: 0 };
+    assert_eq!(work, expected);
 }
 
 #[test]
 fn a_pod_of_the_node_joins_the_set_that_its_own_policy_asks_and_leaves_it() {
     let mut engine = started();
     work_of(&mut engine, policy(lets("self", "client", "client", &json!({"port": 82}))));
-    for event in [applied(pod("new", "client", "n1", "10.0.0.9")), Event::PodDeleted(key("new"))] {
+    let comes = applied(pod("new", "client", "n1", "10.0.0.9"));
+    // The others follow what has changed of policies meanwhile.
+    for (event, selections, bodies) in [(comes, 3, 1), (Event::PodDeleted(key("new")), 0, 0)] {
         let (work, update) = work_of(&mut engine, event);
-        assert_eq!(work, Work { structures: 1, bodies: work.bodies, ..Work::default() });
+        assert_eq!(work, Work { structures: 1, selections, bodies, ..Work::default() });
         let edited = |step: &Step| matches!(step, Step::AddMembers(_) | Step::RemoveMembers(_));
         assert!(update.steps.iter().any(edited), "{update:?}");
     }
@@ -116,7 +139,7 @@ fn a_pod_of_the_node_joins_the_set_that_its_own_policy_asks_and_leaves_it() {
 fn a_pod_of_the_node_takes_a_chain_and_no_body() {
     let mut engine = started();
     let (work, _) = work_of(&mut engine, applied(pod("web2", "web", "n1", "10.0.0.3")));
-    assert_eq!(work, Work { structures: 1, bodies: 0, ..Work::default() });
+    assert_eq!(work, Work { structures: 1, selections: 1, bodies: 0, ..Work::default() });
 }
 
 #[test]
