@@ -7,6 +7,7 @@
 //! both, which say the same. Where it cannot be written there, the backend that has enforced all along
 //! goes on, and the other is left alone for a while. A backend that was forced is never left.
 
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -193,7 +194,7 @@ impl Dataplane {
     fn turn_to(&mut self, backend: Backend) {
         self.kernel.backend = backend;
         self.kernel.restore = Restore::new(&self.kernel.runner, backend);
-        self.kernel.lock = Lock::of(backend);
+        self.kernel.lock = Mutex::new(Lock::of(backend));
         self.v4.start_elsewhere();
         self.v6.start_elsewhere();
     }

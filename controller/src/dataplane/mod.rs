@@ -21,6 +21,7 @@ pub mod command;
 pub mod conntrack;
 mod drift;
 pub mod engines;
+mod error;
 mod family;
 pub mod following;
 pub mod hooks;
@@ -31,6 +32,7 @@ pub mod links;
 pub mod lock;
 mod native;
 pub(crate) mod netlink;
+mod outcome;
 #[cfg(test)]
 mod parsers;
 mod plan;
@@ -38,38 +40,35 @@ mod probe;
 mod refusal;
 mod removal;
 pub mod renew;
+mod requirements;
 pub mod restore;
 pub mod sessions;
 pub mod verify;
 mod without;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::env;
-use std::fmt;
-use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{ChainName, FamilyRules, Generation, Hook, Rule, Ruleset};
+use policy_compiler::ruleset::{FamilyRules, Generation, Ruleset};
 use policy_compiler::update::Update;
-use serde::{Deserialize, Serialize};
 
 use crate::health::Notes;
 
-use self::above::Position;
 use self::backend::{Backend, BackendChoice};
-use self::command::{CommandError, HELD, Program, Runner};
+use self::command::{CommandError, Runner};
 pub use self::drift::Drift;
-use self::engines::PolicyEngine;
+pub use self::error::{OpenError, WriteError, error_chain};
 use self::family::FamilyPlane;
 use self::following::Following;
-use self::hooks::HookError;
 pub(crate) use self::leftovers::is_closed_to_us;
 use self::lock::Lock;
+pub use self::outcome::{AsWritten, Changes, FamilyState, LeftOut, Outcome, Seen, Written};
 use self::probe::Probes;
 pub(crate) use self::probe::own;
+use self::requirements::{NET_ADMIN, NET_RAW, installed, require, require_capability};
 use self::restore::Restore;
 use self::sessions::{Sessions, SetError};
 
@@ -80,220 +79,6 @@ pub const START: Generation = Generation(0);
 /// How long one program may take. A first load of tens of thousands of rules takes seconds.
 pub const PROGRAM_LIMIT: Duration = Duration::from_mins(1);
 
-/// Why the kernel's tables cannot be worked on at all.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A program is not installed.
-    #[error("`{}` is not installed: install the Debian package `{}`", .0.name, .0.package)]
-    Missing(Program),
-    /// The process may not administer the network.
-    #[error("{0} is needed to write iptables rules: run as root, or with that capability")]
-    NotPermitted(&'static str),
-    /// Which backend the node uses cannot be found out.
-    #[error("cannot find out which iptables this node uses")]
-    Backend(#[source] CommandError),
-    /// The sets cannot be written.
-    #[error("cannot write sets")]
-    Sets(#[source] SetError),
-}
-
-/// Why a family is not as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// Table `filter` could not be read.
-    #[error("cannot read table filter")]
-    ReadTable(#[source] CommandError),
-    /// The sets could not be read.
-    #[error("cannot read the sets")]
-    ReadSets(#[source] CommandError),
-    /// New sets could not be made.
-    #[error("cannot create sets")]
-    CreateSets(#[source] CommandError),
-    /// A set bears a name of ours, is of a type that our rules cannot use, and is in use.
-    #[error("set `{set}` is of type `{kind}`, and rules of others use it")]
-    AnotherKind {
-        /// Its name.
-        set: String,
-        /// Its type.
-        kind: String,
-    },
-    /// New sets could not be made one by one.
-    #[error("cannot make sets")]
-    MakeSets(#[source] SetError),
-    /// Members of a set could not be changed.
-    #[error("cannot change members")]
-    Members(#[source] SetError),
-    /// The chains were refused.
-    #[error("cannot replace chains")]
-    Chains(#[source] CommandError),
-    /// A hook could not be put in place.
-    #[error("cannot hook the chains")]
-    Hook(#[source] HookError),
-}
-
-impl WriteError {
-    /// Whether it took all of the time that it was given, for somebody held the lock or a program did not
-    /// end: trying once more at once would hold up everything else for as long again.
-    #[must_use]
-    pub fn is_kept_waiting(&self) -> bool {
-        match self {
-            WriteError::ReadTable(source)
-            | WriteError::ReadSets(source)
-            | WriteError::CreateSets(source)
-            | WriteError::Chains(source) => {
-                source.is_kept_waiting() || matches!(source, CommandError::TimedOut { .. })
-            }
-            WriteError::MakeSets(source) | WriteError::Members(source) => {
-                matches!(source, SetError::Late { .. })
-            }
-            WriteError::Hook(HookError::Insert { message, .. }) => message.contains(HELD),
-            WriteError::Hook(source) => matches!(source, HookError::TimedOut { .. }),
-            WriteError::AnotherKind { .. } => false,
-        }
-    }
-
-    /// What kind of failure it is: one that lasts is the same each time, whatever its details say.
-    #[must_use]
-    pub fn kind(&self) -> String {
-        match self {
-            WriteError::ReadTable(source)
-            | WriteError::ReadSets(source)
-            | WriteError::CreateSets(source)
-            | WriteError::Chains(source) => format!("{self} {:?}", source.kind()),
-            WriteError::AnotherKind { .. } => self.to_string(),
-            WriteError::MakeSets(source) | WriteError::Members(source) => {
-                format!("{self} {:?}", std::mem::discriminant(source))
-            }
-            WriteError::Hook(source) => format!("{self} {:?}", std::mem::discriminant(source)),
-        }
-    }
-}
-
-/// What a write changed in one family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Whether everything of ours was written anew.
-    pub whole: bool,
-    /// Sets made.
-    pub sets_created: usize,
-    /// Members put into new sets or added to standing ones.
-    pub members_added: usize,
-    /// Members removed from standing sets.
-    pub members_removed: usize,
-    /// Chains declared.
-    pub chains_replaced: usize,
-    /// Chains removed.
-    pub chains_deleted: usize,
-    /// Sets given up; the kernel may keep one for a moment.
-    pub sets_destroyed: usize,
-    /// What others had changed and this put right.
-    pub repaired: BTreeSet<Drift>,
-}
-
-impl Changes {
-    /// Whether nothing changed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self { whole: self.whole, ..Self::default() }
-    }
-}
-
-/// What the last readings of a family showed of others' rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Where ours stood in each built-in chain that is to have one, before it was put right.
-    pub hooks: BTreeMap<Hook, Option<Position>>,
-    /// Other engines whose policies are in table `filter`.
-    pub engines: BTreeSet<PolicyEngine>,
-    /// Whether rules of `nft`'s own keep iptables from showing table `filter`.
-    pub hidden: bool,
-}
-
-/// How one family fared.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It was in step and nothing was asked of it.
-    Unchanged,
-    /// It is in step.
-    Written(Changes),
-    /// It is out of step.
-    Failed(WriteError),
-    /// This kernel does not have it, so that there is nothing to enforce.
-    Absent,
-}
-
-/// How both families fared.
-#[derive(Debug)]
-pub struct Written {
-    /// IPv4.
-    pub v4: Outcome,
-    /// IPv6.
-    pub v6: Outcome,
-}
-
-impl Written {
-    /// By family, IPv4 first.
-    pub fn iter(&self) -> impl Iterator<Item = (Family, &Outcome)> {
-        [(Family::V4, &self.v4), (Family::V6, &self.v6)].into_iter()
-    }
-
-    /// Whether nothing was written, nor failed to be.
-    #[must_use]
-    pub fn is_unchanged(&self) -> bool {
-        self.iter().all(|(_, outcome)| matches!(outcome, Outcome::Unchanged | Outcome::Absent))
-    }
-
-    /// Whether the kernel holds what was wanted.
-    #[must_use]
-    pub fn is_in_step(&self) -> bool {
-        self.iter().all(|(_, outcome)| !matches!(outcome, Outcome::Failed(_)))
-    }
-}
-
-/// Whether the kernel holds what was last wanted of a family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FamilyState {
-    /// It does, as far as is known.
-    InStep,
-    /// It does not, or not yet.
-    OutOfStep,
-    /// It does not have the family, so that there is nothing to enforce.
-    Absent,
-}
-
-/// What was written of a family.
-#[derive(Clone, Debug)]
-pub struct AsWritten {
-    /// Whether the kernel holds it, as far as is known.
-    pub state: FamilyState,
-    /// How many times something was set out to be changed.
-    pub writes: u64,
-    /// The rules, with the names that the kernel knows and without what it refuses.
-    pub rules: FamilyRules,
-    /// Chains that nobody wants, empty, which rules of others lead to.
-    pub held: BTreeSet<ChainName>,
-    /// Sets that nobody wants and that the kernel has not let go of.
-    pub given_up: BTreeSet<String>,
-}
-
-/// A rule that the kernel refuses, and so is not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    /// The family whose kernel it is.
-    pub family: Family,
-    /// The rule, without its comment.
-    pub rule: Rule,
-    /// The chains that want it.
-    pub chains: BTreeSet<ChainName>,
-}
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: the kernel refuses `{}`", self.family, refusal::words(&self.rule))
-    }
-}
-
 /// What every write needs: programs, which iptables, and sessions.
 #[derive(Debug)]
 struct Kernel {
@@ -301,7 +86,15 @@ struct Kernel {
     backend: Backend,
     sessions: Sessions,
     restore: Restore,
-    lock: Lock,
+    /// Both families ask for it, each from a thread of its own.
+    lock: Mutex<Lock>,
+}
+
+impl Kernel {
+    /// See [`Dataplane::is_our_turn`].
+    fn is_our_turn(&self) -> bool {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_our_turn()
+    }
 }
 
 /// The kernel's tables in the network namespace of the thread that opened it.
@@ -347,7 +140,7 @@ impl Dataplane {
             require(program)?;
         }
         let sessions = sessions().map_err(OpenError::Sets)?;
-        let (restore, lock) = (Restore::new(&runner, backend), Lock::of(backend));
+        let (restore, lock) = (Restore::new(&runner, backend), Mutex::new(Lock::of(backend)));
         Ok(Self {
             kernel: Kernel { runner, backend, sessions, restore, lock },
             following: Following::new(choice),
@@ -405,10 +198,19 @@ impl Dataplane {
             let v6 = v6.write(kernel, update, &desired.v6);
             return Written { v4: v4.write(kernel, update, &desired.v4), v6 };
         }
-        Written {
-            v4: v4.write(kernel, update, &desired.v4),
-            v6: v6.write(kernel, update, &desired.v6),
-        }
+        let mut of_v6 = None;
+        let of_v4 = if v4.is_slow(update) && v6.is_slow(update) {
+            let beside = || of_v6 = Some(v6.write(kernel, update, &desired.v6));
+            thread::scope(|scope| {
+                // Without a thread to give it is done afterwards.
+                let _ = thread::Builder::new().name("IPv6".to_owned()).spawn_scoped(scope, beside);
+                v4.write(kernel, update, &desired.v4)
+            })
+        } else {
+            v4.write(kernel, update, &desired.v4)
+        };
+        let of_v6 = of_v6.unwrap_or_else(|| v6.write(kernel, update, &desired.v6));
+        Written { v4: of_v4, v6: of_v6 }
     }
 
     /// Carries an update out that changes members alone, in the families that are in step; the others
@@ -424,13 +226,13 @@ impl Dataplane {
     /// on, and whoever asks is to ask again soon.
     #[must_use]
     pub fn is_our_turn(&self) -> bool {
-        self.kernel.lock.is_our_turn()
+        self.kernel.is_our_turn()
     }
 
     /// Who keeps changes of chains waiting, where that has lasted long.
     #[must_use]
     pub fn kept_waiting(&self) -> Option<String> {
-        self.kernel.lock.reason()
+        self.kernel.lock.lock().unwrap_or_else(PoisonError::into_inner).reason()
     }
 
     /// How each family stands, IPv4 first.
@@ -567,85 +369,5 @@ pub fn counted_packets(
         Ok(text) => Ok(iptables::counted_by(&text)),
         Err(error) if error.is_refusal() => Ok(0),
         Err(error) => Err(error),
-    }
-}
-
-/// `CAP_NET_ADMIN`: its number and name.
-const NET_ADMIN: (u32, &str) = (12, "CAP_NET_ADMIN");
-/// `CAP_NET_RAW`, for raw sockets: by one iptables asks which set a rule means, whatever its backend,
-/// and legacy hands its rules over by one.
-const NET_RAW: (u32, &str) = (13, "CAP_NET_RAW");
-
-fn require_capability((bit, name): (u32, &'static str)) -> Result<(), OpenError> {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    // A system that does not tell is left to refuse by itself.
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .unwrap_or(u64::MAX);
-    if effective >> bit & 1 == 1 { Ok(()) } else { Err(OpenError::NotPermitted(name)) }
-}
-
-fn installed(program: Program) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program.name).is_file())
-}
-
-fn require(program: Program) -> Result<(), OpenError> {
-    if installed(program) { Ok(()) } else { Err(OpenError::Missing(program)) }
-}
-
-/// An error with its causes on one line.
-#[must_use]
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
-    #[test]
-    fn a_failure_that_lasts_is_of_one_kind_whatever_its_details() {
-        let failed = |line: usize, set: &str| CommandError::Failed {
-            program: "iptables-nft-restore",
-            status: ExitStatus::from_raw(256),
-            message: format!("line {line} failed"),
-            line: Some((line, format!("-A NPC-E-a -m set --match-set {set} src -j RETURN"))),
-        };
-        let first = WriteError::Chains(failed(3, "npc4-p-a-1"));
-        assert_eq!(WriteError::Chains(failed(9, "npc4-p-a-2")).kind(), first.kind());
-        assert_ne!(WriteError::ReadTable(failed(3, "npc4-p-a-1")).kind(), first.kind());
-        let limit = Duration::from_secs(1);
-        let late = CommandError::TimedOut { program: "iptables-nft-restore", limit };
-        assert_ne!(WriteError::Chains(late).kind(), first.kind());
-    }
-
-    #[test]
-    fn what_took_all_of_its_time_is_not_tried_again_at_once() {
-        let limit = Duration::from_secs(1);
-        let late = || CommandError::TimedOut { program: "ipset", limit };
-        let set = || "npc4-iso".to_owned();
-        let missing = || CommandError::Missing { program: "ipset", package: "ipset" };
-        for (error, expected) in [
-            (WriteError::CreateSets(late()), true),
-            (WriteError::ReadTable(late()), true),
-            (WriteError::Members(SetError::Late { operation: "add to", set: set() }), true),
-            (WriteError::Hook(HookError::TimedOut { hook: Hook::Forward, limit }), true),
-            (WriteError::Chains(missing()), false),
-            (WriteError::Members(SetError::Full { set: set() }), false),
-        ] {
-            assert_eq!(error.is_kept_waiting(), expected, "{error:?}");
-        }
     }
 }

@@ -18,11 +18,11 @@
 //! block that it was at: so a block may be carried out by nobody's will, which the reading after a
 //! start finds.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -60,17 +60,23 @@ pub struct Restore {
     runner: Runner,
     backend: Backend,
     idle: Duration,
-    open: RefCell<BTreeMap<Family, Session>>,
+    programs: Mutex<Programs>,
+}
+
+/// What runs. Whoever writes holds it to the end: a transaction of one family on `nf_tables` would have
+/// that of the other read all anew, and with legacy the lock lets no two write.
+#[derive(Debug, Default)]
+struct Programs {
+    open: BTreeMap<Family, Session>,
     /// When a family's program, which does not acknowledge, is asked again whether it does.
-    deaf: RefCell<BTreeMap<Family, Again>>,
+    deaf: BTreeMap<Family, Again>,
 }
 
 impl Restore {
     /// Starts nothing yet.
     #[must_use]
     pub fn new(runner: &Runner, backend: Backend) -> Self {
-        let (open, deaf) = (RefCell::default(), RefCell::default());
-        Self { runner: runner.clone(), backend, idle: IDLE, open, deaf }
+        Self { runner: runner.clone(), backend, idle: IDLE, programs: Mutex::default() }
     }
 
     /// Closes a session that nobody has needed for so long.
@@ -82,7 +88,11 @@ impl Restore {
     /// The process ids of the sessions that are open.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
-        self.open.borrow().values().map(|session| session.child.id()).collect()
+        self.programs().open.values().map(|session| session.child.id()).collect()
+    }
+
+    fn programs(&self) -> MutexGuard<'_, Programs> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries `transaction` out; nothing to do starts no process.
@@ -95,7 +105,8 @@ impl Restore {
             return Ok(());
         }
         let text = transaction.text(family);
-        let session = self.session(family)?;
+        let mut programs = self.programs();
+        let session = self.session(&mut programs, family)?;
         own::writes(self.backend);
         let done = match session {
             None => {
@@ -104,7 +115,7 @@ impl Restore {
             }
             Some(mut session) => session.carry_out(&text, self.limit_for(&text)).map(|()| {
                 self.runner.goes_on();
-                self.open.borrow_mut().insert(family, session);
+                programs.open.insert(family, session);
             }),
         };
         if matches!(&done, Err(error) if !error.leaves_doubt()) {
@@ -124,18 +135,22 @@ impl Restore {
 
     /// Closes the sessions that nobody has needed for a while.
     pub fn rest(&self) {
-        self.open.borrow_mut().retain(|_, session| session.used.elapsed() < self.idle);
+        self.programs().open.retain(|_, session| session.used.elapsed() < self.idle);
     }
 
     /// The open session, or a new one; none where the program does not acknowledge.
-    fn session(&self, family: Family) -> Result<Option<Session>, CommandError> {
-        let open = self.open.borrow_mut().remove(&family);
+    fn session(
+        &self,
+        programs: &mut Programs,
+        family: Family,
+    ) -> Result<Option<Session>, CommandError> {
+        let open = programs.open.remove(&family);
         if let Some(mut session) = open
             && session.is_alive()
         {
             return Ok(Some(session));
         }
-        let mut deaf = self.deaf.borrow_mut();
+        let deaf = &mut programs.deaf;
         if deaf.get(&family).and_then(Again::at).is_some_and(|at| at > Instant::now()) {
             return Ok(None);
         }

@@ -158,6 +158,12 @@ impl FamilyPlane {
         }
     }
 
+    /// Whether to carry `update` out takes more than a call or two: chains change, or all is written anew.
+    pub(in crate::dataplane) fn is_slow(&self, update: &Update) -> bool {
+        let changes_chains = |step: &Step| matches!(step, Step::ReplaceChains(chains) if chains.family == self.family);
+        !self.in_step || update.steps.iter().any(changes_chains)
+    }
+
     /// See [`crate::dataplane::Dataplane::write_members`].
     pub(in crate::dataplane) fn write_members(
         &mut self,

@@ -218,7 +218,7 @@ impl FamilyPlane {
             return Outcome::Unchanged;
         }
         if let Some(finished) = self.watch.waiting.take() {
-            if !kernel.lock.is_our_turn() {
+            if !kernel.is_our_turn() {
                 self.watch.waiting = Some(finished);
                 return Outcome::Unchanged;
             }
@@ -237,7 +237,7 @@ impl FamilyPlane {
         }
         if self.watch.overtaken {
             // What it finds it puts right.
-            let may_write = kernel.lock.is_our_turn();
+            let may_write = kernel.is_our_turn();
             return if may_write { self.verify(kernel, desired) } else { Outcome::Unchanged };
         }
         self.watch.suspected = false;
@@ -364,7 +364,7 @@ impl FamilyPlane {
             self.watch.yields_until = Some(until);
             return Outcome::Unchanged;
         }
-        if !kernel.lock.is_our_turn() {
+        if !kernel.is_our_turn() {
             self.watch.waiting = Some(Finished { reading, begun, writes });
             return Outcome::Unchanged;
         }
