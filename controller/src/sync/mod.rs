@@ -187,6 +187,8 @@ impl Sync {
     /// Runs until told to stop, or until no source is left. Rules stay in the kernel.
     pub fn run(&mut self, inbox: &Receiver<Input>) {
         while self.turn(inbox) {}
+        // Nobody else would destroy what was given up a moment ago.
+        self.settle();
     }
 
     /// Runs until what was listed first has been written, or writing it has failed; no longer than
