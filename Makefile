@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup setup-build build demo test test-long bench image rootfs lint fmt clean
+.PHONY: help setup setup-build build demo test test-long bench image rootfs krew lint fmt clean
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ image: ## Builds the container image (IMAGE=policyd:VERSION, CONTAINER_TOOL=dock
 
 rootfs: setup-build ## Lays out the image's file system in DIR, without a container engine (needs root)
 	@.ci/rootfs "$(DIR)"
+
+krew: ## Prints the plugin index entry of a release (ARCHIVES=DIR of kubectl-policyc-OS-ARCH.tar.gz, ADDRESS=URL of them)
+	@.ci/krew "$(ARCHIVES)" "$(ADDRESS)"
 
 lint: setup ## Checks format, clippy, documentation, and that the library is pure
 	@$(CARGO) fmt --all --check

@@ -11,6 +11,7 @@ use crate::args;
 use crate::error::CommandError;
 use crate::live;
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::report;
 use crate::status::Status;
 
@@ -60,14 +61,19 @@ pub fn load(
             output.diagnostic(&report::entry(Severity::Warning, lack, None, None));
         }
         let options = Options { keep_policies, ..options(&cluster.namespace)? };
+        let _progress = Progress::spin(READING);
         let loaded = input::read_over(&cluster.objects, &args.files, &options);
         Input { loaded, namespace: cluster.namespace, files: args.files.clone() }
     } else {
         let options = Options { keep_policies, ..options(asked)? };
+        let _progress = Progress::spin(READING);
         let loaded = input::read(&args.files, &options);
         Input { loaded, namespace: asked.to_owned(), files: args.files.clone() }
     })
 }
+
+/// What is told where manifests take long.
+pub(crate) const READING: &str = "reading manifests";
 
 /// The namespace of names that name none, where nothing says otherwise.
 const DEFAULT_NAMESPACE: &str = "default";

@@ -13,6 +13,7 @@ use crate::error::CommandError;
 use crate::explain::{self, PodExplanation};
 use crate::input::{self, Input};
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::question::{self, Questions};
 use crate::scene::Scene;
 use crate::status::Status;
@@ -96,11 +97,14 @@ fn explain_pod(args: &ExplainPod, verbose: bool, output: Output) -> Result<Statu
     let unbound = question::without_host_networks(input.snapshot());
     let unbound = Questions::new(&unbound);
     let families = question::asked(args.asked.families);
-    let explanations: Vec<PodExplanation> = named
-        .pods
-        .iter()
-        .filter_map(|key| explain::explain(&questions, &unbound, key, &families, input.findings()))
-        .collect();
+    let progress = Progress::start("explaining", named.pods.len());
+    let mut explanations: Vec<PodExplanation> = Vec::new();
+    for (done, key) in named.pods.iter().enumerate() {
+        progress.at(done);
+        let findings = input.findings();
+        explanations.extend(explain::explain(&questions, &unbound, key, &families, findings));
+    }
+    drop(progress);
     let text = match args.asked.output {
         Format::Text => explain::text(&explanations, &layout(&input, output)),
         format if named.single => match explanations.first() {

@@ -66,7 +66,7 @@ fn bit(bits: &[u64], index: usize) -> bool {
     bits.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
 }
 
-fn set_bits(length: usize, is_set: impl Fn(usize) -> bool) -> Bits {
+fn set_bits(length: usize, mut is_set: impl FnMut(usize) -> bool) -> Bits {
     let mut bits = vec![0; length.div_ceil(64)];
     for index in (0..length).filter(|index| is_set(*index)) {
         bits[index / 64] |= 1 << (index % 64);
@@ -144,8 +144,10 @@ pub(super) struct Classes<'a> {
     profiles: Interned<Profile>,
     owners: Interned<Owner<'a>>,
     addresses: Interned<Bits>,
-    /// The selectors of peers that labels meet.
-    met: Lookup<Vec<(&'a str, &'a str)>, Bits>,
+    /// The peers that mean pods of a namespace with labels.
+    meant: Lookup<(&'a NamespaceName, Vec<(&'a str, &'a str)>), Bits>,
+    /// The peers that mean pods of a namespace, whatever labels they ask for.
+    within: BTreeMap<&'a NamespaceName, Bits>,
     namespaces: BTreeMap<&'a NamespaceName, Labels>,
 }
 
@@ -165,7 +167,8 @@ impl<'a> Classes<'a> {
             profiles: Interned::default(),
             owners: Interned::default(),
             addresses: Interned::default(),
-            met: Lookup::default(),
+            meant: Lookup::default(),
+            within: BTreeMap::new(),
             namespaces: BTreeMap::new(),
         };
         for (number, policy) in snapshot.policies.values().enumerate() {
@@ -267,28 +270,35 @@ impl<'a> Classes<'a> {
     fn owner(&mut self, pod: &'a Pod) -> usize {
         let labels: Vec<(&str, &str)> =
             pod.labels.iter().filter(|(key, _)| self.keys.contains(key)).collect();
+        let key = (&pod.key.namespace, labels);
+        let peers = match self.meant.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let peers = self.meaning(pod);
+                self.meant.insert(key, peers.clone());
+                peers
+            }
+        };
+        self.owners.number(Owner { peers, names: named(pod, &self.names) })
+    }
+
+    /// The peers that mean `pod`.
+    fn meaning(&mut self, pod: &'a Pod) -> Bits {
         let selectors = &self.selectors;
-        let met = self.met.entry(labels).or_insert_with(|| {
-            set_bits(selectors.len(), |number| selectors.get(number).matches(&pod.labels))
-        });
+        let met = set_bits(selectors.len(), |number| selectors.get(number).matches(&pod.labels));
         let namespace = &pod.key.namespace;
-        let labels = self.namespaces.get(namespace);
-        let mut scopes: Lookup<&Selector, bool> = Lookup::default();
-        let peers = &self.peers;
-        let mut means = vec![0; peers.len().div_ceil(64)];
-        for number in 0..peers.len() {
-            let (own, scope, selector) = peers.get(number);
-            let within = match scope {
-                NamespaceScope::Own => *own == Some(namespace),
-                NamespaceScope::Matching(scope) => *scopes
+        let (peers, labels) = (&self.peers, self.namespaces.get(namespace));
+        let within = self.within.entry(namespace).or_insert_with(|| {
+            let mut scopes: Lookup<&Selector, bool> = Lookup::default();
+            let is_within = |number| match peers.get(number) {
+                (own, NamespaceScope::Own, _) => *own == Some(namespace),
+                (_, NamespaceScope::Matching(scope), _) => *scopes
                     .entry(scope)
                     .or_insert_with(|| labels.is_some_and(|labels| scope.matches(labels))),
             };
-            if within && bit(met, *selector) {
-                means[number / 64] |= 1_u64 << (number % 64);
-            }
-        }
-        self.owners.number(Owner { peers: means, names: named(pod, &self.names) })
+            set_bits(peers.len(), is_within)
+        });
+        set_bits(peers.len(), |number| bit(within, number) && bit(&met, peers.get(number).2))
     }
 
     fn address(&mut self, address: IpAddr) -> usize {

@@ -161,6 +161,48 @@ impl Between {
     }
 }
 
+/// What decides what two groups may exchange. Of one `Reach`, groups that meet alike have equal sets of
+/// traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Met {
+    /// What some pair of ends may exchange, by number, each once. Mostly there is no more than one.
+    first: Option<usize>,
+    more: Vec<usize>,
+    /// Whether both groups are one and the same single pod.
+    itself: bool,
+}
+
+impl Met {
+    /// Some pair may exchange what has this number.
+    pub(super) fn add(&mut self, number: usize) {
+        match self.first {
+            None => self.first = Some(number),
+            Some(first) if first == number => {}
+            Some(_) => self.more.push(number),
+        }
+    }
+
+    /// There are no more pairs; `itself` says whether some end is in both groups.
+    pub(super) fn end(&mut self, itself: bool) {
+        self.more.sort_unstable();
+        self.more.dedup();
+        // Whichever came first, the same numbers are the same.
+        if let (Some(first), Some(least)) = (&mut self.first, self.more.first_mut()) {
+            if *least < *first {
+                std::mem::swap(first, least);
+                self.more.sort_unstable();
+            }
+        }
+        self.itself = itself && self.first.is_none();
+    }
+
+    /// Whether there is no pair that has such a family.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.first.is_none() && !self.itself
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

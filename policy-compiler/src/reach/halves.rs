@@ -49,13 +49,9 @@ impl<'a> Seat<'a> {
         self.standing.pods.first().map(|pod| &pod.key)
     }
 
-    fn node(&self) -> Option<&'a NodeName> {
+    /// The node that it runs on.
+    pub(super) fn node(&self) -> Option<&'a NodeName> {
         self.standing.pods.first()?.node.as_ref()
-    }
-
-    /// Whether it is a node, to which the pods on it are no strangers.
-    pub(super) fn is_node(&self) -> bool {
-        !self.standing.nodes.is_empty()
     }
 
     /// Whether it is the one pod with its address and nothing else.
@@ -76,25 +72,34 @@ impl<'a> Seat<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Halves<'a> {
     classes: Classes<'a>,
-    seats: Lookup<(End, Family), Rc<Seat<'a>>>,
+    /// By family, IPv4 first.
+    seats: [Lookup<End, Rc<Seat<'a>>>; 2],
     connections: Interned<Connections>,
     /// By subject and profile.
     by_profile: Lookup<(usize, usize), usize>,
     /// By subject and what its policies see of the other end.
     by_aspect: Lookup<(usize, Aspect<'a>), usize>,
     both: Lookup<(usize, usize), usize>,
+    /// How many flows the evaluator has judged for this.
+    asked: usize,
 }
 
 impl<'a> Halves<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
         Self {
             classes: Classes::new(snapshot),
-            seats: Lookup::default(),
+            seats: Default::default(),
             connections: Interned::default(),
             by_profile: Lookup::default(),
             by_aspect: Lookup::default(),
             both: Lookup::default(),
+            asked: 0,
         }
+    }
+
+    /// How many flows the evaluator has been asked about.
+    pub(super) fn asked(&self) -> usize {
+        self.asked
     }
 
     /// The seat of an end.
@@ -104,7 +109,8 @@ impl<'a> Halves<'a> {
         end: &End,
         family: Family,
     ) -> Rc<Seat<'a>> {
-        if let Some(seat) = self.seats.get(&(end.clone(), family)) {
+        let of_family = usize::from(family == Family::V6);
+        if let Some(seat) = self.seats[of_family].get(end) {
             return Rc::clone(seat);
         }
         let standing = evaluator.standing(end, family);
@@ -112,13 +118,18 @@ impl<'a> Halves<'a> {
         let (ingress, egress) = (subject(Direction::Ingress), subject(Direction::Egress));
         let class = SeatClass { ingress, egress, profile: self.classes.profile(&standing) };
         let seat = Rc::new(Seat { end: end.clone(), family, class, standing });
-        self.seats.insert((end.clone(), family), Rc::clone(&seat));
+        self.seats[of_family].insert(end.clone(), Rc::clone(&seat));
         seat
     }
 
     /// The connections of that number.
     pub(super) fn connections(&self, number: usize) -> &Connections {
         self.connections.get(number)
+    }
+
+    /// The number of `connections`.
+    pub(super) fn number(&mut self, connections: Connections) -> usize {
+        self.connections.number(connections)
     }
 
     /// What passes from one seat to another, by number. Ends that may be one and the same are asked
@@ -132,6 +143,7 @@ impl<'a> Halves<'a> {
     ) -> usize {
         if !different && from.may_be(to) {
             let traffic = Traffic::ping(from.family);
+            self.asked += 1;
             let verdict = evaluator.verdict(&flow(&from.end, &to.end, from.family, traffic));
             if verdict.egress.because == Because::Itself {
                 return self.connections.number(Connections::everything());
@@ -157,8 +169,7 @@ impl<'a> Halves<'a> {
     ) -> usize {
         // Between a pod and its own node its class has no say.
         if own.node().is_some_and(|node| other.standing.nodes.contains(node)) {
-            let asked = asked(evaluator, direction, own, other);
-            return self.connections.number(asked);
+            return self.ask(evaluator, direction, own, other);
         }
         let subject = own.class.subject(direction);
         let key = (subject, other.class.profile);
@@ -168,21 +179,33 @@ impl<'a> Halves<'a> {
         let aspect = (subject, self.classes.aspect(subject, other.class.profile));
         let number = match self.by_aspect.get(&aspect) {
             Some(known) => *known,
-            None => self.connections.number(asked(evaluator, direction, own, other)),
+            None => self.ask(evaluator, direction, own, other),
         };
         self.by_aspect.insert(aspect, number);
         self.by_profile.insert(key, number);
         number
     }
+
+    fn ask(
+        &mut self,
+        evaluator: &Evaluator<'a>,
+        direction: Direction,
+        own: &Seat<'a>,
+        other: &Seat<'a>,
+    ) -> usize {
+        let (connections, flows) = asked(evaluator, direction, own, other);
+        self.asked += flows;
+        self.connections.number(connections)
+    }
 }
 
-/// What the policies of `own` say to all traffic with `other`.
+/// What the policies of `own` say to all traffic with `other`, and how many flows were judged for it.
 fn asked(
     evaluator: &Evaluator<'_>,
     direction: Direction,
     own: &Seat<'_>,
     other: &Seat<'_>,
-) -> Connections {
+) -> (Connections, usize) {
     let family = own.family;
     let half = |traffic| {
         let (from, to) = match direction {
@@ -198,24 +221,27 @@ fn asked(
     );
     // What is not for rules to say is so of all traffic.
     if !policed {
-        return match probe.decision {
+        let connections = match probe.decision {
             Decision::Allowed => Connections::everything(),
             Decision::Denied | Decision::Unknown => Connections::nothing(),
         };
+        return (connections, 1);
     }
     let Some(edges) = edges(evaluator, direction, &probe, own, other) else {
-        return Connections::nothing();
+        return (Connections::nothing(), 1);
     };
+    let pieces = edges.pieces();
+    let flows = pieces.len() + 1;
     let mut allowed = Gathered::default();
     let mut unknown = Gathered::default();
-    for part in edges.pieces() {
+    for part in pieces {
         match half(part.representative(family)).decision {
             Decision::Allowed => allowed.add(part),
             Decision::Unknown => unknown.add(part),
             Decision::Denied => {}
         }
     }
-    Connections::new(allowed.set(), &unknown.set())
+    (Connections::new(allowed.set(), &unknown.set()), flows)
 }
 
 /// The edges of the ports of all rules that mean the other end, or may; none where none does.

@@ -63,7 +63,7 @@ use group::Cell;
 use halves::{Halves, Seat, SeatClass};
 
 pub use bounds::Bounds;
-pub use connections::{Between, Connections};
+pub use connections::{Between, Connections, Met};
 pub use group::Group;
 pub use kinds::{KIND, Kinds, MOST};
 pub use party::{Level, Party, Who, instances};
@@ -141,6 +141,9 @@ fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = &NodeName> {
     let scheduled = snapshot.pods.values().filter_map(|pod| pod.node.as_ref());
     snapshot.nodes.keys().chain(scheduled)
 }
+
+/// Hears of pairs of ends: the number of what they may exchange, and how many they are.
+type Telling<'t> = dyn FnMut(usize, u64) + 't;
 
 /// A snapshot, ready to be asked for sets of traffic. What was asked once is remembered.
 #[derive(Clone, Debug)]
@@ -239,21 +242,8 @@ impl<'a> Reach<'a> {
         if !self.speaks(from, family) || !self.speaks(to, family) {
             return Connections::nothing();
         }
-        let (from, to) = (self.seat(from, family), self.seat(to, family));
-        self.told(&from, &to, false)
-    }
-
-    /// What becomes of the traffic between two seats; what may pass besides is unknown.
-    fn told(&self, from: &Seat<'a>, to: &Seat<'a>, different: bool) -> Connections {
-        let sure = {
-            let mut halves = self.halves.borrow_mut();
-            let number = halves.pair(&self.evaluator, from, to, different);
-            halves.connections(number).clone()
-        };
-        let Some(possible) = &self.possible else { return sure };
-        let (from, to) = (possible.seat(&from.end, from.family), possible.seat(&to.end, to.family));
-        let may = possible.told(&from, &to, different).possible();
-        Connections::new(sure.allowed().clone(), &sure.unknown().union(&may))
+        let number = self.number(&self.seat(from, family), &self.seat(to, family), false);
+        self.halves.borrow().connections(number).clone()
     }
 
     /// The ends of `party` that have `family`, to be asked about many times.
@@ -274,19 +264,9 @@ impl<'a> Reach<'a> {
     #[must_use]
     pub fn among(&self, from: &Group<'a>, to: &Group<'a>) -> Between {
         let mut between = Between::default();
-        let mut itself = false;
-        if from.family != to.family {
-            return between;
-        }
-        for source in &from.cells {
-            for destination in &to.cells {
-                if source.apart || destination.apart || self.possible.is_some() {
-                    itself |= self.one_by_one(source, destination, &mut between);
-                } else {
-                    itself |= self.all_alike(source, destination, &mut between);
-                }
-            }
-        }
+        let itself = self.pairs(from, to, &mut |number, pairs| {
+            between.add(self.halves.borrow().connections(number), pairs);
+        });
         if itself && between.pairs == 0 {
             between.add(&Connections::everything(), 1);
             between.itself = true;
@@ -294,8 +274,49 @@ impl<'a> Reach<'a> {
         between
     }
 
-    /// Adds the pairs of two classes; says whether some end is in both.
-    fn all_alike(&self, from: &Cell<'a>, to: &Cell<'a>, between: &mut Between) -> bool {
+    /// What decides what is said [`among`](Self::among) two groups, but for the number of pairs; for
+    /// whoever asks about so many groups that a set for each two of them is too much.
+    #[must_use]
+    pub fn met(&self, from: &Group<'a>, to: &Group<'a>) -> Met {
+        let mut met = Met::default();
+        let itself = self.pairs(from, to, &mut |number, _| met.add(number));
+        met.end(itself);
+        met
+    }
+
+    /// Tells the numbers of what two groups may exchange, each with how many pairs may; says whether some
+    /// end is in both.
+    fn pairs(&self, from: &Group<'a>, to: &Group<'a>, tell: &mut Telling<'_>) -> bool {
+        let mut itself = false;
+        if from.family == to.family {
+            for source in &from.cells {
+                for destination in &to.cells {
+                    itself |= if self.possible.is_some() || source.is_met_singly(destination) {
+                        self.one_by_one(source, destination, tell)
+                    } else {
+                        self.all_alike(source, destination, tell)
+                    };
+                }
+            }
+        }
+        itself
+    }
+
+    /// The number of what becomes of the traffic between two seats; what may pass besides is unknown.
+    fn number(&self, from: &Seat<'a>, to: &Seat<'a>, different: bool) -> usize {
+        let sure = self.halves.borrow_mut().pair(&self.evaluator, from, to, different);
+        let Some(possible) = &self.possible else { return sure };
+        let (from, to) = (possible.seat(&from.end, from.family), possible.seat(&to.end, to.family));
+        let may = possible.number(&from, &to, different);
+        let may = possible.halves.borrow().connections(may).possible();
+        let mut halves = self.halves.borrow_mut();
+        let sure = halves.connections(sure);
+        let told = Connections::new(sure.allowed().clone(), &sure.unknown().union(&may));
+        halves.number(told)
+    }
+
+    /// Tells of the pairs of two classes; says whether some end is in both.
+    fn all_alike(&self, from: &Cell<'a>, to: &Cell<'a>, tell: &mut Telling<'_>) -> bool {
         let shared = from.shared(to);
         let themselves = shared.iter().fold(0_u64, |sum, instances| sum.saturating_add(*instances));
         let all = from.instances.saturating_mul(to.instances);
@@ -303,16 +324,14 @@ impl<'a> Reach<'a> {
         if let (true, Some((source, _)), Some((destination, _))) =
             (pairs > 0, from.seats.first(), to.seats.first())
         {
-            let mut halves = self.halves.borrow_mut();
             // Ends that are equal stand for two that are alike.
-            let number = halves.pair(&self.evaluator, source, destination, true);
-            between.add(halves.connections(number), pairs);
+            tell(self.number(source, destination, true), pairs);
         }
         !shared.is_empty()
     }
 
     /// The same, end by end.
-    fn one_by_one(&self, from: &Cell<'a>, to: &Cell<'a>, between: &mut Between) -> bool {
+    fn one_by_one(&self, from: &Cell<'a>, to: &Cell<'a>, tell: &mut Telling<'_>) -> bool {
         let mut shared = false;
         for (source, m) in &from.seats {
             for (destination, n) in &to.seats {
@@ -320,7 +339,7 @@ impl<'a> Reach<'a> {
                 shared |= equal;
                 let pairs = if equal { n.saturating_mul(n - 1) } else { m.saturating_mul(*n) };
                 if pairs > 0 {
-                    between.add(&self.told(source, destination, equal), pairs);
+                    tell(self.number(source, destination, equal), pairs);
                 }
             }
         }
@@ -337,6 +356,12 @@ impl<'a> Reach<'a> {
     #[must_use]
     pub fn evaluator(&self) -> &Evaluator<'a> {
         &self.evaluator
+    }
+
+    /// How many flows the evaluator has been asked about.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.halves.borrow().asked()
     }
 
     fn seat(&self, end: &End, family: Family) -> Rc<Seat<'a>> {

@@ -283,3 +283,73 @@ fn parties_of_several_snapshots_are_alike_in_each() {
     assert_eq!(between(&old).all.to_string(), "everything");
     assert_eq!(between(&new).all.to_string(), "80/TCP");
 }
+
+/// So many pods of `web` and of `job`, each with labels of its own, on several nodes, and one `db`, which
+/// takes `web`.
+fn crowd(pods: u8) -> Snapshot {
+    let mut all = vec![calling(pod("x/db-0", "db", "10.0.0.3"), "pg", 5432)];
+    for n in 0..pods {
+        for (app, block) in [("web", 1), ("job", 2)] {
+            let pod = pod(&format!("x/{app}-{n}"), app, &format!("10.0.{block}.{n}"));
+            all.push(Pod { node: NodeName::new(&format!("n{}", n % 4)).ok(), ..pod });
+        }
+    }
+    cluster(all, vec![ingress("x/db", "db", vec![(from_pods(app("web")), named("pg"))])])
+}
+
+#[test]
+fn the_evaluator_is_asked_for_classes_of_pods_and_not_for_pairs_of_them() {
+    let asked = |pods| {
+        let snapshot = crowd(pods);
+        let reach = Reach::new(&snapshot);
+        let parties = reach.parties(Level::Pod);
+        let pods: Vec<&Party> = parties.iter().filter(|party| party.who.is_pods()).collect();
+        let mut pairs = 0;
+        for (from, to) in pods.iter().flat_map(|from| pods.iter().map(move |to| (from, to))) {
+            pairs += u64::from(!reach.between(from, to, Family::V4).is_empty());
+        }
+        (pairs, reach.asked())
+    };
+    let (few, many) = (asked(8), asked(80));
+    assert!(few.0 > 200 && many.0 > 20_000, "{few:?} {many:?}");
+    assert_eq!(few.1, many.1, "ten times the pods, and not one question more");
+    assert!(few.1 < 30, "{few:?}");
+}
+
+#[test]
+fn groups_that_meet_alike_have_the_same_sets() {
+    let snapshot = crowd(9);
+    let reach = Reach::new(&snapshot);
+    for level in [Level::Pod, Level::Workload, Level::Namespace] {
+        let parties = reach.parties(level);
+        let groups: Vec<Group<'_>> = parties.iter().map(|p| reach.group(p, Family::V4)).collect();
+        let mut known: Vec<(Met, Between)> = Vec::new();
+        for (from, to) in groups.iter().flat_map(|from| groups.iter().map(move |to| (from, to))) {
+            let met = reach.met(from, to);
+            let between = reach.among(from, to);
+            assert_eq!(met.is_nothing(), between.pairs == 0);
+            let sets = Between { pairs: between.pairs.min(1), ..between };
+            match known.iter().find(|(other, _)| *other == met) {
+                Some((_, other)) => assert_eq!(*other, sets, "{level:?} {met:?}"),
+                None => known.push((met, sets)),
+            }
+        }
+        assert!(known.len() > 2 && known.len() < 12, "{level:?}: {known:?}");
+    }
+}
+
+#[test]
+fn a_pod_is_reached_by_its_own_node_and_its_kind_elsewhere_is_not() {
+    let snapshot = crowd(8);
+    let reach = Reach::new(&snapshot);
+    let [db, n1, n2] =
+        ["x/db", "node/n1", "node/n2"].map(|name| party(&reach, Level::Workload, name));
+    assert!(reach.between(&n1, &db, Family::V4).is_all(), "db runs there");
+    assert!(reach.between(&n2, &db, Family::V4).is_empty(), "and not there");
+    let mut closed = snapshot.clone();
+    closed.policies.insert(key("x/w"), ingress("x/w", "web", Vec::new()));
+    let reach = Reach::new(&closed);
+    let [web, n1] = ["x/web", "node/n1"].map(|name| party(&reach, Level::Workload, name));
+    let between = reach.between(&n1, &web, Family::V4);
+    assert!(between.all.is_empty() && between.some.is_all(), "two of eight run there");
+}

@@ -228,15 +228,17 @@ fn merge_sources(node: Node, at: Position) -> Result<Vec<Node>, Failure> {
 struct Entries {
     /// In order; those that gave way to another are gone.
     all: Vec<Option<Entry>>,
-    /// Where each key stands, and whether it came by a merge.
-    places: BTreeMap<String, (bool, Vec<usize>)>,
+    /// Where each key stands, and whether it came by a merge; none before the first merge, for most
+    /// mappings have none.
+    places: Option<BTreeMap<String, (bool, Vec<usize>)>>,
 }
 
 impl Entries {
     /// Adds a key that stands in the mapping itself. One that was merged gives way; one that was
     /// written stays beside it, for the decoder to judge.
     fn write(&mut self, entry: Entry) {
-        if self.places.get(&entry.key).is_some_and(|(merged, _)| *merged) {
+        let merged = self.places.as_ref().and_then(|places| places.get(&entry.key));
+        if merged.is_some_and(|(merged, _)| *merged) {
             self.give_way(&entry.key);
         }
         self.add(entry, false);
@@ -245,6 +247,15 @@ impl Entries {
     /// Adds the keys of `sources`, of which the earlier win. Keys that were written before the merge
     /// give way, unlike those written after it: so go-yaml v2 does, and with it kubectl.
     fn merge(&mut self, sources: Vec<Node>) {
+        if self.places.is_none() {
+            let mut places = BTreeMap::new();
+            for (place, entry) in self.all.iter().enumerate() {
+                if let Some(entry) = entry {
+                    stands(&mut places, &entry.key, place, false);
+                }
+            }
+            self.places = Some(places);
+        }
         let mut taken: BTreeSet<String> = BTreeSet::new();
         for source in sources {
             let Value::Map(entries) = source.value else { continue };
@@ -260,13 +271,15 @@ impl Entries {
     }
 
     fn add(&mut self, entry: Entry, merged: bool) {
-        let place = self.all.len();
-        self.places.entry(entry.key.clone()).or_insert((merged, Vec::new())).1.push(place);
+        if let Some(places) = &mut self.places {
+            stands(places, &entry.key, self.all.len(), merged);
+        }
         self.all.push(Some(entry));
     }
 
     fn give_way(&mut self, key: &str) {
-        for place in self.places.remove(key).map(|(_, places)| places).unwrap_or_default() {
+        let given = self.places.as_mut().and_then(|places| places.remove(key));
+        for place in given.map(|(_, places)| places).unwrap_or_default() {
             if let Some(entry) = self.all.get_mut(place) {
                 *entry = None;
             }
@@ -276,4 +289,14 @@ impl Entries {
     fn into_vec(self) -> Vec<Entry> {
         self.all.into_iter().flatten().collect()
     }
+}
+
+/// Records that `key` stands at `place`.
+fn stands(
+    places: &mut BTreeMap<String, (bool, Vec<usize>)>,
+    key: &str,
+    place: usize,
+    merged: bool,
+) {
+    places.entry(key.to_owned()).or_insert((merged, Vec::new())).1.push(place);
 }

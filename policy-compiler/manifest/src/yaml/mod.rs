@@ -132,20 +132,17 @@ type Failure = (YamlErrorKind, Position);
 /// Refuses the characters that YAML does not allow anywhere. NUL above all: the scanner would take
 /// it for the end of the text.
 fn check_characters(text: &str) -> Result<(), Failure> {
-    let (mut line, mut column) = (1, 1);
-    for c in text.chars() {
-        let allowed = matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..)
-            && !matches!(c, '\u{fffe}' | '\u{ffff}');
-        if !allowed {
-            return Err((YamlErrorKind::Control(c), Position { line, column }));
-        }
-        if c == '\n' {
-            (line, column) = (line.saturating_add(1), 1);
-        } else {
-            column = column.saturating_add(1);
-        }
-    }
-    Ok(())
+    let is_allowed = |c: char| {
+        matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..)
+            && !matches!(c, '\u{fffe}' | '\u{ffff}')
+    };
+    let Some((at, c)) = text.char_indices().find(|(_, c)| !is_allowed(*c)) else { return Ok(()) };
+    let before = text.get(..at).unwrap_or_default();
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let line = count(before.matches('\n').count()).saturating_add(1);
+    let column = count(last.chars().count()).saturating_add(1);
+    Err((YamlErrorKind::Control(c), Position { line, column }))
 }
 
 #[cfg(test)]

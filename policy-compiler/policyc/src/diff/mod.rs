@@ -36,6 +36,7 @@ use crate::args::{self, ChangeKind, DiffFormat};
 use crate::error::CommandError;
 use crate::output::{self, Output};
 use crate::phrase;
+use crate::progress::Progress;
 use crate::question;
 use crate::report;
 use crate::scene;
@@ -66,9 +67,10 @@ pub fn run(args: &args::Diff, verbose: bool, output: Output) -> Result<Status, C
         }
     }
     let families = question::asked(args.families);
-    let progress = Progress::start();
-    let comparison =
-        compare_telling(&sides.old, &sides.new, &families, |at, of| progress.at(at, of));
+    let progress = Progress::spin("comparing");
+    let comparison = compare_telling(&sides.old, &sides.new, &families, |at, of| {
+        progress.say(format!("comparing {at} of {of} classes of ends"));
+    });
     drop(progress);
     output.result(&match args.output {
         DiffFormat::Text => {
@@ -103,30 +105,6 @@ fn report_side(side: &Side, verbose: bool, output: Output) {
 #[must_use]
 pub fn compare(old: &Side, new: &Side, families: &[Family]) -> Comparison {
     compare_telling(old, new, families, |_, _| {})
-}
-
-/// A line on standard error that says how far a long comparison is; none where that is no terminal.
-struct Progress(indicatif::ProgressBar);
-
-impl Progress {
-    fn start() -> Self {
-        let bar = indicatif::ProgressBar::new_spinner();
-        if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} comparing {msg}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(std::time::Duration::from_millis(120));
-        Self(bar)
-    }
-
-    fn at(&self, class: usize, of: usize) {
-        self.0.set_message(format!("{class} of {of} classes of ends"));
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
 }
 
 /// As [`compare()`]; `at` hears how many of how many classes of ends have been asked about.

@@ -20,8 +20,10 @@ use policy_manifest::input::{self, Loaded, Object, Options, Parsed, ParsedFile};
 
 use crate::args;
 use crate::error::CommandError;
+use crate::input::READING;
 use crate::live;
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::report;
 
 use super::git::{self, Revision};
@@ -194,7 +196,10 @@ impl Reader<'_> {
     fn read(&self, source: &Source) -> Result<Part, CommandError> {
         let options = self.options()?;
         let parsed = match source {
-            Source::Files(path) => input::parse_paths(&[path], &options, &mut io::stdin()),
+            Source::Files(path) => {
+                let _progress = Progress::spin(READING);
+                input::parse_paths(&[path], &options, &mut io::stdin())
+            }
             Source::Git(revision) => git::read(revision, &self.sources.paths, &options)?,
             Source::Live(context) => self.live(context.as_ref())?,
         };

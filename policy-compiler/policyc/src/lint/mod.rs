@@ -22,6 +22,7 @@ use crate::error::CommandError;
 use crate::input::{self, Input};
 use crate::live::LIVE;
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::status::Status;
 
 pub use answer::LintReport;
@@ -37,7 +38,9 @@ pub fn run(args: &Lint, verbose: bool, output: Output) -> Result<Status, Command
     }
     let chosen = Chosen::of(args)?;
     let input = input::load(&args.input, true, output)?;
+    let progress = Progress::spin("linting");
     let report = report(&input, args, &chosen);
+    drop(progress);
     input.report(verbose, output, |diagnostic| !is_told(diagnostic, &report));
     output.result(&match args.output {
         LintFormat::Text => text::text(&report, &input.loaded.sources),

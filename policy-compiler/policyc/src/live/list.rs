@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::LIVE;
 use super::connect::Connection;
-use super::progress::Progress;
+use crate::progress::Progress;
 
 /// How many objects a page has.
 const PAGE: u32 = 500;
@@ -213,12 +213,13 @@ async fn pages(
     let (request, mut params) = (Request::new(resource.path()), ListParams::default().limit(PAGE));
     let mut read = 0;
     loop {
-        progress.at(resource.name(), read, None);
+        progress.say(reading(resource, read, None));
         let question = request.list(&params).map_err(kube::Error::BuildRequest)?;
         let page: Page = connection.client.request(question).await?;
         let items = page.items.unwrap_or_default();
         read += items.len();
-        progress.at(resource.name(), read, page.metadata.remaining_item_count.map(|n| n + read));
+        let remaining = page.metadata.remaining_item_count;
+        progress.say(reading(resource, read, remaining.map(|n| n.saturating_add(read))));
         for item in items {
             input::add(&mut parsed, document(resource, item), &Options::default());
         }
@@ -227,6 +228,12 @@ async fn pages(
             None => return Ok(parsed),
         }
     }
+}
+
+/// So many of so many (where the server says) have come.
+fn reading(resource: Resource, read: usize, total: Option<usize>) -> String {
+    let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+    format!("reading {}: {read}{of}", resource.name())
 }
 
 /// An item as a document of its own; in a list the type stands once for all.

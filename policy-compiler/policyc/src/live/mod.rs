@@ -12,7 +12,6 @@
 
 mod connect;
 mod list;
-mod progress;
 
 use policy_manifest::input::ParsedFile;
 use policy_manifest::source;
@@ -21,8 +20,8 @@ pub use self::connect::ConnectError;
 use self::connect::Connection;
 pub use self::list::ListError;
 use self::list::Resource;
-use self::progress::Progress;
 use crate::args;
+use crate::progress::Progress;
 
 /// What live objects are named by where manifests have a file.
 pub const LIVE: &str = "live";
@@ -82,7 +81,7 @@ pub fn read(args: &args::Cluster, namespace: Option<&str>) -> Result<Cluster, Li
 }
 
 async fn list_all(connection: &Connection) -> Result<(Vec<ParsedFile>, Vec<String>), LiveError> {
-    let progress = Progress::start();
+    let progress = Progress::spin("reading the cluster");
     let mut objects = Vec::new();
     let mut lacking = Vec::new();
     for resource in Resource::ALL {

@@ -17,7 +17,7 @@ use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Between, Group, Level, Partition, Party, Reach, TrafficSet};
+use policy_compiler::reach::{Between, Group, Level, Met, Partition, Party, Reach, TrafficSet};
 
 use crate::answer::Outcome;
 use crate::args::{self, MatrixFormat};
@@ -202,11 +202,10 @@ pub fn fill(
     (from, to): (Vec<Party>, Vec<Party>),
     mut step: impl FnMut(usize),
 ) -> Grid {
-    let mut contents: Vec<Content> = Vec::new();
-    let mut known: HashMap<Content, usize> = HashMap::new();
+    let mut contents = Contents::default();
     let mut cells = Vec::with_capacity(from.len());
-    let grouped = |party: &Party| -> Vec<(Family, Group<'_>)> {
-        families.iter().map(|family| (*family, reach.group(party, *family))).collect()
+    let grouped = |party: &Party| -> Vec<Group<'_>> {
+        families.iter().map(|family| reach.group(party, *family)).collect()
     };
     let column = |party: &Party| -> Column<'_> {
         let parts = match &port {
@@ -225,36 +224,77 @@ pub fn fill(
             if !source.who.is_pods() && !pods {
                 return None;
             }
-            let content = content(reach, &groups, column);
-            if let Some(index) = known.get(&content) {
-                return Some(*index);
-            }
-            contents.push(content.clone());
-            known.insert(content, contents.len() - 1);
-            Some(contents.len() - 1)
+            Some(contents.of(reach, families, &groups, column))
         });
         cells.push(row.collect());
         step(done + 1);
     }
+    let contents = contents.all;
     Grid { level, families: families.to_vec(), port, from, to, contents, cells, notes: Vec::new() }
 }
 
 /// Whether a column is pods, and its ends: in parts by what they call a port, where a name was asked.
 type Column<'a> = (bool, Vec<(Option<TrafficSet>, Grouped<'a>)>);
 
-/// The ends of a party that have each family.
-type Grouped<'a> = Vec<(Family, Group<'a>)>;
+/// The ends of a party that have each family, in the order of the families.
+type Grouped<'a> = Vec<Group<'a>>;
+
+/// What there is in cells, each once. Cells are many and their contents few: where groups meet as others
+/// did, no set of traffic is made.
+#[derive(Default)]
+struct Contents {
+    all: Vec<Content>,
+    known: HashMap<Content, usize>,
+    /// By how the groups of each family meet.
+    by_meeting: HashMap<Vec<Met>, usize>,
+    /// That of the pair at hand.
+    meeting: Vec<Met>,
+}
+
+impl Contents {
+    /// The index of what one party may send to the parts of another.
+    fn of<'a>(
+        &mut self,
+        reach: &Reach<'a>,
+        families: &[Family],
+        from: &[Group<'a>],
+        to: &[(Option<TrafficSet>, Grouped<'a>)],
+    ) -> usize {
+        // Where a name was asked, what is said depends on more than on how groups meet.
+        let [(None, whole)] = to else {
+            return self.number(content(reach, families, from, to));
+        };
+        self.meeting.clear();
+        self.meeting.extend(from.iter().zip(whole).map(|(from, to)| reach.met(from, to)));
+        if let Some(index) = self.by_meeting.get(&self.meeting) {
+            return *index;
+        }
+        let index = self.number(content(reach, families, from, to));
+        self.by_meeting.insert(self.meeting.clone(), index);
+        index
+    }
+
+    fn number(&mut self, content: Content) -> usize {
+        let next = self.all.len();
+        let index = *self.known.entry(content.clone()).or_insert(next);
+        if index == next {
+            self.all.push(content);
+        }
+        index
+    }
+}
 
 fn content<'a>(
     reach: &Reach<'a>,
-    from: &[(Family, Group<'a>)],
+    families: &[Family],
+    from: &[Group<'a>],
     to: &[(Option<TrafficSet>, Grouped<'a>)],
 ) -> Content {
     let mut content = Content { itself: false, families: Vec::new() };
-    for (n, (family, from)) in from.iter().enumerate() {
+    for (n, (family, from)) in families.iter().zip(from).enumerate() {
         let mut together: Option<Exchange> = None;
         for (named, groups) in to {
-            let Some((_, group)) = groups.get(n) else { continue };
+            let Some(group) = groups.get(n) else { continue };
             let between = reach.among(from, group);
             if between.pairs == 0 {
                 continue;

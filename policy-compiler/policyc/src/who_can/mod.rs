@@ -21,6 +21,7 @@ use crate::error::CommandError;
 use crate::input;
 use crate::matrix::{self, Content, FamilyTraffic, Grid, Ids, PartyAnswer};
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::question::{self, Questions};
 use crate::status::Status;
 use crate::subject;
@@ -174,8 +175,10 @@ pub fn run(args: &args::WhoCan, verbose: bool, output: Output) -> Result<Status,
         _ => Direction::ALL.to_vec(),
     };
     let families = question::asked(args.asked.families);
+    let progress = Progress::spin("asking for everyone");
     let reach = Reach::new(input.snapshot());
     let found = find(&reach, &named.pods, named.single, &directions, &families);
+    drop(progress);
     if found.subjects.is_empty() {
         return Err(CommandError::usage(
             format!("no policy has a say about {}", named.text),

@@ -4,32 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::fixture;
 use crate::run::{Run, fixtures, policyc, policyc_in, policyc_with};
 
 /// A repository with one commit, `v1`, of `k8s/`, and a work tree that went on.
 struct Repository(tempfile::TempDir);
 
-const POD: &str = "\
-apiVersion: v1
-kind: Pod
-metadata: {name: NAME, namespace: x, labels: {app: NAME}}
-status: {phase: Running, podIP: 10.0.0.9}
----
-";
-
-const POLICY: &str = "\
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: db, namespace: x}
-spec:
-  podSelector: {matchLabels: {app: db}}
-  ingress:
-  - from: [{podSelector: {matchLabels: {app: PEER}}}]
-";
-
+/// Three pods.
 fn pods() -> String {
-    let pod = |name: &str, end: &str| POD.replace("NAME", name).replace("10.0.0.9", end);
-    [pod("web", "10.0.0.1"), pod("api", "10.0.0.2"), pod("db", "10.0.0.3")].concat()
+    fixture::pods([("web", "10.0.0.1"), ("api", "10.0.0.2"), ("db", "10.0.0.3")])
+}
+
+/// Pods `db` accept `peer`.
+fn policy(peer: &str) -> String {
+    fixture::policy("db", "db", peer)
 }
 
 impl Repository {
@@ -37,12 +25,12 @@ impl Repository {
         let repository = Self(tempfile::tempdir().expect("a directory"));
         repository.git(&["init", "-q", "-b", "main"]);
         repository.write("k8s/pods.yaml", &pods());
-        repository.write("k8s/db.yaml", &POLICY.replace("PEER", "web"));
+        repository.write("k8s/db.yaml", &policy("web"));
         repository.write("k8s/.hidden.yaml", "not: [yaml");
         repository.write("k8s/notes.txt", "not: [yaml");
         repository.write("elsewhere.yaml", "not: [yaml");
         repository.commit("v1");
-        repository.write("k8s/db.yaml", &POLICY.replace("PEER", "api"));
+        repository.write("k8s/db.yaml", &policy("api"));
         repository
     }
 
@@ -234,7 +222,7 @@ fn what_both_sides_share_is_not_decided_by_who_lacks_it() {
         fs::write(&path, text).expect("a file");
         path
     };
-    let (pods, policy) = (pods(), POLICY.replace("PEER", "web"));
+    let (pods, policy) = (pods(), policy("web"));
     // The base holds the policy too, and the new side has deleted it.
     let base = write("base.yaml", &format!("{pods}{policy}"));
     let (old, new) = (write("old.yaml", &policy), write("new.yaml", "# nothing\n"));

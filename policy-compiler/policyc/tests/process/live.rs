@@ -1,182 +1,13 @@
-//! `policyc` on a cluster: an API server that answers from manifests, over plain HTTP on loopback.
+//! `policyc` on a cluster.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::net::TcpListener;
 
-use policy_compiler::document::{Node, Value};
-use policy_manifest::yaml;
 use serde_json::{Value as Json, json};
 
-use crate::run::{Run, policyc_with};
-
-/// What the server does, by resource.
-#[derive(Clone, Debug, Default)]
-struct Conduct {
-    /// Resources that may not be listed.
-    forbidden: Vec<&'static str>,
-    /// How often the second page of the pods has expired before it comes.
-    expiries: usize,
-    /// Whether nobody is known.
-    unauthorized: bool,
-}
-
-/// A server that gives two objects a page, whatever it is asked for.
-struct ApiServer {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-    kubeconfig: tempfile::TempDir,
-}
-
-const PAGE: usize = 2;
-
-impl ApiServer {
-    fn start(objects: Vec<Json>, conduct: Conduct) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        thread::spawn(move || {
-            let mut conduct = conduct;
-            for stream in listener.incoming().map_while(Result::ok) {
-                let target = read_target(&stream);
-                log.lock().expect("no panic").push(target.clone());
-                let (status, body) = answer(&target, &objects, &mut conduct);
-                respond(stream, status, &body);
-            }
-        });
-        let kubeconfig = tempfile::tempdir().expect("a directory");
-        let text = format!(
-            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: \
-             {{cluster: k, user: u, namespace: shop}}}}], clusters: [{{name: k, cluster: {{server: \
-             \"http://{address}\"}}}}], users: [{{name: u, user: {{token: t}}}}]}}"
-        );
-        std::fs::write(kubeconfig.path().join("config"), text).expect("a file");
-        Self { address, asked, kubeconfig }
-    }
-
-    fn kubeconfig(&self) -> PathBuf {
-        self.kubeconfig.path().join("config")
-    }
-
-    fn policyc(&self, line: &str) -> Run {
-        let file = self.kubeconfig();
-        policyc_with(line, "", &[("KUBECONFIG", file.to_str().expect("UTF-8"))])
-    }
-
-    /// What went over standard error, with the port that differs each time named.
-    fn said(&self, run: &Run) -> String {
-        run.stderr.replace(&self.address, "SERVER")
-    }
-}
-
-fn read_target(stream: &TcpStream) -> String {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let request = lines.next().unwrap_or_default();
-    // The rest of the head is read, or the client would see its connection reset.
-    lines.take_while(|line| !line.is_empty()).for_each(drop);
-    request.split(' ').nth(1).unwrap_or_default().to_owned()
-}
-
-fn answer(target: &str, objects: &[Json], conduct: &mut Conduct) -> (u16, Json) {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let failed = |code: u16, reason: &str, message: &str| {
-        let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "reason": reason, "code": code});
-        (code, body)
-    };
-    if conduct.unauthorized {
-        return failed(401, "Unauthorized", "Unauthorized");
-    }
-    let (resource, kind) = match path {
-        "/api/v1/pods" => ("pods", "Pod"),
-        "/api/v1/namespaces" => ("namespaces", "Namespace"),
-        "/api/v1/nodes" => ("nodes", "Node"),
-        "/api/v1/services" => ("services", "Service"),
-        "/apis/networking.k8s.io/v1/networkpolicies" => ("networkpolicies", "NetworkPolicy"),
-        _ => return failed(404, "NotFound", "no such path"),
-    };
-    if conduct.forbidden.contains(&resource) {
-        return failed(
-            403,
-            "Forbidden",
-            &format!("User \"dev\" cannot list resource \"{resource}\""),
-        );
-    }
-    let parameters: BTreeMap<&str, &str> =
-        query.split('&').filter_map(|pair| pair.split_once('=')).collect();
-    let start: usize = parameters.get("continue").and_then(|t| t.parse().ok()).unwrap_or(0);
-    if start > 0 && resource == "pods" && conduct.expiries > 0 {
-        conduct.expiries -= 1;
-        return failed(410, "Expired", "The provided continue parameter is too old");
-    }
-    let mut all: Vec<Json> = objects.iter().filter(|o| o["kind"] == kind).cloned().collect();
-    for object in &mut all {
-        // In a list the items do not say what they are.
-        let fields = object.as_object_mut().expect("an object");
-        fields.remove("kind");
-        fields.remove("apiVersion");
-    }
-    let rest = all.len().saturating_sub(start + PAGE);
-    let mut metadata = json!({"resourceVersion": "7"});
-    if rest > 0 {
-        metadata["continue"] = (start + PAGE).to_string().into();
-        metadata["remainingItemCount"] = rest.into();
-    }
-    let items: Vec<Json> = all.into_iter().skip(start).take(PAGE).collect();
-    (
-        200,
-        json!({"kind": format!("{kind}List"), "apiVersion": "v1", "metadata": metadata, "items": items}),
-    )
-}
-
-fn respond(mut stream: TcpStream, status: u16, body: &Json) {
-    let body = body.to_string();
-    let head = format!(
-        "HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n",
-        body.len()
-    );
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-}
-
-fn json_of(node: &Node) -> Json {
-    match &node.value {
-        Value::Null => Json::Null,
-        Value::Bool(b) => (*b).into(),
-        Value::Int(n) => (*n).into(),
-        Value::Float(n) => (*n).into(),
-        Value::String(text) => text.as_str().into(),
-        Value::List(items) => items.iter().map(json_of).collect(),
-        Value::Map(entries) => {
-            Json::Object(entries.iter().map(|e| (e.key.clone(), json_of(&e.node))).collect())
-        }
-    }
-}
-
-fn shop() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop")
-}
-
-/// The objects of `examples/shop`.
-fn shop_objects() -> Vec<Json> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(shop())
-        .expect("there")
-        .map(|entry| entry.expect("there").path())
-        .collect();
-    files.sort();
-    let manifests = files
-        .iter()
-        .filter(|f| f.extension().is_some_and(|e| e == "yaml") && !f.ends_with("test.yaml"));
-    manifests
-        .flat_map(|file| yaml::parse(&std::fs::read_to_string(file).expect("text")).expect("YAML"))
-        .map(|node| json_of(&node))
-        .filter(|object| !object.is_null())
-        .collect()
-}
+use crate::api_server::{ApiServer, Conduct, shop, shop_objects};
+#[cfg(target_os = "linux")]
+use crate::run::alone;
+use crate::run::policyc_with;
 
 /// An answer without the places in it, which a cluster does not have.
 fn without_places(answer: &str) -> Json {
@@ -212,8 +43,7 @@ fn a_cluster_is_linted_whole_and_under_an_overlay_only_the_manifests_are() {
     // That this selects nobody is known only since all pods are.
     let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: empty}, \
                   spec: {podSelector: {matchLabels: {app: x}}, policyTypes: [Ingress]}}";
-    let file = server.kubeconfig.path().join("new.yaml");
-    std::fs::write(&file, policy).unwrap();
+    let file = server.write("new.yaml", policy);
     let over = found(&format!("lint --live -f {} -o json", file.display()));
     assert_eq!(over, ["PC023 Namespace empty", "PC010 NetworkPolicy empty/p"]);
     let alone = found(&format!("lint -f {} -o json", file.display()));
@@ -228,8 +58,7 @@ fn a_cluster_is_answered_for_as_its_manifests_are() {
     let mut objects = shop_objects();
     objects.push(service.clone());
     let server = ApiServer::start(objects, Conduct::default());
-    let file = server.kubeconfig.path().join("service.json");
-    std::fs::write(&file, service.to_string()).unwrap();
+    let file = server.write("service.json", &service.to_string());
     let shop = format!("{} {}", shop().display(), file.display());
     for question in [
         "explain pod cart-0 -n shop -o json",
@@ -245,7 +74,7 @@ fn a_cluster_is_answered_for_as_its_manifests_are() {
         assert_eq!(live.status, read.status, "{question}");
         assert_eq!(without_places(&live.stdout), without_places(&read.stdout), "{question}");
     }
-    let asked = server.asked.lock().unwrap();
+    let asked = server.asked();
     assert!(asked.iter().all(|target| target.contains("limit=500")), "{asked:?}");
     assert!(asked.iter().any(|target| target.contains("continue=8")), "{asked:?}");
 }
@@ -326,8 +155,7 @@ spec:
   podSelector: {matchLabels: {app: db}}
   ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
 ";
-    let file = server.kubeconfig.path().join("over.yaml");
-    std::fs::write(&file, policy).unwrap();
+    let file = server.write("over.yaml", policy);
     let run = server.policyc(&format!("{question} --live -f {}", file.display()));
     assert_eq!((run.status, &*run.stderr), (0, ""));
     assert!(run.stdout.contains("over.yaml:6"), "{}", run.stdout);
@@ -348,8 +176,7 @@ spec:
     metadata: {labels: {app: api, tier: fe}}
     spec: {containers: [{name: c, image: i}]}
 ";
-    let file = server.kubeconfig.path().join("web.yaml");
-    std::fs::write(&file, deployment).unwrap();
+    let file = server.write("web.yaml", deployment);
     let run = server.policyc(&format!("{question} --live -f {}", file.display()));
     assert_eq!(run.status, 0, "as app=api it may: {run:?}");
 }
@@ -384,4 +211,80 @@ fn a_cluster_is_not_named_where_only_manifests_are_read() {
     let run = policyc_with("explain pod x --live", "", &[]);
     assert_eq!(run.status, 2);
     assert!(run.stderr.contains("--filename"), "{run:?}");
+}
+
+/// A pod of ten thousands, by number.
+fn one_of_many(number: usize) -> Json {
+    let address = format!("10.{}.{}.{}", number >> 16, number >> 8 & 255, number & 255);
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": format!("many-{number:05}"), "labels": {"app": "many"}},
+        "status": {"phase": "Running", "podIP": address}})
+}
+
+#[test]
+fn twenty_thousand_pods_come_page_by_page_and_are_listed_once() {
+    let pods = 20_000;
+    let objects = (0..pods).map(one_of_many).collect();
+    let conduct = Conduct { honours_limits: true, ..Conduct::default() };
+    let server = ApiServer::start(objects, conduct);
+    let run = server.policyc("explain pod many-19999 -o json");
+    assert_eq!((run.status, &*run.stderr), (0, ""));
+    let pages: Vec<String> =
+        server.asked().into_iter().filter(|target| target.starts_with("/api/v1/pods?")).collect();
+    let expected: Vec<String> = (0..pods / 500)
+        .map(|page| match page * 500 {
+            0 => "/api/v1/pods?&limit=500".to_owned(),
+            start => format!("/api/v1/pods?&limit=500&continue={start}"),
+        })
+        .collect();
+    assert_eq!(pages, expected);
+    assert_eq!(server.asked().len(), expected.len() + 4, "the other kinds once each");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn of_a_page_nothing_stays_but_what_policies_depend_on() {
+    let (pods, ballast) = (6_000, 30_000);
+    let objects = (0..pods).map(one_of_many).collect();
+    let conduct = Conduct { honours_limits: true, ballast, ..Conduct::default() };
+    let server = ApiServer::start(objects, conduct);
+    // Less than what is sent.
+    let run = server.policyc_within(pods * ballast * 2 / 3 / 1000, "explain pod many-05999 -o json");
+    assert_eq!((run.status, &*run.stderr), (0, ""));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn on_a_terminal_a_long_list_says_how_far_it_is_and_clears_that() {
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let seen = Arc::new(AtomicBool::new(false));
+    let conduct = Conduct { awaits: Some(Arc::clone(&seen)), ..Conduct::default() };
+    let server = ApiServer::start(shop_objects(), conduct);
+    let file = server.kubeconfig();
+    let line = format!("stty cols 100; exec {} explain pod cart-0", env!("CARGO_BIN_EXE_policyc"));
+    let mut terminal = Command::new("script");
+    let mut child = alone(
+        terminal.args(["-qfec", &line, "/dev/null"]),
+        &[("KUBECONFIG", file.to_str().expect("UTF-8")), ("TERM", "xterm")],
+    )
+    .stdin(Stdio::null())
+    .stdout(Stdio::piped())
+    .spawn()
+    .expect("util-linux has it");
+    let mut output = child.stdout.take().expect("piped");
+    let (mut shown, mut some) = (Vec::new(), [0; 4096]);
+    while let Ok(n @ 1..) = output.read(&mut some) {
+        shown.extend_from_slice(&some[..n]);
+        let told = String::from_utf8_lossy(&shown).contains("reading pods: 2 of 10");
+        seen.fetch_or(told, Ordering::SeqCst);
+    }
+    let status = child.wait().expect("it ends");
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(status.success() && seen.load(Ordering::SeqCst), "{shown}");
+    let (before, answer) = shown.rsplit_once("Pod").expect("an answer");
+    assert!(before.contains("\u{1b}[2K"), "the line is cleared: {before:?}");
+    assert!(answer.contains("shop/cart-0"), "{shown}");
 }

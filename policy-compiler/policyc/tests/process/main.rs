@@ -2,8 +2,11 @@
 
 #![cfg(test)]
 
+mod api_server;
 mod diff;
+mod diff_live;
 mod examples;
+mod fixture;
 mod golden;
 mod lint;
 mod live;

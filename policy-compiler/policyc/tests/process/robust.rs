@@ -3,30 +3,17 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use crate::fixture;
 use crate::run::{Run, policyc_in};
 
-const POD: &str = "\
-apiVersion: v1
-kind: Pod
-metadata: {name: NAME, namespace: x, labels: {app: NAME}}
-status: {phase: Running, podIP: ADDRESS}
----
-";
-
-const POLICY: &str = "\
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: p, namespace: x}
-spec:
-  podSelector: {matchLabels: {app: a}}
-  ingress:
-  - from: [{podSelector: {matchLabels: {app: b}}}]
-    ports: [{port: 80}]
-";
-
+/// Two pods, `a` and `b`.
 fn pods() -> String {
-    let pod = |name: &str, address: &str| POD.replace("NAME", name).replace("ADDRESS", address);
-    [pod("a", "10.0.0.1"), pod("b", "10.0.0.2")].concat()
+    fixture::pods([("a", "10.0.0.1"), ("b", "10.0.0.2")])
+}
+
+/// Pods `a` accept pods `b`, on port 80.
+fn from_b() -> String {
+    format!("{}    ports: [{{port: 80}}]\n", fixture::policy("p", "a", "b"))
 }
 
 /// Runs `line` where `FILE` stands for a file with `text`.
@@ -46,7 +33,7 @@ fn means_both(what: &str, name: &str, text: &str) {
 
 #[test]
 fn however_it_is_written_it_means_the_same() {
-    let plain = format!("{}{POLICY}", pods());
+    let plain = format!("{}{}", pods(), from_b());
     means_both("several documents", "a.yaml", &plain);
     means_both("the line ends of Windows", "a.yaml", &plain.replace('\n', "\r\n"));
     means_both("a byte order mark", "a.yaml", &format!("\u{feff}{plain}"));
@@ -133,7 +120,7 @@ fn helm_templates_are_named_as_such_and_skipped_with_a_warning() {
         ),
     ] {
         let directory = tempfile::tempdir().expect("a directory");
-        fs::write(directory.path().join("a.yaml"), format!("{}{POLICY}", pods())).expect("a file");
+        fs::write(directory.path().join("a.yaml"), format!("{}{}", pods(), from_b())).expect("a file");
         fs::write(directory.path().join("t.yaml"), &template).expect("a file");
         let run = policyc_in(directory.path(), "can x/b x/a 80 -f a.yaml t.yaml", "", &[]);
         assert_eq!(run.status, 2, "{why}: something was skipped\n{}", run.stderr);
@@ -146,17 +133,14 @@ fn helm_templates_are_named_as_such_and_skipped_with_a_warning() {
         assert!(run.stdout.contains("ALLOWED by x/p ingress[0]"), "{why}: {}", run.stdout);
     }
     // Braces that another program fills in while the pod runs are none of Helm's.
-    let annotated = POD
-        .replace("NAME", "c")
-        .replace("ADDRESS", "10.0.0.3")
-        .replace("labels:", "annotations: {inject: \"{{ with secret }}\"}, labels:");
-    let run = on("a.yaml", &format!("{}{annotated}{POLICY}", pods()), "can x/b x/a 80 -f FILE");
+    let annotated = fixture::pod("c", "10.0.0.3").replace("labels:", "annotations: {inject: \"{{ with secret }}\"}, labels:");
+    let run = on("a.yaml", &format!("{}{annotated}{}", pods(), from_b()), "can x/b x/a 80 -f FILE");
     assert_eq!((run.status, &*run.stderr), (0, ""));
 }
 
 #[test]
 fn of_two_objects_with_one_name_both_are_named_and_the_last_counts() {
-    let text = format!("{}{POLICY}---\n{}", pods(), POLICY.replace("80", "81"));
+    let text = format!("{}{}---\n{}", pods(), from_b(), from_b().replace("80", "81"));
     let run = on("a.yaml", &text, "can x/b x/a 81 -f FILE");
     assert_eq!(run.status, 0, "{}", run.stdout);
     assert!(
@@ -173,7 +157,7 @@ fn of_two_objects_with_one_name_both_are_named_and_the_last_counts() {
 
 #[test]
 fn a_namespace_that_no_object_declares_is_there_with_its_name() {
-    let policy = POLICY.replace(
+    let policy = from_b().replace(
         "from: [{podSelector: {matchLabels: {app: b}}}]",
         "from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: x}}}]",
     );
@@ -192,7 +176,7 @@ fn without_objects_there_is_nothing_to_say_and_without_pods_little() {
         assert!(run.stderr.contains("the input has no pods at all"), "{}", run.stderr);
     }
     // What depends on pods that are not given is unchecked, and no defect.
-    let run = on("a.yaml", POLICY, "lint -f FILE");
+    let run = on("a.yaml", &from_b(), "lint -f FILE");
     assert_eq!(run.status, 0, "{}", run.stdout);
     assert!(
         run.stdout.contains("unchecked PC010: the input has no pods of namespace x"),
@@ -200,8 +184,8 @@ fn without_objects_there_is_nothing_to_say_and_without_pods_little() {
         run.stdout
     );
     let directory = tempfile::tempdir().expect("a directory");
-    fs::write(directory.path().join("old.yaml"), POLICY).expect("a file");
-    fs::write(directory.path().join("new.yaml"), POLICY.replace("80", "443")).expect("a file");
+    fs::write(directory.path().join("old.yaml"), from_b()).expect("a file");
+    fs::write(directory.path().join("new.yaml"), from_b().replace("80", "443")).expect("a file");
     let run = policyc_in(directory.path(), "diff old.yaml new.yaml", "", &[]);
     assert_eq!(run.status, 1, "{}", run.stdout);
     assert!(run.stdout.contains("ports: − 80/TCP, + 443/TCP"), "{}", run.stdout);

@@ -32,10 +32,29 @@ pub(crate) fn policyc_in(
     stdin: &str,
     environment: &[(&str, &str)],
 ) -> Run {
-    use std::io::Write as _;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_policyc"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_policyc"));
+    command.args(line.split_whitespace()).current_dir(directory);
+    run(command, stdin, environment)
+}
+
+/// The same among the fixtures, in at most so much memory for data.
+#[cfg(target_os = "linux")]
+pub(crate) fn policyc_within(kilobytes: usize, line: &str, environment: &[(&str, &str)]) -> Run {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -d {kilobytes} && exec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_policyc"))
         .args(line.split_whitespace())
-        .current_dir(directory)
+        .current_dir(fixtures());
+    run(command, "", environment)
+}
+
+/// Makes `command` independent of whoever runs it.
+pub(crate) fn alone<'c>(
+    command: &'c mut Command,
+    environment: &[(&str, &str)],
+) -> &'c mut Command {
+    command
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
         .env_remove("COLUMNS")
@@ -43,6 +62,11 @@ pub(crate) fn policyc_in(
         .env("KUBECONFIG", "/nonexistent/kubeconfig")
         .env_remove("KUBERNETES_SERVICE_HOST")
         .envs(environment.iter().copied())
+}
+
+fn run(mut command: Command, stdin: &str, environment: &[(&str, &str)]) -> Run {
+    use std::io::Write as _;
+    let mut child = alone(&mut command, environment)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -22,6 +22,7 @@ use crate::error::CommandError;
 use crate::input;
 use crate::matrix::{self, Content, Exchange, FamilyTraffic, Ids, PartyAnswer};
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::question;
 use crate::scene::Scene;
 use crate::status::Status;
@@ -476,8 +477,10 @@ pub fn run(
     let input = input::read(&args.asked.input, verbose, output)?;
     let policy = named(&args.policy, input.snapshot(), &input.namespace)?;
     let families = question::asked(args.asked.families);
+    let progress = Progress::spin("asking for everyone, with the policy and without");
     let scene = Scene::of(input.snapshot());
     let found = find(&scene, policy, &families);
+    drop(progress);
     let document =
         || output::document("PolicyExplanation", &PolicyExplanation::of(&found, &families));
     output.result(&match args.asked.output {
