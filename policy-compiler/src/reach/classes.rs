@@ -125,6 +125,9 @@ pub(super) struct Aspect<'a> {
 /// A peer that means pods: in which namespaces, where not in its own alone, and which.
 type PodPeer<'a> = (Option<&'a NamespaceName>, &'a NamespaceScope, usize);
 
+/// A pod as peers see it: its namespace, and what it has of the labels that they ask for.
+type Described<'a> = (&'a NamespaceName, Vec<(&'a str, &'a str)>);
+
 /// The classes of one snapshot, numbered as they are met.
 #[derive(Clone, Debug)]
 pub(super) struct Classes<'a> {
@@ -145,7 +148,7 @@ pub(super) struct Classes<'a> {
     owners: Interned<Owner<'a>>,
     addresses: Interned<Bits>,
     /// The peers that mean pods of a namespace with labels.
-    meant: Lookup<(&'a NamespaceName, Vec<(&'a str, &'a str)>), Bits>,
+    meant: Lookup<Described<'a>, Bits>,
     /// The peers that mean pods of a namespace, whatever labels they ask for.
     within: BTreeMap<&'a NamespaceName, Bits>,
     namespaces: BTreeMap<&'a NamespaceName, Labels>,
@@ -271,13 +274,12 @@ impl<'a> Classes<'a> {
         let labels: Vec<(&str, &str)> =
             pod.labels.iter().filter(|(key, _)| self.keys.contains(key)).collect();
         let key = (&pod.key.namespace, labels);
-        let peers = match self.meant.get(&key) {
-            Some(known) => known.clone(),
-            None => {
-                let peers = self.meaning(pod);
-                self.meant.insert(key, peers.clone());
-                peers
-            }
+        let peers = if let Some(known) = self.meant.get(&key) {
+            known.clone()
+        } else {
+            let peers = self.meaning(pod);
+            self.meant.insert(key, peers.clone());
+            peers
         };
         self.owners.number(Owner { peers, names: named(pod, &self.names) })
     }

@@ -187,11 +187,11 @@ impl Met {
         self.more.sort_unstable();
         self.more.dedup();
         // Whichever came first, the same numbers are the same.
-        if let (Some(first), Some(least)) = (&mut self.first, self.more.first_mut()) {
-            if *least < *first {
-                std::mem::swap(first, least);
-                self.more.sort_unstable();
-            }
+        if let (Some(first), Some(least)) = (&mut self.first, self.more.first_mut())
+            && *least < *first
+        {
+            std::mem::swap(first, least);
+            self.more.sort_unstable();
         }
         self.itself = itself && self.first.is_none();
     }

@@ -138,6 +138,103 @@ fn code(text: &str) -> String {
 mod tests {
     use super::*;
 
+    use super::super::answer::{Ends, PolicyChange, Summary, WorkloadChange};
+    use crate::answer::Certainty;
+
+    fn pod(name: &str) -> Ends {
+        let (kind, name) = ("Pod".to_owned(), name.to_owned());
+        Ends { kind, members: vec![name.clone()], name, count: 1, of: 1, whole: false }
+    }
+
+    fn cause(line: u32) -> Cause {
+        let place = Place { file: "a|b.yaml".to_owned(), line: Some(line), column: Some(1) };
+        Cause {
+            kind: "NetworkPolicy".to_owned(),
+            name: "x/p".to_owned(),
+            field: "ingress[0]".to_owned(),
+            change: "changed",
+            text: "from: + @all".to_owned(),
+            old: None,
+            new: Some(place),
+        }
+    }
+
+    fn change(n: u32) -> ConnectionChange {
+        ConnectionChange {
+            change: Becomes::Opened,
+            from: vec![pod("x/a"), pod(&format!("x/b{n}"))],
+            to: vec![pod("x/c")],
+            families: vec!["IPv4".to_owned()],
+            partial: false,
+            opened: vec!["80/TCP".to_owned(), "icmp".to_owned()],
+            closed: Vec::new(),
+            may_open: Vec::new(),
+            may_close: Vec::new(),
+            certainty: Certainty::Specified,
+            undefined: Vec::new(),
+            causes: vec![cause(n)],
+        }
+    }
+
+    fn comparison(connections: Vec<ConnectionChange>) -> Comparison {
+        Comparison {
+            old: "old".to_owned(),
+            new: "new".to_owned(),
+            summary: Summary { opened: connections.len(), ..Summary::default() },
+            connections,
+            workloads: Vec::new(),
+            policies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_and_what_has_no_effect_are_told_apart_from_what_changes() {
+        let unknown = ConnectionChange {
+            change: Becomes::Unknown,
+            partial: true,
+            opened: Vec::new(),
+            may_open: vec!["81/TCP".to_owned()],
+            may_close: vec!["82/TCP".to_owned()],
+            ..change(8)
+        };
+        let workload = |change, name: &str| WorkloadChange {
+            change,
+            kind: "Deployment".to_owned(),
+            name: name.to_owned(),
+            count: 2,
+            ingress: Vec::new(),
+            egress: Vec::new(),
+            place: None,
+        };
+        let mut all = comparison(vec![change(7), unknown]);
+        all.workloads = vec![workload("removed", "x/gone"), workload("removed", "x/away")];
+        all.policies = vec![PolicyChange { cause: cause(9), untold: false }];
+        assert_eq!(
+            markdown(&all),
+            "**policyc diff** `old` → `new`: 2 connections open.\n\n\
+             | | From | To | Port | Because |\n| --- | --- | --- | --- | --- |\n\
+             | **opened** | `x/a`<br>`x/b7` | `x/c` | + 80/TCP, icmp | x/p ingress\\[0\\]: from: + &#64;all \
+             (`a\\|b.yaml:7`) |\n\
+             | *cannot tell* | `x/a`<br>`x/b8` | `x/c` | perhaps + 81/TCP over IPv4<br>perhaps − 82/TCP over \
+             IPv4 | x/p ingress\\[0\\]: from: + &#64;all (`a\\|b.yaml:8`) |\n\n\
+             Workloads gone: `x/gone ×2 (Deployment)`, `x/away ×2 (Deployment)`.\n\n\
+             Differing without an effect on these pods: x/p ingress\\[0\\]: from: + &#64;all \
+             (`a\\|b.yaml:9`).\n"
+        );
+    }
+
+    #[test]
+    fn of_many_lines_the_first_are_shown_and_the_others_counted() {
+        let shown = |n| markdown(&comparison((0..n).map(change).collect()));
+        assert_eq!(shown(30).matches("**opened**").count(), 30);
+        assert!(!shown(30).contains("more"));
+        let many = shown(32);
+        assert_eq!(many.matches("**opened**").count(), 30);
+        assert!(
+            many.ends_with("\n\n…and 2 lines more; see `policyc diff` without `-o markdown`.\n")
+        );
+    }
+
     #[test]
     fn what_a_file_is_called_stays_in_its_cell() {
         assert_eq!(code("a|b`c\n"), "`a\\|b'c `");

@@ -212,8 +212,8 @@ async fn pages(
     let mut parsed = ParsedFile::listed(LIVE);
     let (request, mut params) = (Request::new(resource.path()), ListParams::default().limit(PAGE));
     let mut read = 0;
+    progress.say(reading(resource, read, None));
     loop {
-        progress.say(reading(resource, read, None));
         let question = request.list(&params).map_err(kube::Error::BuildRequest)?;
         let page: Page = connection.client.request(question).await?;
         let items = page.items.unwrap_or_default();

@@ -29,9 +29,13 @@ pub fn text(grid: &Grid, layout: &Layout) -> String {
     }
     // A column takes four places at least: a grid that cannot fit is not laid out to see that.
     let narrow = grid.to.len().saturating_mul(4) <= layout.width;
-    let forms = [square, beside].into_iter().skip(usize::from(!narrow)).map(|form| form(grid));
-    let fitting = forms.into_iter().find(|table| table.natural_width() <= layout.width);
-    fitting.unwrap_or_else(|| below(grid)).write(&mut out, 0, layout.width);
+    let fits = |table: &Table| table.natural_width() <= layout.width;
+    let table = narrow.then(|| square(grid)).filter(fits).unwrap_or_else(|| {
+        let listed = listed(grid);
+        let beside = beside(&listed);
+        if fits(&beside) { beside } else { below(listed) }
+    });
+    table.write(&mut out, 0, layout.width);
     out.push('\n');
     summary(&mut out, grid, layout.width);
     for note in &grid.notes {
@@ -163,23 +167,29 @@ fn lines(content: &Content, port: Option<&Port>) -> Vec<Line> {
 /// At most this many columns are named where many are sent the same.
 const NAMED: usize = 5;
 
-/// Whom each row reaches with what, those that it sends the same together.
-fn listed(grid: &Grid) -> Vec<(Line, Vec<[Vec<Line>; 2]>)> {
+/// Who sends, and to whom what, those that are sent the same together.
+type Listed = Vec<(Line, Vec<[Vec<Line>; 2]>)>;
+
+/// Whom each row reaches with what.
+fn listed(grid: &Grid) -> Listed {
     let within = one_namespace(grid);
+    let naming = Naming::new(&grid.to, within);
+    let denied = |content: &Content| match &grid.port {
+        Some(port) => content.outcome_of(port) == Outcome::Denied,
+        None => content.outcome() == Outcome::Denied,
+    };
+    let told: Vec<bool> =
+        grid.contents.iter().map(|content| !denied(content) && !content.itself).collect();
     let reaches = |cells: &Vec<Option<usize>>| {
         let told = alike(
             cells.iter().copied().enumerate().filter_map(|(column, index)| {
-                let content = grid.contents.get(index?)?;
-                let denied = match &grid.port {
-                    Some(port) => content.outcome_of(port) == Outcome::Denied,
-                    None => content.outcome() == Outcome::Denied,
-                };
-                (!denied && !content.itself).then_some((column, content))
+                let index = index.filter(|index| told.get(*index) == Some(&true))?;
+                Some((column, grid.contents.get(index)?))
             }),
             grid.port.as_ref(),
         );
         let told = told.into_iter().map(|(traffic, columns)| {
-            let to = names(&grid.to, &columns, within).into_iter().map(Line::plain);
+            let to = naming.names(&columns).into_iter().map(Line::plain);
             [to.collect(), traffic]
         });
         let mut told: Vec<_> = told.collect();
@@ -200,15 +210,20 @@ pub(crate) fn alike<'c>(
 ) -> Vec<(Vec<Line>, Vec<usize>)> {
     let mut alike: Vec<(Vec<Line>, Vec<usize>)> = Vec::new();
     let mut known: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+    // Many columns share one content, and words are made of it once.
+    let mut places: BTreeMap<*const Content, usize> = BTreeMap::new();
     for (column, content) in contents {
-        let said = brief(content, port);
-        let words = said.iter().map(|(_, text)| text.clone()).collect();
-        let next = alike.len();
-        let at = *known.entry(words).or_insert(next);
-        if at == next {
-            let lines = said.into_iter().map(|(style, text)| Line::of(style, text));
-            alike.push((lines.collect(), Vec::new()));
-        }
+        let at = *places.entry(std::ptr::from_ref(content)).or_insert_with(|| {
+            let said = brief(content, port);
+            let words = said.iter().map(|(_, text)| text.clone()).collect();
+            let next = alike.len();
+            let at = *known.entry(words).or_insert(next);
+            if at == next {
+                let lines = said.into_iter().map(|(style, text)| Line::of(style, text));
+                alike.push((lines.collect(), Vec::new()));
+            }
+            at
+        });
         if let Some((_, columns)) = alike.get_mut(at) {
             columns.push(column);
         }
@@ -217,22 +232,22 @@ pub(crate) fn alike<'c>(
 }
 
 /// The list with who sends beside it.
-fn beside(grid: &Grid) -> Table {
+fn beside(listed: &Listed) -> Table {
     let columns = ["FROM", "TO", "TRAFFIC"];
     let mut table = Table::new(columns.into_iter().map(Column::wrapping).collect());
-    for (from, reaches) in listed(grid) {
-        for (i, [to, traffic]) in reaches.into_iter().enumerate() {
+    for (from, reaches) in listed {
+        for (i, [to, traffic]) in reaches.iter().enumerate() {
             let from = if i == 0 { vec![from.clone()] } else { Vec::new() };
-            table.row(vec![from, to, traffic]);
+            table.row(vec![from, to.clone(), traffic.clone()]);
         }
     }
     table
 }
 
 /// The list below who sends, for narrow places.
-fn below(grid: &Grid) -> Table {
+fn below(listed: Listed) -> Table {
     let mut table = Table::new(vec![Column::wrapping(""), Column::wrapping("")]);
-    for (from, reaches) in listed(grid) {
+    for (from, reaches) in listed {
         table.row(vec![vec![from]]);
         for [to, traffic] in reaches {
             let to = to.into_iter().map(|line| line.between("  ", "")).collect();
@@ -245,32 +260,57 @@ fn below(grid: &Grid) -> Table {
 /// Parties in words, one a line: those `chosen` of `all` by name, or by namespace where they are many.
 #[must_use]
 pub(crate) fn names(all: &[Party], chosen: &[usize], within: Option<&str>) -> Vec<String> {
-    let parties: Vec<&Party> = chosen.iter().filter_map(|number| all.get(*number)).collect();
-    if parties.len() <= NAMED {
-        return parties.into_iter().map(|party| called(party, within)).collect();
+    Naming::new(all, within).names(chosen)
+}
+
+/// Parties, to be put into words again and again.
+struct Naming<'p> {
+    all: &'p [Party],
+    /// How many there are of each kind.
+    totals: BTreeMap<Kind<'p>, usize>,
+    within: Option<&'p str>,
+}
+
+impl<'p> Naming<'p> {
+    fn new(all: &'p [Party], within: Option<&'p str>) -> Self {
+        let mut totals = BTreeMap::new();
+        for party in all {
+            *totals.entry(Kind::of(party)).or_default() += 1;
+        }
+        Self { all, totals, within }
     }
-    let mut kinds: BTreeMap<Kind<'_>, Vec<&Party>> = BTreeMap::new();
-    for party in parties {
-        kinds.entry(Kind::of(party)).or_default().push(party);
+
+    fn names(&self, chosen: &[usize]) -> Vec<String> {
+        let parties: Vec<&Party> =
+            chosen.iter().filter_map(|number| self.all.get(*number)).collect();
+        if parties.len() <= NAMED {
+            return parties.into_iter().map(|party| called(party, self.within)).collect();
+        }
+        let mut kinds: BTreeMap<Kind<'_>, Vec<&Party>> = BTreeMap::new();
+        for party in parties {
+            kinds.entry(Kind::of(party)).or_default().push(party);
+        }
+        kinds.into_iter().flat_map(|(kind, parties)| self.of_kind(kind, &parties)).collect()
     }
-    let lines = |(kind, parties): (Kind<'_>, Vec<&Party>)| -> Vec<String> {
-        let of = all.iter().filter(|party| Kind::of(party) == kind).count();
-        let named: Vec<String> = parties.iter().map(|party| called(party, within)).collect();
+
+    fn of_kind(&self, kind: Kind<'_>, parties: &[&Party]) -> Vec<String> {
+        let of = self.totals.get(&kind).copied().unwrap_or_default();
+        let named =
+            || -> Vec<String> { parties.iter().map(|party| called(party, self.within)).collect() };
         let what = match kind {
             Kind::Pods(namespace) => format!("of {namespace}"),
             Kind::Nodes => "nodes".to_owned(),
             Kind::World => "classes of outside addresses".to_owned(),
         };
-        match named.len() {
-            1 => named,
+        match parties.len() {
+            1 => named(),
             // Their names hold commas.
-            n if n <= NAMED && matches!(kind, Kind::World) => named,
+            n if n <= NAMED && matches!(kind, Kind::World) => named(),
             n if n == of => vec![format!("all {of} {what}")],
-            n if n <= NAMED => vec![join(&named, "and")],
+            n if n <= NAMED => vec![join(&named(), "and")],
             n => vec![format!("{n} of {of} {what}")],
         }
-    };
-    kinds.into_iter().flat_map(lines).collect()
+    }
 }
 
 /// What parties have in common where they are many.
@@ -292,14 +332,20 @@ impl<'a> Kind<'a> {
 }
 
 fn summary(out: &mut String, grid: &Grid, width: usize) {
+    let mut cells: BTreeMap<usize, usize> = BTreeMap::new();
+    for index in grid.cells.iter().flatten().flatten() {
+        *cells.entry(*index).or_default() += 1;
+    }
     let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
-    let cells = grid.cells.iter().flatten().flatten().filter_map(|index| grid.contents.get(*index));
-    for content in cells.filter(|content| !content.itself && !content.families.is_empty()) {
+    for (index, times) in cells {
+        let content = grid.contents.get(index);
+        let told = |content: &&Content| !content.itself && !content.families.is_empty();
+        let Some(content) = content.filter(told) else { continue };
         let outcome = match &grid.port {
             Some(port) => content.outcome_of(port),
             None => content.outcome(),
         };
-        *counts.entry(outcome).or_default() += 1;
+        *counts.entry(outcome).or_default() += times;
     }
     let asked = counts.values().sum::<usize>();
     let part = |outcome: Outcome, style: Style, words: &str| {

@@ -150,6 +150,37 @@ fn what_is_broken_in_a_revision_has_its_place_there() {
 }
 
 #[test]
+fn a_revision_is_read_wherever_its_path_is_named_from_and_each_file_once() {
+    let repository = Repository::new();
+    repository.commit("v2");
+    let absolute = repository.path().join("k8s");
+    for line in [
+        format!("diff git:v1 git:v2 -- {}", absolute.display()),
+        "diff git:v1 git:v2 -- k8s k8s/db.yaml k8s".to_owned(),
+        "diff git:v1 git:v2 -- ./k8s/../k8s".to_owned(),
+    ] {
+        let run = repository.policyc(&line);
+        assert_eq!((run.status, &*run.stderr), (1, ""), "{line}: {}", run.stdout);
+        assert_eq!(said(&run).len(), 2, "{line}: {}", run.stdout);
+    }
+    let empty = repository.policyc("diff git:v1 git:v2 -- k9s");
+    assert_eq!(empty.status, 2);
+    assert!(empty.stderr.contains("v1:k9s: no such file or directory"), "{}", empty.stderr);
+}
+
+#[test]
+fn a_file_of_a_revision_that_no_manifest_can_be_as_large_as_is_refused() {
+    let repository = Repository::new();
+    let huge = fs::File::create(repository.path().join("k8s/huge.yaml")).expect("a file");
+    huge.set_len(65 << 20).expect("a length");
+    repository.commit("v2");
+    fs::remove_file(repository.path().join("k8s/huge.yaml")).expect("it is there");
+    let run = repository.policyc("diff git:v2 -- k8s");
+    assert_eq!(run.status, 2);
+    assert!(run.stderr.contains("v2:k8s/huge.yaml: larger than 64 MiB"), "{}", run.stderr);
+}
+
+#[test]
 fn no_example_differs_from_itself() {
     let examples = fixtures().join("../../../../examples");
     let mut folders = 0;

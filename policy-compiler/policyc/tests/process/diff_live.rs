@@ -4,39 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use crate::api_server::{ApiServer, Conduct, shop_objects};
-use crate::run::{Run, fixtures, policyc_with};
-
-/// The connections of a comparison: `opened shop/api -> shop/cart 8080/TCP`, and what it closes behind `-`.
-fn told(run: &Run) -> Vec<String> {
-    let comparison: Json = serde_json::from_str(&run.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", run.stdout, run.stderr));
-    let list = |value: &Json| value.as_array().cloned().unwrap_or_default();
-    let names = |value: &Json, key: &str| -> String {
-        let names = list(value).into_iter().map(|end| if key.is_empty() { end } else { end[key].clone() });
-        names.map(|name| name.as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(", ")
-    };
-    let line = |line: &Json| {
-        let closed = names(&line["closed"], "");
-        let closed = if closed.is_empty() { closed } else { format!("-{closed}") };
-        format!(
-            "{} {} -> {} {}{closed}",
-            line["change"].as_str().unwrap_or_default(),
-            names(&line["from"], "name"),
-            names(&line["to"], "name"),
-            names(&line["opened"], ""),
-        )
-    };
-    list(&comparison["connections"]).iter().map(line).collect()
-}
-
-/// Who came or went: `added x/web`.
-fn workloads(run: &Run) -> Vec<String> {
-    let comparison: Json = serde_json::from_str(&run.stdout).expect("JSON");
-    let workloads = comparison["workloads"].as_array().cloned().unwrap_or_default();
-    let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
-    workloads.iter().map(|w| format!("{} {}", text(&w["change"]), text(&w["name"]))).collect()
-}
+use crate::api_server::{ApiServer, Conduct, shop, shop_objects};
+use crate::comparison::{told, workloads};
+use crate::run::{fixtures, policyc_with};
 
 /// The cart's policy as somebody would change it.
 fn changed() -> String {
@@ -61,7 +31,7 @@ fn files_are_compared_with_the_cluster_as_if_they_were_applied_to_it() {
     let cause = &comparison["connections"][0]["causes"][0];
     assert_eq!(cause["name"], "shop/cart-from-web");
     assert_eq!((&cause["new"]["file"], &cause["new"]["line"]), (&json!(changed()), &json!(34)));
-    assert_eq!(cause["old"], Json::Null, "a cluster has no lines");
+    assert_eq!(cause["old"], json!({"file": "live"}), "a cluster has no lines");
     let once = server.asked().iter().filter(|t| t.starts_with("/api/v1/pods?&limit=500")).count();
     let begun = server.asked().iter().filter(|t| *t == "/api/v1/pods?&limit=500").count();
     assert!(begun == 1 && once > 1, "a cluster is listed once, whatever is compared with it");
@@ -87,7 +57,7 @@ fn the_other_way_round_it_is_what_the_cluster_has_changed_since() {
 #[test]
 fn a_cluster_does_not_differ_from_its_own_manifests_nor_from_itself() {
     let server = ApiServer::start(shop_objects(), Conduct::default());
-    let shop = crate::api_server::shop();
+    let shop = shop();
     for line in [
         format!("diff live {}", shop.display()),
         format!("diff {} live", shop.display()),
@@ -129,7 +99,9 @@ fn only_with_prune_the_policies_that_files_lack_are_deleted_and_nothing_else_is(
     let back = server.policyc(&format!("diff {} live --prune -o json", file.display()));
     let expected: Vec<String> = told(&run)
         .iter()
-        .map(|line| line.replace("closed", "opened").replace(" -5432", " 5432").replace(" -8080", " 8080"))
+        .map(|line| {
+            line.replace("closed", "opened").replace(" -5432", " 5432").replace(" -8080", " 8080")
+        })
         .collect();
     assert_eq!(told(&back), expected);
 }
@@ -137,7 +109,7 @@ fn only_with_prune_the_policies_that_files_lack_are_deleted_and_nothing_else_is(
 #[test]
 fn policies_in_files_are_judged_with_the_pods_of_the_cluster_under_both_sides() {
     let server = ApiServer::start(shop_objects(), Conduct::default());
-    let old = crate::api_server::shop().join("cart.yaml").display().to_string();
+    let old = shop().join("cart.yaml").display().to_string();
     // The files alone have the cart's pod and nobody who could ask it.
     let alone = server.policyc(&format!("diff {old} {} -o json", changed()));
     assert_eq!(told(&alone), ["opened 203.0.113.0/26, 203.0.113.128/25 -> shop/cart 9090/TCP"]);
@@ -194,7 +166,10 @@ fn two_clusters_are_compared_by_their_contexts() {
     for (line, expected) in [
         ("diff live:staging live:production -o json", "closed shop/web -> shop/api -8080/TCP"),
         ("diff live live:production -o json", "closed shop/web -> shop/api -8080/TCP"),
-        ("diff live live:staging --context production -o json", "opened shop/web -> shop/api 8080/TCP"),
+        (
+            "diff live live:staging --context production -o json",
+            "opened shop/web -> shop/api 8080/TCP",
+        ),
     ] {
         let run = diff(line);
         assert_eq!((run.status, &*run.stderr), (1, ""), "{line}: {}", run.stdout);
@@ -202,5 +177,9 @@ fn two_clusters_are_compared_by_their_contexts() {
     }
     let run = diff("diff live:elsewhere live:staging");
     assert_eq!(run.status, 2);
-    assert!(run.stderr.contains("cannot use the kubeconfig with context `elsewhere`"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("cannot use the kubeconfig with context `elsewhere`"),
+        "{}",
+        run.stderr
+    );
 }

@@ -249,7 +249,8 @@ fn of_a_page_nothing_stays_but_what_policies_depend_on() {
     let conduct = Conduct { honours_limits: true, ballast, ..Conduct::default() };
     let server = ApiServer::start(objects, conduct);
     // Less than what is sent.
-    let run = server.policyc_within(pods * ballast * 2 / 3 / 1000, "explain pod many-05999 -o json");
+    let run =
+        server.policyc_within(pods * ballast * 2 / 3 / 1000, "explain pod many-05999 -o json");
     assert_eq!((run.status, &*run.stderr), (0, ""));
 }
 

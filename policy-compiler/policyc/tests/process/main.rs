@@ -3,7 +3,9 @@
 #![cfg(test)]
 
 mod api_server;
+mod comparison;
 mod diff;
+mod diff_causes;
 mod diff_live;
 mod examples;
 mod fixture;

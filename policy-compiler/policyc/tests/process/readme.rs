@@ -39,7 +39,16 @@ fn the_readme_shows_what_policyc_prints_of_every_command() {
         shown.extend(rest.split(' ').next().map(str::to_owned));
     }
     let commands = [
-        "can", "completions", "diff", "explain", "graph", "lint", "matrix", "render", "schema", "test",
+        "can",
+        "completions",
+        "diff",
+        "explain",
+        "graph",
+        "lint",
+        "matrix",
+        "render",
+        "schema",
+        "test",
         "who-can",
     ];
     assert_eq!(shown, commands.map(str::to_owned).into(), "each command is shown");

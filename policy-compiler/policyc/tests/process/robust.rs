@@ -120,7 +120,8 @@ fn helm_templates_are_named_as_such_and_skipped_with_a_warning() {
         ),
     ] {
         let directory = tempfile::tempdir().expect("a directory");
-        fs::write(directory.path().join("a.yaml"), format!("{}{}", pods(), from_b())).expect("a file");
+        fs::write(directory.path().join("a.yaml"), format!("{}{}", pods(), from_b()))
+            .expect("a file");
         fs::write(directory.path().join("t.yaml"), &template).expect("a file");
         let run = policyc_in(directory.path(), "can x/b x/a 80 -f a.yaml t.yaml", "", &[]);
         assert_eq!(run.status, 2, "{why}: something was skipped\n{}", run.stderr);
@@ -133,7 +134,8 @@ fn helm_templates_are_named_as_such_and_skipped_with_a_warning() {
         assert!(run.stdout.contains("ALLOWED by x/p ingress[0]"), "{why}: {}", run.stdout);
     }
     // Braces that another program fills in while the pod runs are none of Helm's.
-    let annotated = fixture::pod("c", "10.0.0.3").replace("labels:", "annotations: {inject: \"{{ with secret }}\"}, labels:");
+    let annotated = fixture::pod("c", "10.0.0.3")
+        .replace("labels:", "annotations: {inject: \"{{ with secret }}\"}, labels:");
     let run = on("a.yaml", &format!("{}{annotated}{}", pods(), from_b()), "can x/b x/a 80 -f FILE");
     assert_eq!((run.status, &*run.stderr), (0, ""));
 }

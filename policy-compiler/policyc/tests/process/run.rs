@@ -50,10 +50,7 @@ pub(crate) fn policyc_within(kilobytes: usize, line: &str, environment: &[(&str,
 }
 
 /// Makes `command` independent of whoever runs it.
-pub(crate) fn alone<'c>(
-    command: &'c mut Command,
-    environment: &[(&str, &str)],
-) -> &'c mut Command {
+pub(crate) fn alone<'c>(command: &'c mut Command, environment: &[(&str, &str)]) -> &'c mut Command {
     command
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")

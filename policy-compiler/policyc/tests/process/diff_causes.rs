@@ -1,0 +1,182 @@
+//! What `policyc diff` makes of each kind of difference, and because of what.
+
+use crate::comparison::{caused, workloads};
+use crate::run::{Run, policyc_in};
+
+const DENY: &str = "podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]";
+const AUDITED: &str = "policyd.dev/audit: \"true\"";
+
+fn namespace(labels: &str, annotations: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: x, labels: {{{labels}}}, annotations: \
+         {{{annotations}}}}}\n---\n"
+    )
+}
+
+/// A pod of namespace `x`, labelled `app` by its name, with `addresses` and `spec`.
+fn pod(name: &str, addresses: &[&str], spec: &str) -> String {
+    let addresses =
+        addresses.iter().map(|ip| format!("{{ip: \"{ip}\"}}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: x, labels: {{app: {name}}}}}\nspec: \
+         {{nodeName: n1, {spec}}}\nstatus: {{phase: Running, hostIP: 192.0.2.1, podIPs: [{addresses}]}}\n---\n"
+    )
+}
+
+fn policy(name: &str, spec: &str, annotations: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: x, \
+         annotations: {{{annotations}}}}}\nspec: {{{spec}}}\n---\n"
+    )
+}
+
+/// What differs between two manifests.
+fn diff(old: &[&str], new: &[&str]) -> Run {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, texts) in [("old.yaml", old), ("new.yaml", new)] {
+        std::fs::write(directory.path().join(name), texts.concat()).expect("a file");
+    }
+    policyc_in(directory.path(), "diff old.yaml new.yaml -o json", "", &[])
+}
+
+/// `ingress` as the one rule of a policy of `db`.
+fn rule(ingress: &str) -> String {
+    policy("p", &format!("{DENY}, ingress: [{{{ingress}}}]"), "")
+}
+
+#[test]
+fn each_kind_of_difference_is_told_by_what_it_is() {
+    let (web, db) = (pod("web", &["10.0.0.1"], ""), pod("db", &["10.0.0.3"], ""));
+    let (dual_web, dual_db) =
+        (pod("web", &["10.0.0.1", "fd00::1"], ""), pod("db", &["10.0.0.3", "fd00::3"], ""));
+    let deny = policy("p", DENY, "");
+    let pods = rule("from: [{podSelector: {}}]");
+    let block = rule("from: [{ipBlock: {cidr: 10.0.0.0/8}}]");
+    let by_team = |team: &str| {
+        rule(&format!(
+            "from: [{{namespaceSelector: {{matchLabels: {{team: {team}}}}}, podSelector: {{matchLabels: \
+             {{app: web}}}}}}]"
+        ))
+    };
+    let calling = |port: u16| {
+        pod(
+            "db",
+            &["10.0.0.3"],
+            &format!("containers: [{{name: c, ports: [{{name: pg, containerPort: {port}}}]}}]"),
+        )
+    };
+    let by_name = rule("ports: [{port: pg}]");
+    let everybody = "x/web, all of IPv4, all of IPv6 -> x/db";
+    let of_both =
+        |cause: &str| vec![format!("opened {everybody} everything over IPv4+IPv6: {cause}")];
+    for (why, old, new, expected) in [
+        (
+            "a block has one family",
+            vec![&*dual_web, &dual_db, &pods],
+            vec![&*dual_web, &dual_db, &block],
+            vec![
+                "opened 10.0.0.0/8 -> x/db everything over IPv4: NetworkPolicy x/p ingress[0]".to_owned(),
+                "closed x/web -> x/db -everything over IPv6: NetworkPolicy x/p ingress[0]".to_owned(),
+            ],
+        ),
+        (
+            "a namespace is audited",
+            vec![&namespace("", ""), &dual_web, &dual_db, &deny],
+            vec![&namespace("", AUDITED), &dual_web, &dual_db, &deny],
+            of_both("Namespace x metadata.annotations"),
+        ),
+        (
+            "a policy is audited",
+            vec![&dual_web, &dual_db, &deny],
+            vec![&dual_web, &dual_db, &policy("p", DENY, AUDITED)],
+            of_both("NetworkPolicy x/p metadata.annotations"),
+        ),
+        (
+            "a port has another number",
+            vec![&web, &calling(5432), &by_name],
+            vec![&web, &calling(5433), &by_name],
+            vec![
+                "changed x/web, all of IPv4 -> x/db 5433/TCP -5432/TCP over IPv4: Pod x/db \
+                 spec.containers.ports"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "a pod takes its node's network",
+            vec![&web, &db, &deny],
+            vec![&web, &pod("db", &["10.0.0.3"], "hostNetwork: true"), &deny],
+            vec![
+                "opened x/web, all of IPv4 -> x/db everything over IPv4: Node n1 status.addresses; Pod x/db \
+                 spec.hostNetwork"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "an address leaves a block",
+            vec![&web, &db, &block],
+            vec![&pod("web", &["172.16.0.1"], ""), &db, &block],
+            vec!["closed x/web -> x/db -everything over IPv4: Pod x/web status.podIPs".to_owned()],
+        ),
+        (
+            "a label and a policy, of which neither does it alone",
+            vec![&namespace("team: a", ""), &web, &db, &by_team("b")],
+            vec![&namespace("team: c", ""), &web, &db, &by_team("c")],
+            vec![
+                "opened x/web -> x/db everything over IPv4: Namespace x metadata.labels.team; NetworkPolicy \
+                 x/p ingress[0]"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "two pods share no address any more",
+            vec![&web, &db, &pod("twin", &["10.0.0.3"], ""), &deny],
+            vec![&web, &db, &pod("twin", &["10.0.0.9"], ""), &deny],
+            vec![
+                "closed x/twin -> x/db -everything over IPv4: Pod x/twin status.podIPs".to_owned(),
+                "closed x/web, all of IPv4 -> x/db -everything over IPv4: ".to_owned(),
+            ],
+        ),
+    ] {
+        let run = diff(&old, &new);
+        assert_eq!((run.status, &*run.stderr), (1, ""), "{why}: {}", run.stdout);
+        assert_eq!(caused(&run), expected, "{why}");
+        assert_eq!(workloads(&run), [""; 0], "{why}");
+    }
+}
+
+#[test]
+fn what_changes_in_one_of_two_families_is_said_to_be_in_that_one() {
+    let pods = [pod("web", &["10.0.0.1", "fd00::1"], ""), pod("db", &["10.0.0.3", "fd00::3"], "")]
+        .concat();
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, from) in
+        [("old.yaml", "{podSelector: {}}"), ("new.yaml", "{ipBlock: {cidr: 10.0.0.0/8}}")]
+    {
+        let text = format!("{pods}{}", rule(&format!("from: [{from}]")));
+        std::fs::write(directory.path().join(name), text).expect("a file");
+    }
+    let said = |form: &str| {
+        policyc_in(directory.path(), &format!("diff old.yaml new.yaml {form}"), "", &[])
+    };
+    assert!(said("").stdout.contains(" everything over IPv6 "), "{}", said("").stdout);
+    let markdown = said("-o markdown").stdout;
+    assert!(markdown.contains("| − everything over IPv6 |"), "{markdown}");
+    assert!(markdown.contains("| + everything |"), "nobody else has IPv6: {markdown}");
+    let one = said("-6").stdout;
+    assert!(one.contains("everything") && !one.contains("over IPv6"), "it alone was asked: {one}");
+}
+
+#[test]
+fn a_pod_that_has_finished_is_on_no_side() {
+    let (web, db, deny) =
+        (pod("web", &["10.0.0.1"], ""), pod("db", &["10.0.0.3"], ""), policy("p", DENY, ""));
+    let finished = web.replace("Running", "Succeeded");
+    let run = diff(&[&web, &db], &[&finished, &db, &deny]);
+    assert_eq!(workloads(&run), ["removed x/web"]);
+    assert_eq!(
+        caused(&run),
+        ["closed all of IPv4 -> x/db -everything over IPv4: NetworkPolicy x/p"]
+    );
+    let run = diff(&[&finished, &db, &deny], &[&finished, &db, &deny]);
+    assert_eq!((run.status, workloads(&run)), (0, Vec::new()));
+}
