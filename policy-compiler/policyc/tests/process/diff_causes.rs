@@ -119,8 +119,8 @@ fn each_kind_of_difference_is_told_by_what_it_is() {
         ),
         (
             "a label and a policy, of which neither does it alone",
-            vec![&namespace("team: a", ""), &web, &db, &by_team("b")],
-            vec![&namespace("team: c", ""), &web, &db, &by_team("c")],
+            vec![&namespace("team: a, hue: red", ""), &web, &db, &by_team("b")],
+            vec![&namespace("team: c, hue: blue", ""), &web, &db, &by_team("c")],
             vec![
                 "opened x/web -> x/db everything over IPv4: Namespace x metadata.labels.team; NetworkPolicy \
                  x/p ingress[0]"
@@ -179,4 +179,35 @@ fn a_pod_that_has_finished_is_on_no_side() {
     );
     let run = diff(&[&finished, &db, &deny], &[&finished, &db, &deny]);
     assert_eq!((run.status, workloads(&run)), (0, Vec::new()));
+}
+
+#[test]
+fn neighbouring_ports_that_open_because_of_different_rules_are_told_apart() {
+    let web = pod("web", &["10.0.0.1"], "");
+    let ports = "ports: [{name: a, containerPort: 80}, {name: b, containerPort: 81}]";
+    let db = pod("db", &["10.0.0.3"], &format!("containers: [{{name: c, {ports}}}]"));
+    let deny = policy("deny", DENY, "");
+    let from_web = |name: &str, port: &str| {
+        let from = "from: [{podSelector: {matchLabels: {app: web}}}]";
+        policy(name, &format!("{DENY}, ingress: [{{{from}, ports: [{{port: {port}}}]}}]"), "")
+    };
+    for (a, b) in [("80", "81"), ("a", "b")] {
+        let run =
+            diff(&[&web, &db, &deny], &[&web, &db, &deny, &from_web("p", a), &from_web("q", b)]);
+        assert_eq!(
+            caused(&run),
+            [
+                "opened x/web -> x/db 80/TCP over IPv4: NetworkPolicy x/p",
+                "opened x/web -> x/db 81/TCP over IPv4: NetworkPolicy x/q",
+            ],
+            "{a} and {b}"
+        );
+    }
+}
+
+#[test]
+fn that_a_pod_gets_an_address_of_one_family_closes_nothing_in_the_other() {
+    let unborn = pod("web", &[], "").replace("Running", "Pending");
+    let run = diff(&[&unborn], &[&pod("web", &["10.0.0.1"], "")]);
+    assert_eq!((run.status, caused(&run)), (0, Vec::new()), "{}{}", run.stdout, run.stderr);
 }

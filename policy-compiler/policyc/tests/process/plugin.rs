@@ -97,6 +97,8 @@ fn an_archive_that_lacks_something_is_in_no_plugin_index() {
 
 #[test]
 fn the_plugin_index_entry_is_whole_and_of_this_version() {
+    use std::fmt::Write as _;
+
     use sha2::{Digest as _, Sha256};
     let directory = archives(&["kubectl-policyc", "LICENSE-APACHE", "LICENSE-MIT"]);
     let text = entry_of(directory.path()).expect("an entry");
@@ -127,7 +129,10 @@ fn the_plugin_index_entry_is_whole_and_of_this_version() {
         let archive = format!("kubectl-policyc-{os}-{arch}.tar.gz");
         assert_eq!(uri, format!("{ADDRESS}/{archive}"));
         let bytes = std::fs::read(directory.path().join(archive)).expect("an archive");
-        let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut sum = String::new();
+        for byte in Sha256::digest(bytes) {
+            let _ = write!(sum, "{byte:02x}");
+        }
         assert_eq!(at(platform, &["sha256"]), sum);
         assert_eq!(at(platform, &["bin"]), "kubectl-policyc");
         let files = platform.get("files").expect("files");
