@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::comparison::workloads;
 use crate::fixture;
 use crate::run::{Run, fixtures, policyc, policyc_in, policyc_with};
 
@@ -163,6 +164,9 @@ fn a_revision_is_read_wherever_its_path_is_named_from_and_each_file_once() {
         assert_eq!((run.status, &*run.stderr), (1, ""), "{line}: {}", run.stdout);
         assert_eq!(said(&run).len(), 2, "{line}: {}", run.stdout);
     }
+    let named = repository.policyc("diff git:v1 git:v2 -- k8s/notes.txt");
+    assert_eq!(named.status, 2, "what is named outright is read whatever its name");
+    assert!(named.stderr.contains("v1:k8s/notes.txt:"), "{}", named.stderr);
     let empty = repository.policyc("diff git:v1 git:v2 -- k9s");
     assert_eq!(empty.status, 2);
     assert!(empty.stderr.contains("v1:k9s: no such file or directory"), "{}", empty.stderr);
@@ -261,4 +265,30 @@ fn what_both_sides_share_is_not_decided_by_who_lacks_it() {
     let run = policyc(&line);
     assert_eq!(run.status, 1, "{}{}", run.stdout, run.stderr);
     assert!(run.stdout.contains("x/db removed"), "{}", run.stdout);
+}
+
+#[test]
+fn with_a_workload_the_pods_that_it_made_go() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write =
+        |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("a file");
+    let owner = "ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: u, controller: true}]";
+    write("base.yaml", &pods().replace("{name: web,", &format!("{{name: web-0, {owner},")));
+    let template = "{metadata: {labels: {app: web}}, spec: {containers: [{name: c}]}}";
+    write(
+        "old.yaml",
+        &format!(
+            "{{apiVersion: apps/v1, kind: StatefulSet, metadata: {{name: web, namespace: x}}, spec: {{template: \
+             {template}}}}}\n"
+        ),
+    );
+    write("new.yaml", "# nothing\n");
+    let run =
+        policyc_in(directory.path(), "diff old.yaml new.yaml --with base.yaml -o json", "", &[]);
+    assert_eq!(
+        (workloads(&run), run.status),
+        (vec!["removed x/web".to_owned()], 1),
+        "{}",
+        run.stdout
+    );
 }

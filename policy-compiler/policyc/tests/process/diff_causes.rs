@@ -4,6 +4,7 @@ use crate::comparison::{caused, workloads};
 use crate::run::{Run, policyc_in};
 
 const DENY: &str = "podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]";
+const OF_TWIN: &str = "podSelector: {matchLabels: {app: twin}}, policyTypes: [Ingress]";
 const AUDITED: &str = "policyd.dev/audit: \"true\"";
 
 fn namespace(labels: &str, annotations: &str) -> String {
@@ -128,9 +129,18 @@ fn each_kind_of_difference_is_told_by_what_it_is() {
             ],
         ),
         (
+            "a policy has gone that isolates the address by another pod",
+            vec![&web, &db, &pod("twin", &["10.0.0.3"], ""), &policy("p", OF_TWIN, "")],
+            vec![&web, &db, &pod("twin", &["10.0.0.3"], "")],
+            vec![
+                "opened x/web, all of IPv4 -> x/db, x/twin everything over IPv4: NetworkPolicy x/p"
+                    .to_owned(),
+            ],
+        ),
+        (
             "two pods share no address any more",
-            vec![&web, &db, &pod("twin", &["10.0.0.3"], ""), &deny],
-            vec![&web, &db, &pod("twin", &["10.0.0.9"], ""), &deny],
+            vec![&namespace("hue: red", ""), &web, &db, &pod("twin", &["10.0.0.3"], ""), &deny],
+            vec![&namespace("hue: blue", ""), &web, &db, &pod("twin", &["10.0.0.9"], ""), &deny],
             vec![
                 "closed x/twin -> x/db -everything over IPv4: Pod x/twin status.podIPs".to_owned(),
                 "closed x/web, all of IPv4 -> x/db -everything over IPv4: ".to_owned(),
@@ -210,4 +220,38 @@ fn that_a_pod_gets_an_address_of_one_family_closes_nothing_in_the_other() {
     let unborn = pod("web", &[], "").replace("Running", "Pending");
     let run = diff(&[&unborn], &[&pod("web", &["10.0.0.1"], "")]);
     assert_eq!((run.status, caused(&run)), (0, Vec::new()), "{}{}", run.stdout, run.stderr);
+}
+
+/// A pod of StatefulSet `web`.
+fn replica(name: &str, address: &str) -> String {
+    let owner = "ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: u, controller: true}]";
+    pod("web", &[address], "").replace("{name: web,", &format!("{{name: {name}, {owner},"))
+}
+
+#[test]
+fn a_replica_by_another_name_is_no_cause() {
+    let db = pod("db", &["10.0.0.3"], "");
+    let deny = policy("deny", DENY, "");
+    let allow = rule("from: [{podSelector: {matchLabels: {app: web}}}]");
+    let run = diff(
+        &[&replica("web-a", "10.0.0.1"), &db, &deny],
+        &[&replica("web-b", "10.0.0.2"), &db, &deny, &allow],
+    );
+    assert_eq!(caused(&run), ["opened x/web -> x/db everything over IPv4: NetworkPolicy x/p"]);
+}
+
+#[test]
+fn what_differs_in_a_policy_of_nobody_is_told_rule_by_rule() {
+    let web = pod("web", &["10.0.0.1"], "");
+    let of_nobody = |port: u16| {
+        let ingress = format!("[{{ports: [{{port: {port}}}]}}, {{ports: [{{port: 1}}]}}]");
+        policy("p", &format!("podSelector: {{matchLabels: {{app: none}}}}, ingress: {ingress}"), "")
+    };
+    let run = diff(&[&web, &of_nobody(80)], &[&web, &of_nobody(81)]);
+    let comparison: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let [policy] = comparison["policies"].as_array().expect("a list").as_slice() else {
+        panic!("one policy: {comparison:#}")
+    };
+    assert_eq!((run.status, &policy["field"]), (0, &"ingress[0]".into()));
+    assert_eq!(policy["text"], "ports: − 80/TCP, + 81/TCP");
 }
