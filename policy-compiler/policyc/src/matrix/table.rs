@@ -2,45 +2,62 @@
 
 use std::fmt::Write as _;
 
+use policy_compiler::cidr::Family;
+use policy_compiler::reach::Party;
+
 use crate::answer::Outcome;
+use crate::can::Port;
 
 use super::answer::folded;
 use super::text::brief;
-use super::{Content, Grid};
+use super::{Content, Exchange, Grid};
 
 /// One record a pair of parties and family, RFC 4180.
 #[must_use]
 pub fn csv(grid: &Grid) -> String {
     let mut out = "from,to,families,decision,allowed,partly,unknown\r\n".to_owned();
-    for (row, from) in grid.from.iter().enumerate() {
-        for (column, to) in grid.to.iter().enumerate() {
-            let Some(content) = grid.content(row, column) else { continue };
-            for (families, exchange) in folded(content) {
-                let alone = Content {
-                    itself: content.itself,
-                    families: families.iter().map(|f| (*f, exchange.clone())).collect(),
-                };
-                let decision = match &grid.port {
-                    Some(port) => alone.outcome_of(port),
-                    None => alone.outcome(),
-                };
-                let families: Vec<String> = families.iter().map(ToString::to_string).collect();
-                let fields = [
-                    from.to_string(),
-                    to.to_string(),
-                    families.join(" "),
-                    word(decision).to_owned(),
-                    exchange.all.to_string(),
-                    exchange.partly.to_string(),
-                    exchange.unknown.to_string(),
-                ];
-                let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();
-                out.push_str(&fields.join(","));
-                out.push_str("\r\n");
+    let names = |parties: &[Party]| -> Vec<String> {
+        parties.iter().map(|party| quoted(&party.to_string())).collect()
+    };
+    let (from, to) = (names(&grid.from), names(&grid.to));
+    // Many pairs have the same.
+    let told: Vec<Vec<String>> =
+        grid.contents.iter().map(|content| records(content, grid.port.as_ref())).collect();
+    for (from, cells) in from.iter().zip(&grid.cells) {
+        for (to, index) in to.iter().zip(cells) {
+            let told = index.and_then(|index| told.get(index));
+            for record in told.into_iter().flatten() {
+                for part in [from.as_str(), ",", to.as_str(), ",", record.as_str(), "\r\n"] {
+                    out.push_str(part);
+                }
             }
         }
     }
     out
+}
+
+/// What is said of a pair, a record for the families that fare alike.
+fn records(content: &Content, port: Option<&Port>) -> Vec<String> {
+    let record = |(families, exchange): (Vec<Family>, &Exchange)| {
+        let alone = Content {
+            itself: content.itself,
+            families: families.iter().map(|f| (*f, exchange.clone())).collect(),
+        };
+        let decision = match port {
+            Some(port) => alone.outcome_of(port),
+            None => alone.outcome(),
+        };
+        let families: Vec<String> = families.iter().map(ToString::to_string).collect();
+        let fields = [
+            families.join(" "),
+            word(decision).to_owned(),
+            exchange.all.to_string(),
+            exchange.partly.to_string(),
+            exchange.unknown.to_string(),
+        ];
+        fields.map(|field| quoted(&field)).join(",")
+    };
+    folded(content).into_iter().map(record).collect()
 }
 
 fn word(outcome: Outcome) -> &'static str {
@@ -72,15 +89,17 @@ pub fn markdown(grid: &Grid) -> String {
     out.push_str("\n| :-- |");
     out.push_str(&" :-- |".repeat(grid.to.len()));
     out.push('\n');
-    for (row, party) in grid.from.iter().enumerate() {
+    let told = |content: &Content| {
+        let lines = brief(content, grid.port.as_ref());
+        let lines: Vec<String> = lines.iter().map(|(_, text)| escaped(text)).collect();
+        lines.join("<br>")
+    };
+    let told: Vec<String> = grid.contents.iter().map(told).collect();
+    for (party, cells) in grid.from.iter().zip(&grid.cells) {
         let _ = write!(out, "| **{}** |", escaped(&party.to_string()));
-        for column in 0..grid.to.len() {
-            let lines = match grid.content(row, column) {
-                Some(content) => brief(content, grid.port.as_ref()),
-                None => Vec::new(),
-            };
-            let lines: Vec<String> = lines.iter().map(|(_, text)| escaped(text)).collect();
-            let _ = write!(out, " {} |", lines.join("<br>"));
+        for index in cells {
+            let told = index.and_then(|index| told.get(index)).map_or("", String::as_str);
+            let _ = write!(out, " {told} |");
         }
         out.push('\n');
     }
