@@ -99,7 +99,7 @@ fn a_revision_is_compared_with_the_work_tree_and_with_another_revision() {
     let same = repository.policyc("diff git:v2 git:HEAD -- k8s");
     assert_eq!((same.status, &*same.stderr), (0, ""), "{}", same.stdout);
     let inside = policyc_in(&repository.path().join("k8s"), "diff git:v1 git:v2", "", &[]);
-    assert_eq!(said(&inside).len(), 2, "{}{}", inside.stdout, inside.stderr);
+    assert_eq!((said(&inside).len(), &*inside.stderr), (2, ""), "{}", inside.stdout);
 }
 
 #[test]

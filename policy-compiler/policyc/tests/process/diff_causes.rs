@@ -255,3 +255,24 @@ fn what_differs_in_a_policy_of_nobody_is_told_rule_by_rule() {
     assert_eq!((run.status, &policy["field"]), (0, &"ingress[0]".into()));
     assert_eq!(policy["text"], "ports: − 80/TCP, + 81/TCP");
 }
+
+#[test]
+fn replicas_that_a_policy_tells_apart_are_told_apart() {
+    let db = pod("db", &["10.0.0.3"], "");
+    let labelled = |name, address, role: &str| {
+        replica(name, address).replace("{app: web}", &format!("{{app: web, role: {role}}}"))
+    };
+    let pods =
+        [labelled("web-0", "10.0.0.1", "a"), labelled("web-1", "10.0.0.2", "b"), db].concat();
+    let leader = "podSelector: {matchLabels: {role: b}}, policyTypes: [Egress]";
+    let run = diff(&[&pods], &[&pods, &policy("p", leader, "")]);
+    let comparison: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    for line in comparison["connections"].as_array().expect("a list") {
+        assert_eq!(line["from"][0]["members"], serde_json::json!(["x/web-1"]), "{line:#}");
+        assert_eq!(
+            (&line["from"][0]["count"], &line["from"][0]["of"]),
+            (&serde_json::json!(1), &serde_json::json!(2))
+        );
+    }
+    assert_eq!(run.status, 1);
+}
