@@ -184,6 +184,8 @@ mod tests {
             connections,
             workloads: Vec::new(),
             policies: Vec::new(),
+            doubtful: false,
+            notes: Vec::new(),
         }
     }
 
