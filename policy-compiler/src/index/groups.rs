@@ -143,6 +143,11 @@ impl Groups {
         slots.filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
     }
 
+    /// The groups of each namespace that has any.
+    pub(super) fn namespaces(&self) -> &BTreeMap<NamespaceName, BTreeSet<GroupId>> {
+        &self.of_namespace
+    }
+
     /// The groups of a namespace.
     pub(super) fn of_namespace(&self, namespace: &NamespaceName) -> &BTreeSet<GroupId> {
         self.of_namespace.get(namespace).unwrap_or(&self.none)

@@ -10,6 +10,7 @@ use super::groups::{Group, GroupId, Groups};
 use crate::labels::Labels;
 use crate::lookup::Lookup;
 use crate::name::NamespaceName;
+use crate::selector::Selector;
 
 /// A membership, for as long as it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +138,11 @@ impl Memberships {
         groups: &Groups,
         labels_of: &dyn Fn(&NamespaceName) -> Labels,
     ) -> BTreeSet<GroupId> {
+        if let Scope::Matching(selector) = &definition.scope
+            && groups.namespaces().len() < count_labelled(definition, groups)
+        {
+            return self.find_by_namespace(selector, &definition.pods, groups, labels_of);
+        }
         let mut found = BTreeSet::new();
         for id in candidates(definition, groups) {
             let Some(group) = groups.get(id) else { continue };
@@ -150,6 +156,29 @@ impl Memberships {
             }
         }
         found
+    }
+
+    /// The groups with such labels in namespaces with such labels, each of which is looked at once
+    /// however many groups it has.
+    fn find_by_namespace(
+        &mut self,
+        namespaces: &Selector,
+        pods: &Selector,
+        groups: &Groups,
+        labels_of: &dyn Fn(&NamespaceName) -> Labels,
+    ) -> BTreeSet<GroupId> {
+        let mut found = Vec::new();
+        for (name, here) in groups.namespaces() {
+            self.compared += 1;
+            let labels = self.labels.entry(name.clone()).or_insert_with(|| labels_of(name));
+            if !namespaces.matches(labels) {
+                continue;
+            }
+            self.compared += here.len();
+            let meant = |id: &GroupId| groups.get(*id).is_some_and(|g| pods.matches(&g.labels));
+            found.extend(here.iter().copied().filter(meant));
+        }
+        found.into_iter().collect()
     }
 
     /// A namespace may have other labels than it had.
@@ -320,6 +349,13 @@ fn means<'l>(
     labels: impl FnOnce() -> &'l Labels,
 ) -> bool {
     definition.means(&group.namespace, labels, &group.labels)
+}
+
+/// How many groups have the label that a definition asks for.
+fn count_labelled(definition: &PodDefinition, groups: &Groups) -> usize {
+    definition.value_asked().map_or(usize::MAX, |(key, values)| {
+        values.iter().map(|value| groups.labelled(key, value).len()).sum()
+    })
 }
 
 /// Groups among which all are that a definition means: as few as can be told apart.
