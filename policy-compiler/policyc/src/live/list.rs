@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::LIVE;
 use super::connect::Connection;
+use super::workload;
 use crate::progress::Progress;
 
 /// How many objects a page has.
@@ -27,11 +28,28 @@ pub(super) enum Resource {
     Pods,
     Nodes,
     Services,
+    Deployments,
+    StatefulSets,
+    DaemonSets,
+    ReplicaSets,
+    Jobs,
+    CronJobs,
 }
 
 impl Resource {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Namespaces, Self::Policies, Self::Pods, Self::Nodes, Self::Services];
+    pub(super) const ALL: [Self; 11] = [
+        Self::Namespaces,
+        Self::Policies,
+        Self::Pods,
+        Self::Nodes,
+        Self::Services,
+        Self::Deployments,
+        Self::StatefulSets,
+        Self::DaemonSets,
+        Self::ReplicaSets,
+        Self::Jobs,
+        Self::CronJobs,
+    ];
 
     /// As roles and paths have it.
     pub(super) fn name(self) -> &'static str {
@@ -41,6 +59,12 @@ impl Resource {
             Resource::Pods => "pods",
             Resource::Nodes => "nodes",
             Resource::Services => "services",
+            Resource::Deployments => "deployments",
+            Resource::StatefulSets => "statefulsets",
+            Resource::DaemonSets => "daemonsets",
+            Resource::ReplicaSets => "replicasets",
+            Resource::Jobs => "jobs",
+            Resource::CronJobs => "cronjobs",
         }
     }
 
@@ -51,19 +75,41 @@ impl Resource {
             Resource::Pods => "Pod",
             Resource::Nodes => "Node",
             Resource::Services => "Service",
+            Resource::Deployments => "Deployment",
+            Resource::StatefulSets => "StatefulSet",
+            Resource::DaemonSets => "DaemonSet",
+            Resource::ReplicaSets => "ReplicaSet",
+            Resource::Jobs => "Job",
+            Resource::CronJobs => "CronJob",
         }
     }
 
     fn version(self) -> &'static str {
         match self {
             Resource::Policies => "networking.k8s.io/v1",
-            _ => "v1",
+            Resource::Deployments
+            | Resource::StatefulSets
+            | Resource::DaemonSets
+            | Resource::ReplicaSets => "apps/v1",
+            Resource::Jobs | Resource::CronJobs => "batch/v1",
+            Resource::Namespaces | Resource::Pods | Resource::Nodes | Resource::Services => "v1",
         }
     }
 
     fn path(self) -> String {
-        let root = if self == Resource::Policies { "/apis" } else { "/api" };
+        let root = if self.version().contains('/') { "/apis" } else { "/api" };
         format!("{root}/{}/{}", self.version(), self.name())
+    }
+
+    /// What a list is narrowed to. Of the ReplicaSets most are what Deployments were before, and all of
+    /// these have this label.
+    fn labels(self) -> Option<&'static str> {
+        (self == Resource::ReplicaSets).then_some("!pod-template-hash")
+    }
+
+    /// Whether these make pods.
+    pub(super) fn is_workload(self) -> bool {
+        matches!(self.version(), "apps/v1" | "batch/v1")
     }
 
     /// Whether no answer can do without.
@@ -77,6 +123,7 @@ impl Resource {
             Resource::Nodes => "node addresses are taken from the pods alone",
             Resource::Services => "questions about Services cannot be answered",
             Resource::Namespaces | Resource::Policies | Resource::Pods => "nothing can be said",
+            _ => "workloads of these kinds without pods are not found",
         }
     }
 }
@@ -149,9 +196,9 @@ impl ListError {
         }
     }
 
-    /// Whether it is only that one may not.
+    /// Whether it is only that one may not, or that there is no such resource.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, ListError::Forbidden { .. })
+        matches!(self, ListError::Forbidden { .. } | ListError::Refused { code: 404, .. })
     }
 
     /// What to do about it.
@@ -211,6 +258,7 @@ async fn pages(
 ) -> Result<ParsedFile, kube::Error> {
     let mut parsed = ParsedFile::listed(LIVE);
     let (request, mut params) = (Request::new(resource.path()), ListParams::default().limit(PAGE));
+    params.label_selector = resource.labels().map(str::to_owned);
     let mut read = 0;
     progress.say(reading(resource, read, None));
     loop {
@@ -220,7 +268,10 @@ async fn pages(
         read += items.len();
         let remaining = page.metadata.remaining_item_count;
         progress.say(reading(resource, read, remaining.map(|n| n.saturating_add(read))));
-        for item in items {
+        for mut item in items {
+            if resource.is_workload() && !workload::stands(&mut item) {
+                continue;
+            }
             input::add(&mut parsed, document(resource, item), &Options::default());
         }
         match page.metadata.r#continue.filter(|token| !token.is_empty()) {

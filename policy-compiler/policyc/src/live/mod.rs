@@ -4,14 +4,18 @@
 //!  kubeconfig ──connect──> Client ──list (pages)──> documents ──decode──> ParsedFile, one for each kind
 //! ```
 //!
-//! Pods, Namespaces, NetworkPolicies, Nodes and Services of all namespaces are read, page by page; of
-//! a page nothing stays but what policy depends on. Nothing is ever written to the cluster. Nodes and
-//! Services may be refused, for not everybody may list them: then a warning says what the answer
-//! lacks. Anything else that is refused ends the command, since an answer without it would be about
-//! another cluster.
+//! Pods, Namespaces, NetworkPolicies, Nodes, Services and workloads of all namespaces are read, page by
+//! page; of a page nothing stays but what policy depends on. Nothing is ever written to the cluster.
+//! Nodes, Services and workloads may be refused, for not everybody may list them: then a warning says
+//! what the answer lacks. Anything else that is refused ends the command, since an answer without it
+//! would be about another cluster.
+//!
+//! Workloads are read whatever is asked, not only where a name has no pods: who else may reach a pod,
+//! whom a policy selects and which of two workloads a name means depend on those without pods too.
 
 mod connect;
 mod list;
+mod workload;
 
 use policy_manifest::input::ParsedFile;
 use policy_manifest::source;
@@ -22,6 +26,7 @@ pub use self::list::ListError;
 use self::list::Resource;
 use crate::args;
 use crate::progress::Progress;
+use crate::text::join;
 
 /// What live objects are named by where manifests have a file.
 pub const LIVE: &str = "live";
@@ -84,17 +89,31 @@ async fn list_all(connection: &Connection) -> Result<(Vec<ParsedFile>, Vec<Strin
     let progress = Progress::spin("reading the cluster");
     let mut objects = Vec::new();
     let mut lacking = Vec::new();
+    let mut refused: Vec<(Resource, ListError)> = Vec::new();
     for resource in Resource::ALL {
         match list::list(connection, resource, &progress).await {
             Ok(parsed) => objects.push(parsed),
+            Err(error) if error.is_refusal() && resource.is_workload() => {
+                refused.push((resource, error));
+            }
             Err(error) if error.is_refusal() && !resource.is_needed() => {
-                let (what, lack) = (resource.name(), resource.lack());
-                lacking.push(format!("{what} are not read, so that {lack}: {error}"));
+                lacking.push(lack(&[resource.name()], resource, &error));
             }
             Err(error) => return Err(error.into()),
         }
     }
+    // Who may not list one kind of workload mostly may list none: that is one warning.
+    if let Some((first, error)) = refused.first() {
+        let names: Vec<&str> = refused.iter().map(|(resource, _)| resource.name()).collect();
+        lacking.push(lack(&names, *first, error));
+    }
     Ok((objects, lacking))
+}
+
+/// What an answer without these resources lacks.
+fn lack(names: &[&str], resource: Resource, error: &ListError) -> String {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    format!("{} are not read, so that {}: {error}", join(&names, "and"), resource.lack())
 }
 
 /// Text from elsewhere, fit for a terminal.

@@ -22,6 +22,8 @@ use crate::run::{Run, policyc_with};
 pub(crate) struct Conduct {
     /// Resources that may not be listed.
     pub(crate) forbidden: Vec<&'static str>,
+    /// Resources that it has never heard of.
+    pub(crate) unheard: Vec<&'static str>,
     /// How often the second page of the pods has expired before it comes.
     pub(crate) expiries: usize,
     /// Whether nobody is known.
@@ -127,14 +129,11 @@ fn answer(target: &str, objects: &[Json], conduct: &mut Conduct) -> (u16, Json) 
     if conduct.unauthorized {
         return failed(401, "Unauthorized", "Unauthorized");
     }
-    let (resource, kind) = match path {
-        "/api/v1/pods" => ("pods", "Pod"),
-        "/api/v1/namespaces" => ("namespaces", "Namespace"),
-        "/api/v1/nodes" => ("nodes", "Node"),
-        "/api/v1/services" => ("services", "Service"),
-        "/apis/networking.k8s.io/v1/networkpolicies" => ("networkpolicies", "NetworkPolicy"),
-        _ => return failed(404, "NotFound", "no such path"),
-    };
+    let no_such_path = || failed(404, "NotFound", "no such path");
+    let Some((resource, kind)) = resource_of(path) else { return no_such_path() };
+    if conduct.unheard.contains(&resource) {
+        return no_such_path();
+    }
     if conduct.forbidden.contains(&resource) {
         return failed(
             403,
@@ -155,7 +154,15 @@ fn answer(target: &str, objects: &[Json], conduct: &mut Conduct) -> (u16, Json) 
             thread::sleep(Duration::from_millis(10));
         }
     }
-    let of_kind = || objects.iter().filter(|object| object["kind"] == kind);
+    let without = parameters.get("labelSelector").map(|selector| {
+        selector.strip_prefix("%21").unwrap_or_else(|| panic!("{selector} is not read here"))
+    });
+    let of_kind = || {
+        objects.iter().filter(|object| {
+            let labels = &object["metadata"]["labels"];
+            object["kind"] == kind && without.is_none_or(|label| labels.get(label).is_none())
+        })
+    };
     let length = match parameters.get("limit").and_then(|limit| limit.parse().ok()) {
         Some(limit) if conduct.honours_limits => limit,
         _ => PAGE,
@@ -182,6 +189,24 @@ fn answer(target: &str, objects: &[Json], conduct: &mut Conduct) -> (u16, Json) 
         200,
         json!({"kind": format!("{kind}List"), "apiVersion": "v1", "metadata": metadata, "items": items}),
     )
+}
+
+/// The resource at a path, and its kind.
+fn resource_of(path: &str) -> Option<(&'static str, &'static str)> {
+    Some(match path {
+        "/api/v1/pods" => ("pods", "Pod"),
+        "/api/v1/namespaces" => ("namespaces", "Namespace"),
+        "/api/v1/nodes" => ("nodes", "Node"),
+        "/api/v1/services" => ("services", "Service"),
+        "/apis/networking.k8s.io/v1/networkpolicies" => ("networkpolicies", "NetworkPolicy"),
+        "/apis/apps/v1/deployments" => ("deployments", "Deployment"),
+        "/apis/apps/v1/statefulsets" => ("statefulsets", "StatefulSet"),
+        "/apis/apps/v1/daemonsets" => ("daemonsets", "DaemonSet"),
+        "/apis/apps/v1/replicasets" => ("replicasets", "ReplicaSet"),
+        "/apis/batch/v1/jobs" => ("jobs", "Job"),
+        "/apis/batch/v1/cronjobs" => ("cronjobs", "CronJob"),
+        _ => return None,
+    })
 }
 
 fn respond(mut stream: TcpStream, status: u16, body: &Json) {

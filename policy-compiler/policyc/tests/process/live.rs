@@ -238,7 +238,7 @@ fn twenty_thousand_pods_come_page_by_page_and_are_listed_once() {
         })
         .collect();
     assert_eq!(pages, expected);
-    assert_eq!(server.asked().len(), expected.len() + 4, "the other kinds once each");
+    assert_eq!(server.asked().len(), expected.len() + 10, "the other kinds once each");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod fixture;
 mod golden;
 mod lint;
 mod live;
+mod live_workloads;
 mod pictures;
 mod plugin;
 mod readme;
