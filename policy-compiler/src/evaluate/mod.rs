@@ -47,6 +47,8 @@ pub fn evaluate(snapshot: &Snapshot, flow: &Flow) -> Verdict {
 pub(crate) struct Standing<'a> {
     /// The pods that it is, the one that is judged first; none where it is no pod.
     pub(crate) pods: Vec<&'a Pod>,
+    /// The hostNetwork pod that was asked for; its node stands here for it.
+    pub(crate) host_pod: Option<&'a Pod>,
     /// The addresses that it may have; none where the input does not say.
     pub(crate) addresses: Vec<IpAddr>,
     /// The nodes that it is.
@@ -106,6 +108,11 @@ impl<'a> Evaluator<'a> {
         if pod.is_live() { self.index.isolating(pod, direction) } else { Vec::new() }
     }
 
+    /// The policies that isolate `pod`, or would if it were a subject.
+    pub(crate) fn selecting(&self, pod: &Pod, direction: Direction) -> Vec<&'a Policy> {
+        self.index.isolating(pod, direction)
+    }
+
     /// The policies that would isolate `pod` in `direction` and are audited only, in key order; none
     /// where it is neither subject nor peer.
     #[must_use]
@@ -135,7 +142,12 @@ impl<'a> Evaluator<'a> {
     /// Who stands at `end` in flows of `family`.
     pub(crate) fn standing(&self, end: &End, family: Family) -> Standing<'a> {
         let party = self.index.party(end, family);
-        Standing { pods: party.pods, addresses: party.addresses, nodes: party.nodes }
+        Standing {
+            pods: party.pods,
+            host_pod: party.host_pod,
+            addresses: party.addresses,
+            nodes: party.nodes,
+        }
     }
 
     /// One half of the answer to a flow, as the policies of its subject have it: nothing that is so on the
@@ -143,13 +155,20 @@ impl<'a> Evaluator<'a> {
     /// just the same.
     #[must_use]
     pub fn half(&self, direction: Direction, flow: &Flow) -> Half {
+        self.resting_half(direction, flow).0
+    }
+
+    /// The same, and the rulings that it rests on.
+    #[must_use]
+    pub fn resting_half(&self, direction: Direction, flow: &Flow) -> (Half, BTreeSet<Ruling>) {
         let from = self.index.party(&flow.from, flow.family);
         let to = self.index.party(&flow.to, flow.family);
         let (own, other) = match direction {
             Direction::Egress => (&from, &to),
             Direction::Ingress => (&to, &from),
         };
-        self.index.half(direction, own, other, flow)
+        let judged = self.index.judge(direction, own, other, flow);
+        (judged.half, judged.rulings)
     }
 
     /// Both ends are one pod.

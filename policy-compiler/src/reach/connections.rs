@@ -6,6 +6,7 @@ use crate::flow::Traffic;
 use crate::verdict::Decision;
 
 use super::traffic::TrafficSet;
+use super::undefined::Undefined;
 
 /// What becomes of all traffic from one end to another in one family. What is neither allowed nor
 /// unknown is denied.
@@ -14,6 +15,8 @@ pub struct Connections {
     allowed: TrafficSet,
     /// Disjoint from what is allowed.
     unknown: TrafficSet,
+    /// On what the verdicts rest that the specification leaves open.
+    undefined: Undefined,
 }
 
 impl Connections {
@@ -26,14 +29,26 @@ impl Connections {
     /// Everything is allowed.
     #[must_use]
     pub fn everything() -> Self {
-        Self { allowed: TrafficSet::everything(), unknown: TrafficSet::nothing() }
+        Self { allowed: TrafficSet::everything(), ..Self::default() }
     }
 
     /// `allowed` is, and of `unknown` (as far as that is not allowed) the input does not tell.
     #[must_use]
     pub fn new(allowed: TrafficSet, unknown: &TrafficSet) -> Self {
         let unknown = unknown.difference(&allowed);
-        Self { allowed, unknown }
+        Self { allowed, unknown, undefined: Undefined::default() }
+    }
+
+    /// The same, resting on what `undefined` says and on nothing else that the specification leaves open.
+    #[must_use]
+    pub(super) fn resting_on(self, undefined: Undefined) -> Self {
+        Self { undefined, ..self }
+    }
+
+    /// Of which traffic the specification leaves the verdict open, whatever it is.
+    #[must_use]
+    pub fn undefined(&self) -> &Undefined {
+        &self.undefined
     }
 
     /// What is surely allowed.
@@ -70,7 +85,24 @@ impl Connections {
     #[must_use]
     pub fn and(&self, other: &Connections) -> Connections {
         let allowed = self.allowed.intersection(&other.allowed);
-        Connections::new(allowed, &self.possible().intersection(&other.possible()))
+        let both = Connections::new(allowed, &self.possible().intersection(&other.possible()));
+        let undefined = self.undefined_of(other, &both);
+        both.resting_on(undefined)
+    }
+
+    /// What `both` halves together rest on: an allowance on what either does, anything else on what the
+    /// halves do that say so; and a denial on nothing where one of them needs nothing.
+    fn undefined_of(&self, other: &Connections, both: &Connections) -> Undefined {
+        if self.undefined.is_empty() && other.undefined.is_empty() {
+            return Undefined::default();
+        }
+        let deciding = |half: &Connections, beside: &Connections| {
+            let denied = half.possible().complement();
+            let settled = beside.possible().union(&beside.undefined.traffic()).complement();
+            let decided = both.allowed.union(&half.unknown.intersection(&both.unknown));
+            half.undefined.within(&decided.union(&denied.difference(&settled)))
+        };
+        deciding(self, other).union(&deciding(other, self))
     }
 
     /// Whether all is surely denied.
@@ -109,6 +141,8 @@ pub struct Between {
     pub some: TrafficSet,
     /// Of what the input does not tell for one pair at least.
     pub unknown: TrafficSet,
+    /// Of which traffic the specification leaves the verdict on one pair at least open.
+    pub undefined: Undefined,
     /// How many pairs there are: pods that a template is to make count each. None where the ends have
     /// no such family in common.
     pub pairs: u64,
@@ -156,6 +190,9 @@ impl Between {
         }
         if !connections.unknown.is_empty() {
             self.unknown = self.unknown.union(&connections.unknown);
+        }
+        if self.undefined != connections.undefined {
+            self.undefined = self.undefined.union(&connections.undefined);
         }
         self.pairs = self.pairs.saturating_add(times);
     }

@@ -38,7 +38,7 @@ impl<'a> Group<'a> {
     pub(super) fn new(family: Family, seats: impl Iterator<Item = (Rc<Seat<'a>>, u64)>) -> Self {
         let mut cells: BTreeMap<(SeatClass, bool), Seats<'a>> = BTreeMap::new();
         for (seat, instances) in seats {
-            let apart = !(seat.is_alone() || seat.standing.pods.is_empty());
+            let apart = seat.is_ambiguous() || !(seat.is_alone() || seat.standing.pods.is_empty());
             cells.entry((seat.class, apart)).or_default().push((seat, instances));
         }
         let cell = |((class, apart), mut seats): ((SeatClass, bool), Seats<'a>)| {

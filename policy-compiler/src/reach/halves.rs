@@ -1,19 +1,22 @@
 //! Halves of verdicts, asked once for each class.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::cidr::Family;
-use crate::cluster::Snapshot;
+use crate::cluster::{Pod, Snapshot};
 use crate::evaluate::{Evaluator, Standing};
 use crate::flow::{End, Flow, Traffic, Wire};
 use crate::lookup::Lookup;
 use crate::name::{NodeName, ObjectKey};
 use crate::policy::{Direction, Grant, Ports};
-use crate::verdict::{Because, Decision, Half, RuleTrace};
+use crate::verdict::{Because, Decision, Half, RuleTrace, Ruling};
 
 use super::classes::{Aspect, Classes, Interned};
 use super::connections::Connections;
 use super::pieces::{Edges, Gathered};
+use super::traffic::TrafficSet;
+use super::undefined::Undefined;
 
 /// An end in one family: its classes, and what no class tells.
 #[derive(Clone, Debug)]
@@ -32,6 +35,9 @@ pub(super) struct SeatClass {
     pub(super) ingress: usize,
     pub(super) egress: usize,
     pub(super) profile: usize,
+    /// The classes that it would have were each pod alone that may be meant, by number; none where these
+    /// are all its own.
+    pub(super) readings: Option<usize>,
 }
 
 impl SeatClass {
@@ -60,6 +66,16 @@ impl<'a> Seat<'a> {
         matches!(self.standing.pods.as_slice(), [only] if own(&only.key))
     }
 
+    /// Whether more pods than the one that is judged stand there, and rulings choose between them.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.standing.pods.len() > 1 || self.standing.host_pod.is_some()
+    }
+
+    /// Every pod that may be meant.
+    fn readings(&self) -> impl Iterator<Item = &'a Pod> {
+        self.standing.pods.iter().copied().chain(self.standing.host_pod)
+    }
+
     /// Whether both may be one and the same: then the wire has a say beside the policies.
     fn may_be(&self, other: &Seat<'_>) -> bool {
         let addresses = &self.standing.addresses;
@@ -75,6 +91,8 @@ pub(super) struct Halves<'a> {
     /// By family, IPv4 first.
     seats: [Lookup<End, Rc<Seat<'a>>>; 2],
     connections: Interned<Connections>,
+    /// By what ends would be that are not told apart.
+    readings: Interned<Vec<[usize; 3]>>,
     /// By subject and profile.
     by_profile: Lookup<(usize, usize), usize>,
     /// By subject and what its policies see of the other end.
@@ -90,6 +108,7 @@ impl<'a> Halves<'a> {
             classes: Classes::new(snapshot),
             seats: Default::default(),
             connections: Interned::default(),
+            readings: Interned::default(),
             by_profile: Lookup::default(),
             by_aspect: Lookup::default(),
             both: Lookup::default(),
@@ -114,12 +133,31 @@ impl<'a> Halves<'a> {
             return Rc::clone(seat);
         }
         let standing = evaluator.standing(end, family);
-        let mut subject = |direction| self.classes.subject(direction, family, &standing, evaluator);
-        let (ingress, egress) = (subject(Direction::Ingress), subject(Direction::Egress));
-        let class = SeatClass { ingress, egress, profile: self.classes.profile(&standing) };
+        let [ingress, egress, profile] = self.class(evaluator, family, &standing);
+        let pods = standing.pods.iter().copied().chain(standing.host_pod);
+        let alone = pods.map(|pod| {
+            let standing = Standing { pods: vec![pod], host_pod: None, ..standing.clone() };
+            self.class(evaluator, family, &standing)
+        });
+        let alone: Vec<[usize; 3]> = alone.collect();
+        let differ = alone.iter().any(|class| *class != [ingress, egress, profile]);
+        let readings = differ.then(|| self.readings.number(alone));
+        let class = SeatClass { ingress, egress, profile, readings };
         let seat = Rc::new(Seat { end: end.clone(), family, class, standing });
         self.seats[of_family].insert(end.clone(), Rc::clone(&seat));
         seat
+    }
+
+    /// The class of the ingress and of the egress of whoever stands there, and that as the other end.
+    fn class(
+        &mut self,
+        evaluator: &Evaluator<'a>,
+        family: Family,
+        standing: &Standing<'a>,
+    ) -> [usize; 3] {
+        let mut subject = |direction| self.classes.subject(direction, family, standing, evaluator);
+        let (ingress, egress) = (subject(Direction::Ingress), subject(Direction::Egress));
+        [ingress, egress, self.classes.profile(standing)]
     }
 
     /// The connections of that number.
@@ -146,7 +184,8 @@ impl<'a> Halves<'a> {
             self.asked += 1;
             let verdict = evaluator.verdict(&flow(&from.end, &to.end, from.family, traffic));
             if verdict.egress.because == Because::Itself {
-                return self.connections.number(Connections::everything());
+                let itself = self.itself(evaluator, from, to);
+                return self.connections.number(itself);
             }
         }
         let egress = self.half(evaluator, Direction::Egress, from, to);
@@ -160,6 +199,26 @@ impl<'a> Halves<'a> {
         number
     }
 
+    /// What passes where both ends are one pod: everything. That two pods are one for their address is a
+    /// choice, where policies would deny something.
+    fn itself(
+        &mut self,
+        evaluator: &Evaluator<'a>,
+        from: &Seat<'a>,
+        to: &Seat<'a>,
+    ) -> Connections {
+        let asked = |seat: &Seat<'_>| matches!(seat.end, End::Pod(_));
+        if from.end == to.end || !asked(from) || !asked(to) {
+            return Connections::everything();
+        }
+        let egress = self.half(evaluator, Direction::Egress, from, to);
+        let ingress = self.half(evaluator, Direction::Ingress, to, from);
+        let policed = self.connections.get(egress).and(self.connections.get(ingress));
+        let otherwise = policed.allowed().complement();
+        let undefined = Undefined::of([Ruling::SharedAddress], &otherwise);
+        Connections::everything().resting_on(undefined)
+    }
+
     fn half(
         &mut self,
         evaluator: &Evaluator<'a>,
@@ -167,8 +226,9 @@ impl<'a> Halves<'a> {
         own: &Seat<'a>,
         other: &Seat<'a>,
     ) -> usize {
-        // Between a pod and its own node its class has no say.
-        if own.node().is_some_and(|node| other.standing.nodes.contains(node)) {
+        // Of what a ruling chooses between, and between a pod and its own node, its class has no say.
+        let ambiguous = own.is_ambiguous() || other.is_ambiguous();
+        if ambiguous || own.node().is_some_and(|node| other.standing.nodes.contains(node)) {
             return self.ask(evaluator, direction, own, other);
         }
         let subject = own.class.subject(direction);
@@ -207,41 +267,80 @@ fn asked(
     other: &Seat<'_>,
 ) -> (Connections, usize) {
     let family = own.family;
-    let half = |traffic| {
+    let resting = |traffic| {
         let (from, to) = match direction {
             Direction::Egress => (&own.end, &other.end),
             Direction::Ingress => (&other.end, &own.end),
         };
-        evaluator.half(direction, &flow(from, to, family, traffic))
+        evaluator.resting_half(direction, &flow(from, to, family, traffic))
     };
-    let probe = half(Traffic::ping(family));
+    let ambiguous = own.is_ambiguous() || other.is_ambiguous();
+    let (probe, rulings) = resting(Traffic::ping(family));
     let policed = matches!(
         probe.because,
         Because::RuleAllows | Because::NoRuleAllows | Because::RuleMayAllow
     );
     // What is not for rules to say is so of all traffic.
-    if !policed {
+    if !policed && !ambiguous {
         let connections = match probe.decision {
             Decision::Allowed => Connections::everything(),
             Decision::Denied | Decision::Unknown => Connections::nothing(),
         };
         return (connections, 1);
     }
-    let Some(edges) = edges(evaluator, direction, &probe, own, other) else {
-        return (Connections::nothing(), 1);
+    let edges = if ambiguous {
+        Some(edges_of_all(evaluator, direction, own, other))
+    } else {
+        edges(evaluator, direction, &probe, own, other)
+    };
+    let Some(edges) = edges else {
+        let portless = TrafficSet::new(Default::default(), true, true);
+        return (Connections::nothing().resting_on(Undefined::of(rulings, &portless)), 1);
     };
     let pieces = edges.pieces();
     let flows = pieces.len() + 1;
     let mut allowed = Gathered::default();
     let mut unknown = Gathered::default();
+    let mut undefined: BTreeMap<Ruling, Gathered> = BTreeMap::new();
     for part in pieces {
-        match half(part.representative(family)).decision {
+        let (half, rulings) = resting(part.representative(family));
+        match half.decision {
             Decision::Allowed => allowed.add(part),
             Decision::Unknown => unknown.add(part),
             Decision::Denied => {}
         }
+        for ruling in rulings {
+            undefined.entry(ruling).or_default().add(part);
+        }
     }
-    (Connections::new(allowed.set(), &unknown.set()), flows)
+    let undefined = undefined.into_iter().fold(Undefined::default(), |all, (ruling, gathered)| {
+        all.union(&Undefined::of([ruling], &gathered.set()))
+    });
+    (Connections::new(allowed.set(), &unknown.set()).resting_on(undefined), flows)
+}
+
+/// The edges of the ports of all rules that any pod has that may be meant.
+fn edges_of_all(
+    evaluator: &Evaluator<'_>,
+    direction: Direction,
+    own: &Seat<'_>,
+    other: &Seat<'_>,
+) -> Edges {
+    let destinations: Vec<&Pod> = match direction {
+        Direction::Ingress => own.readings().collect(),
+        Direction::Egress => other.readings().collect(),
+    };
+    let mut edges = Edges::default();
+    for policy in own.readings().flat_map(|pod| evaluator.selecting(pod, direction)) {
+        for rule in policy.rules(direction) {
+            if let Grant::Traffic { ports: Ports::Listed(ports), .. } = &rule.grant {
+                for port in ports {
+                    edges.add(port, destinations.iter().copied());
+                }
+            }
+        }
+    }
+    edges
 }
 
 /// The edges of the ports of all rules that mean the other end, or may; none where none does.

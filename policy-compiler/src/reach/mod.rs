@@ -43,6 +43,7 @@ mod kinds;
 mod party;
 mod pieces;
 mod traffic;
+mod undefined;
 mod world;
 
 use std::cell::RefCell;
@@ -68,6 +69,7 @@ pub use group::Group;
 pub use kinds::{KIND, Kinds, MOST};
 pub use party::{Level, Party, Who, instances};
 pub use traffic::{Part, PortSet, TrafficSet};
+pub use undefined::Undefined;
 pub use world::WorldClass;
 
 /// The classes of addresses of one snapshot, or of several that are to be compared.
@@ -312,6 +314,7 @@ impl<'a> Reach<'a> {
         let mut halves = self.halves.borrow_mut();
         let sure = halves.connections(sure);
         let told = Connections::new(sure.allowed().clone(), &sure.unknown().union(&may));
+        let told = told.resting_on(sure.undefined().clone());
         halves.number(told)
     }
 

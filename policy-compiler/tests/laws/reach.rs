@@ -150,6 +150,11 @@ proptest! {
                         verdict.decision,
                         "{} to {}: {} in {}, {}", from, to, traffic, connections, family
                     );
+                    prop_assert_eq!(
+                        connections.undefined().on(traffic),
+                        verdict.rulings,
+                        "{} to {}: {} rests on, {}", from, to, traffic, family
+                    );
                 }
             }
         }
