@@ -75,6 +75,12 @@ impl Certainty {
     pub fn of<T>(rulings: &[T]) -> Self {
         if rulings.is_empty() { Certainty::Specified } else { Certainty::Undefined }
     }
+
+    /// Whether it is the specification that decides.
+    #[must_use]
+    pub fn is_undefined(self) -> bool {
+        self == Certainty::Undefined
+    }
 }
 
 /// A choice that the specification leaves open and that an answer rests on.

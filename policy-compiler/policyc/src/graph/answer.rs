@@ -5,9 +5,10 @@ use std::fmt;
 
 use policy_compiler::cluster::Pod;
 use policy_compiler::flow::End;
-use policy_compiler::reach::Who;
+use policy_compiler::reach::{Undefined, Who};
 use serde::Serialize;
 
+use crate::answer::{self, Certainty, RulingNote};
 use crate::relations::{Open, Reason, Relations};
 
 use super::ends::{Drawn, Ends, shortened, world};
@@ -86,6 +87,14 @@ pub struct Edge {
     pub traffic: String,
     /// Whether the input does not tell of some of it, or only some pods have it.
     pub partial: bool,
+    /// Whether the specification settles that it passes.
+    pub certainty: Certainty,
+    /// Of which of it the specification does not: `ICMP`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub undefined: String,
+    /// On which choices that rests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rulings: Vec<RulingNote>,
     /// By which rules.
     pub because: Vec<Reason>,
 }
@@ -139,6 +148,16 @@ fn edge(
             }
         }
     }
+    let mut undefined = Undefined::default();
+    for (from, to) in &arrow.pairs {
+        for a in party(*from)? {
+            for b in party(*to)? {
+                undefined = undefined.union(&relations.undefined(*a, *b));
+            }
+        }
+    }
+    let rulings = answer::rulings(&undefined.rulings());
+    let open = !undefined.is_empty();
     let partial = arrow.passed.into_iter().flatten().any(|number| {
         relations.passing(number).is_some_and(|p| p.all != p.some || !p.unknown.is_empty())
     });
@@ -147,6 +166,9 @@ fn edge(
         to: *numbers.get(&arrow.to)?,
         traffic: relations.text(arrow.passed),
         partial,
+        certainty: Certainty::of(&rulings),
+        undefined: if open { undefined.traffic().to_string() } else { String::new() },
+        rulings,
         because: because.into_iter().collect(),
     })
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::answer::{Certainty, RulingNote};
 use crate::page;
 use crate::relations::Reason;
 
@@ -55,6 +56,8 @@ struct ShownEdge {
     traffic: String,
     caption: String,
     partial: bool,
+    undefined: String,
+    rulings: Vec<RulingNote>,
     because: Vec<Reason>,
 }
 
@@ -131,6 +134,8 @@ fn shown_edge(edge: &Edge) -> ShownEdge {
         traffic: edge.traffic.clone(),
         caption: layout::caption(&edge.traffic),
         partial: edge.partial,
+        undefined: edge.undefined.clone(),
+        rulings: edge.rulings.clone(),
         because: edge.because.clone(),
     }
 }
@@ -208,6 +213,10 @@ fn renumbered(graph: &Graph, nodes: Vec<Node>, edges: Vec<Edge>, kept: &[usize])
 fn bundle(ends: (usize, usize), edges: &[&Edge]) -> Edge {
     let traffic: BTreeSet<&str> = edges.iter().map(|edge| edge.traffic.as_str()).collect();
     let traffic: Vec<&str> = traffic.into_iter().collect();
+    let undefined = edges.iter().map(|edge| edge.undefined.as_str());
+    let undefined: BTreeSet<&str> = undefined.filter(|text| !text.is_empty()).collect();
+    let rulings: BTreeSet<&RulingNote> = edges.iter().flat_map(|edge| &edge.rulings).collect();
+    let rulings: Vec<&RulingNote> = rulings.into_iter().collect();
     let because: BTreeSet<&Reason> = edges.iter().flat_map(|edge| &edge.because).collect();
     Edge {
         from: ends.0,
@@ -218,6 +227,9 @@ fn bundle(ends: (usize, usize), edges: &[&Edge]) -> Edge {
             several => format!("{} kinds of traffic", several.len()),
         },
         partial: edges.iter().any(|edge| edge.partial),
+        certainty: Certainty::of(&rulings),
+        undefined: undefined.into_iter().collect::<Vec<_>>().join("; "),
+        rulings: rulings.into_iter().cloned().collect(),
         because: because.into_iter().cloned().collect(),
     }
 }

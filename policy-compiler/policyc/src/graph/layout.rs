@@ -279,6 +279,9 @@ mod tests {
             to: dice.below(nodes.len()),
             traffic: "80/TCP; ".repeat(dice.below(9)),
             partial: false,
+            certainty: crate::answer::Certainty::Specified,
+            undefined: String::new(),
+            rulings: Vec::new(),
             because: Vec::new(),
         });
         let edges = edges.collect();

@@ -8,7 +8,8 @@ use policy_compiler::port::Protocol;
 use policy_compiler::reach::{KIND, Level, Party, TrafficSet, Who};
 use serde::Serialize;
 
-use crate::answer::Outcome;
+use crate::answer::{self, Certainty, Outcome, RulingNote};
+use crate::can::Port;
 
 use super::{Content, Exchange, Grid};
 
@@ -67,7 +68,7 @@ pub struct PartyAnswer {
 pub struct Row {
     /// The id of who sends.
     pub from: String,
-    /// To whom what. Columns that are not named are sent nothing.
+    /// To whom what. Columns that are not named are sent nothing, and the specification says so.
     pub reaches: Vec<Reached>,
 }
 
@@ -79,6 +80,8 @@ pub struct Reached {
     pub to: Vec<String>,
     /// `allowed` where everything passes (or the port that was asked), `partly` where something does.
     pub decision: Outcome,
+    /// Whether the specification settles that.
+    pub certainty: Certainty,
     /// Whether it is one pod and itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub itself: bool,
@@ -100,6 +103,13 @@ pub struct FamilyTraffic {
     /// Of what the input does not tell, for some pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<Traffics>,
+    /// Of which the specification leaves the verdict open: of the port that was asked, or of what passes or
+    /// may and of all ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undefined: Option<Traffics>,
+    /// On which choices these verdicts rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rulings: Vec<RulingNote>,
 }
 
 /// A set of traffic.
@@ -187,7 +197,12 @@ impl Matrix {
                     Some(port) => content.outcome_of(port),
                     None => content.outcome(),
                 };
-                (decision != Outcome::Denied).then(|| Reached::of(content, decision, to))
+                let certainty = content.certainty(grid.port.as_ref());
+                if decision == Outcome::Denied && !certainty.is_undefined() {
+                    return None;
+                }
+                let traffic = traffic(content, grid.port.as_ref());
+                Some(Reached { to, decision, certainty, itself: content.itself, traffic })
             };
             Row {
                 from: from.clone(),
@@ -201,7 +216,7 @@ impl Matrix {
                 Level::Namespace => "namespace",
             },
             families: grid.families.iter().map(ToString::to_string).collect(),
-            port: grid.port.as_ref().map(crate::can::Port::text),
+            port: grid.port.as_ref().map(Port::text),
             rows: rows.iter().zip(&grid.cells).map(row).collect(),
             columns,
             parties: ids.answers(),
@@ -210,20 +225,19 @@ impl Matrix {
     }
 }
 
-impl Reached {
-    fn of(content: &Content, decision: Outcome, to: Vec<String>) -> Self {
-        Self { to, decision, itself: content.itself, traffic: traffic(content) }
-    }
-}
-
 /// What there is in a cell, for programs.
 #[must_use]
-pub(crate) fn traffic(content: &Content) -> Vec<FamilyTraffic> {
-    let of_families = |(families, exchange): (Vec<Family>, &Exchange)| FamilyTraffic {
-        families: families.iter().map(ToString::to_string).collect(),
-        allowed: Traffics::of(&exchange.all),
-        partly: Traffics::some(&exchange.partly),
-        unknown: Traffics::some(&exchange.unknown),
+pub(crate) fn traffic(content: &Content, port: Option<&Port>) -> Vec<FamilyTraffic> {
+    let of_families = |(families, exchange): (Vec<Family>, &Exchange)| {
+        let undefined = exchange.undefined(port);
+        FamilyTraffic {
+            families: families.iter().map(ToString::to_string).collect(),
+            allowed: Traffics::of(&exchange.all),
+            partly: Traffics::some(&exchange.partly),
+            unknown: Traffics::some(&exchange.unknown),
+            undefined: Traffics::some(&undefined.traffic()),
+            rulings: answer::rulings(&undefined.rulings()),
+        }
     };
     folded(content).into_iter().map(of_families).collect()
 }

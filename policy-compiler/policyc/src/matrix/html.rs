@@ -121,8 +121,13 @@ fn shown(content: &Content, port: Option<&Port>) -> Shown {
                 parts.push(format!("{word}{set}"));
             }
         }
+        let undefined = exchange.undefined(port);
+        let resting = undefined.rulings().into_iter().map(|ruling| {
+            format!(" (a choice that the specification leaves open: {})", ruling.explanation())
+        });
+        let resting: String = resting.collect();
         let what = if parts.is_empty() { "nothing".to_owned() } else { parts.join("; ") };
-        format!("{} over {}", what, join(&families, "and"))
+        format!("{} over {}{resting}", what, join(&families, "and"))
     });
     Shown {
         outcome: port.map_or_else(|| content.outcome(), |port| content.outcome_of(port)),
@@ -179,7 +184,7 @@ impl<'t, 'a> Telling<'t, 'a> {
         let mut told: Vec<(Asked, Vec<String>)> = Vec::new();
         for (family, exchange) in &content.families {
             let Some((a, b)) = self.pair(from, to, *family) else { continue };
-            let possible = exchange.all.union(&exchange.partly).union(&exchange.unknown);
+            let possible = exchange.possible();
             for traffic in self.asked(&possible, &b, *family) {
                 let verdict = self.reach.because(&a, &b, *family, traffic);
                 let why = self.why(&verdict, traffic);

@@ -12,14 +12,18 @@ mod table;
 mod text;
 
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 
 use policy_compiler::cidr::Family;
 use policy_compiler::flow::Traffic;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Between, Group, Level, Met, Partition, Party, Reach, TrafficSet};
+use policy_compiler::port::PortRange;
+use policy_compiler::reach::{
+    Between, Group, Level, Met, Partition, Party, PortSet, Reach, TrafficSet, Undefined,
+};
 
-use crate::answer::Outcome;
+use crate::answer::{Certainty, Outcome};
 use crate::args::{self, MatrixFormat};
 use crate::can::Port;
 use crate::error::CommandError;
@@ -37,7 +41,7 @@ pub use choose::{Choice, choose};
 pub use html::html;
 pub use table::{csv, markdown};
 pub use text::text;
-pub(crate) use text::{alike, brief, names};
+pub(crate) use text::{CHOICES, alike, brief, names};
 
 /// The answer: rows that ask columns.
 #[derive(Clone, Debug)]
@@ -74,10 +78,25 @@ impl Grid {
         self.level != Level::Namespace && exchanges.any(|(_, of)| !of.partly.is_empty())
     }
 
+    /// Whether some verdict rests on a choice that the specification leaves open.
+    fn is_undefined(&self) -> bool {
+        let mut told = self.contents.iter();
+        told.any(|content| content.certainty(self.port.as_ref()).is_undefined())
+    }
+
     /// Whether the input does not tell of something.
     fn is_in_doubt(&self) -> bool {
         let mut exchanges = self.contents.iter().flat_map(|content| &content.families);
         self.is_partly() || exchanges.any(|(_, of)| !of.unknown.is_empty())
+    }
+
+    /// Whether the input does not tell of what was asked, for one pair of pods at least.
+    fn is_unknown(&self) -> bool {
+        let mut contents = self.contents.iter();
+        contents.any(|content| match &self.port {
+            Some(port) => content.outcome_of(port) == Outcome::Unknown,
+            None => content.families.iter().any(|(_, of)| !of.unknown.is_empty()),
+        })
     }
 }
 
@@ -101,22 +120,25 @@ pub struct Exchange {
     pub unknown: TrafficSet,
     /// What a port's name means at the destinations, where one was asked: nothing else is in the others.
     pub named: TrafficSet,
+    /// Of which traffic the specification leaves the verdict on one pair at least open.
+    pub undefined: Undefined,
 }
 
 impl From<Between> for Exchange {
     fn from(between: Between) -> Self {
         let partly = if between.is_uniform() { TrafficSet::nothing() } else { between.partly() };
         let named = TrafficSet::nothing();
-        Self { partly, all: between.all, unknown: between.unknown, named }
+        let Between { all, unknown, undefined, .. } = between;
+        Self { all, partly, unknown, named, undefined }
     }
 }
 
 impl Exchange {
     /// The same of `named` alone.
     fn of_name(between: Between, named: &TrafficSet) -> Self {
-        let Self { all, partly, unknown, .. } = Self::from(between);
+        let Self { all, partly, unknown, undefined, .. } = Self::from(between);
         let [all, partly, unknown] = [all, partly, unknown].map(|set| set.intersection(named));
-        Self { all, partly, unknown, named: named.clone() }
+        Self { all, partly, unknown, named: named.clone(), undefined: undefined.within(named) }
     }
 
     /// With that of further destinations, which may mean another number by the name.
@@ -129,8 +151,35 @@ impl Exchange {
             partly: some.difference(&all),
             unknown: self.unknown.union(&other.unknown),
             named: self.named.union(&other.named),
+            undefined: self.undefined.union(&other.undefined),
             all,
         }
+    }
+
+    /// What passes, or may.
+    #[must_use]
+    pub fn possible(&self) -> TrafficSet {
+        self.all.union(&self.partly).union(&self.unknown)
+    }
+
+    /// What of the verdicts that are told rests on choices: those on `port`, or on what passes or may and on
+    /// every port. That what has no ports is denied is a choice wherever policies isolate, and is said
+    /// where it was asked.
+    #[must_use]
+    pub fn undefined(&self, port: Option<&Port>) -> Undefined {
+        let told = match port {
+            Some(Port::Number(number, protocol)) => match NonZeroU16::new(*number) {
+                Some(number) => TrafficSet::of_ports(*protocol, PortRange::single(number)),
+                None => TrafficSet::nothing(),
+            },
+            Some(Port::Icmp) => TrafficSet::new(Default::default(), true, false),
+            Some(Port::Name(..)) => self.named.clone(),
+            None => {
+                let ports = TrafficSet::new([(); 3].map(|()| PortSet::all()), false, false);
+                self.possible().union(&ports)
+            }
+        };
+        self.undefined.within(&told)
     }
 
     /// What becomes of what the name means.
@@ -161,6 +210,14 @@ impl Content {
         } else {
             Outcome::Partly
         }
+    }
+
+    /// Whether the specification settles what is told, of one port alone if one was asked.
+    #[must_use]
+    pub fn certainty(&self, port: Option<&Port>) -> Certainty {
+        let undefined = |(_, exchange): &(_, Exchange)| !exchange.undefined(port).is_empty();
+        let open: Vec<_> = self.families.iter().filter(|family| undefined(family)).collect();
+        Certainty::of(&open)
     }
 
     /// What it comes to for one port alone.
@@ -335,9 +392,10 @@ pub fn run(args: &args::Matrix, verbose: bool, output: Output) -> Result<Status,
     let families = question::asked(args.asked.families);
     let mut grid = fill(&reach, level, &families, port, (from, to), |done| progress.at(done));
     drop(progress);
-    let untold = scene.is_crowded() || scene.is_of_selectors() && grid.is_in_doubt();
+    let doubtful = scene.is_crowded() || scene.is_of_selectors() && grid.is_in_doubt();
+    let untold = doubtful || grid.is_unknown();
     grid.notes = scene.notes();
-    if untold && grid.is_partly() {
+    if doubtful && grid.is_partly() {
         grid.notes.push(PARTLY.to_owned());
     }
     let serialized = |form: fn(&serde_json::Value) -> String| {

@@ -9,13 +9,13 @@ use crate::answer::Outcome;
 use crate::can::Port;
 
 use super::answer::folded;
-use super::text::brief;
+use super::text::{CHOICES, brief};
 use super::{Content, Exchange, Grid};
 
 /// One record a pair of parties and family, RFC 4180.
 #[must_use]
 pub fn csv(grid: &Grid) -> String {
-    let mut out = "from,to,families,decision,allowed,partly,unknown\r\n".to_owned();
+    let mut out = "from,to,families,decision,allowed,partly,unknown,certainty\r\n".to_owned();
     let names = |parties: &[Party]| -> Vec<String> {
         parties.iter().map(|party| quoted(&party.to_string())).collect()
     };
@@ -54,6 +54,7 @@ fn records(content: &Content, port: Option<&Port>) -> Vec<String> {
             exchange.all.to_string(),
             exchange.partly.to_string(),
             exchange.unknown.to_string(),
+            if alone.certainty(port).is_undefined() { "undefined" } else { "specified" }.to_owned(),
         ];
         fields.map(|field| quoted(&field)).join(",")
     };
@@ -103,7 +104,8 @@ pub fn markdown(grid: &Grid) -> String {
         }
         out.push('\n');
     }
-    for note in &grid.notes {
+    let choices = grid.is_undefined().then_some(CHOICES);
+    for note in grid.notes.iter().map(String::as_str).chain(choices) {
         let _ = write!(out, "\n{}\n", escaped(note));
     }
     out

@@ -13,7 +13,7 @@ use crate::can;
 use crate::question::Questions;
 use crate::subject::NamedEnd;
 
-const INPUTS: [&str; 11] = [
+const INPUTS: [&str; 12] = [
     "../../examples/audit",
     "../../examples/dual-stack",
     "../../examples/metadata-guard",
@@ -24,6 +24,7 @@ const INPUTS: [&str; 11] = [
     "tests/fixtures/shop",
     "tests/fixtures/half.yaml",
     "tests/fixtures/halves.yaml",
+    "tests/fixtures/shared.yaml",
     "tests/fixtures/templates",
 ];
 
@@ -72,8 +73,8 @@ fn every_cell_says_what_can_says() {
                             can::ask(&questions, &named(from), &named(to), &port, &Family::ALL);
                         match asked {
                             Ok(connection) => assert_eq!(
-                                content.outcome_of(&port),
-                                connection.decision,
+                                (content.outcome_of(&port), content.certainty(Some(&port))),
+                                (connection.decision, connection.certainty),
                                 "{}: {from} to {to} on {}",
                                 path.display(),
                                 port.text()
@@ -120,6 +121,8 @@ fn every_cell_says_what_can_says_of_a_port_by_name() {
                     let Ok(connection) = asked else { continue };
                     let outcome = content.outcome_of(&port);
                     assert_eq!(outcome, connection.decision, "{from} to {to}: {port:?}");
+                    let certainty = content.certainty(Some(&port));
+                    assert_eq!(certainty, connection.certainty, "{from} to {to}: {port:?}");
                     seen.insert(outcome);
                     compared += 1;
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anstyle::Style;
-use policy_compiler::reach::{Party, Who};
+use policy_compiler::reach::{Party, TrafficSet, Who};
 
 use crate::answer::Outcome;
 use crate::can::Port;
@@ -38,11 +38,16 @@ pub fn text(grid: &Grid, layout: &Layout) -> String {
     table.write(&mut out, 0, layout.width);
     out.push('\n');
     summary(&mut out, grid, layout.width);
-    for note in &grid.notes {
+    let choices = grid.is_undefined().then_some(CHOICES);
+    for note in grid.notes.iter().map(String::as_str).chain(choices) {
         wrap(&mut out, &Line::of(DIM, format!("note: {note}")), 0, 2, layout.width);
     }
     out
 }
+
+/// What the mark behind traffic means.
+pub(crate) const CHOICES: &str = "`*` is behind traffic of which some verdict rests on a choice that the \
+    specification leaves open; `-o json` tells which, and of what.";
 
 /// What stands in a cell: a line for each family that fares otherwise.
 #[must_use]
@@ -60,7 +65,8 @@ pub(crate) fn brief(content: &Content, port: Option<&Port>) -> Vec<(Style, Strin
             Outcome::Partly => (DOUBT, "partly"),
             Outcome::Unknown => (DOUBT, "unknown"),
         };
-        return vec![(style, word.to_owned())];
+        let mark = if content.certainty(Some(port)).is_undefined() { "*" } else { "" };
+        return vec![(style, format!("{word}{mark}"))];
     }
     let folded = folded(content);
     let alone = folded.len() == 1;
@@ -70,17 +76,26 @@ pub(crate) fn brief(content: &Content, port: Option<&Port>) -> Vec<(Style, Strin
             (false, [family]) => format!(" ({family})"),
             _ => String::new(),
         };
+        let undefined = exchange.undefined(None).traffic();
+        let mark = |set: &TrafficSet| {
+            if undefined.intersection(set).is_empty() { "" } else { "*" }
+        };
         if exchange.all.is_all() {
-            lines.push((GOOD, format!("all{of}")));
+            lines.push((GOOD, format!("all{}{of}", mark(&exchange.all))));
         } else if !exchange.all.is_empty() {
-            lines.push((PLAIN, format!("{}{of}", exchange.all)));
+            lines.push((PLAIN, format!("{}{}{of}", exchange.all, mark(&exchange.all))));
         }
         for (set, word) in [(&exchange.partly, "partly"), (&exchange.unknown, "unknown")] {
             if set.is_all() {
-                lines.push((DOUBT, format!("{word} all{of}")));
+                lines.push((DOUBT, format!("{word} all{}{of}", mark(set))));
             } else if !set.is_empty() {
-                lines.push((DOUBT, format!("{word} {set}{of}")));
+                lines.push((DOUBT, format!("{word} {set}{}{of}", mark(set))));
             }
+        }
+        // What is dropped by choice is told, where everything else that is dropped is not.
+        let dropped = exchange.possible().complement().intersection(&undefined);
+        if !dropped.is_empty() {
+            lines.push((DOUBT, format!("no {dropped}*{of}")));
         }
     }
     if lines.is_empty() {
@@ -178,8 +193,11 @@ fn listed(grid: &Grid) -> Listed {
         Some(port) => content.outcome_of(port) == Outcome::Denied,
         None => content.outcome() == Outcome::Denied,
     };
-    let told: Vec<bool> =
-        grid.contents.iter().map(|content| !denied(content) && !content.itself).collect();
+    let is_told = |content: &Content| {
+        let undefined = content.certainty(grid.port.as_ref()).is_undefined();
+        !content.itself && (undefined || !denied(content))
+    };
+    let told: Vec<bool> = grid.contents.iter().map(is_told).collect();
     let reaches = |cells: &Vec<Option<usize>>| {
         let told = alike(
             cells.iter().copied().enumerate().filter_map(|(column, index)| {

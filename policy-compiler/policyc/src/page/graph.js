@@ -90,6 +90,10 @@ function connection(graph, edge, level) {
     parts.push(make("h3", {}, direction === "egress" ? "Egress of the source" : "Ingress of the destination"));
     parts.push(make("ul", { class: "reasons" }, ...reasons.map(reason)));
   }
+  if (edge.rulings.length) {
+    parts.push(make("h3", {}, "Left open by the specification: " + edge.undefined));
+    parts.push(make("ul", { class: "reasons" }, ...edge.rulings.map((one) => make("li", {}, one.explanation))));
+  }
   return parts;
 }
 

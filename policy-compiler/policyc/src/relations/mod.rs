@@ -13,7 +13,7 @@ use policy_compiler::cluster::Snapshot;
 use policy_compiler::flow::End;
 use policy_compiler::name::NodeName;
 use policy_compiler::policy::Direction;
-use policy_compiler::reach::{Between, Group, Party, Reach, TrafficSet, Who};
+use policy_compiler::reach::{Between, Group, Party, Reach, TrafficSet, Undefined, Who};
 
 pub use reasons::Reason;
 
@@ -73,6 +73,9 @@ pub struct Relations<'r, 'a> {
     open: Vec<Open>,
     passings: Vec<Passing>,
     passed: Vec<Passed>,
+    /// What of that rests on choices, each once; by numbers as what passes.
+    undefined: Vec<Undefined>,
+    resting: Vec<Passed>,
 }
 
 /// Whether no policy isolates any pod of a party. What is no pod is open.
@@ -95,17 +98,26 @@ impl<'r, 'a> Relations<'r, 'a> {
         mut step: impl FnMut(usize, usize),
     ) -> Self {
         let open = parties.iter().map(|party| open(reach, party)).collect();
-        let mut relations = Self { reach, parties, open, passings: Vec::new(), passed: Vec::new() };
+        let mut relations = Self {
+            reach,
+            parties,
+            open,
+            passings: Vec::new(),
+            passed: Vec::new(),
+            undefined: Vec::new(),
+            resting: Vec::new(),
+        };
         let groups: Vec<[Group<'a>; 2]> = relations
             .parties
             .iter()
             .map(|party| Family::ALL.map(|family| reach.group(party, family)))
             .collect();
         let mut known: BTreeMap<Passing, usize> = BTreeMap::new();
+        let mut choices: BTreeMap<Undefined, usize> = BTreeMap::new();
         for (n, from) in relations.parties.iter().enumerate() {
             step(n, relations.parties.len());
             for (m, to) in relations.parties.iter().enumerate() {
-                let mut passed: Passed = [None; 2];
+                let (mut passed, mut resting): (Passed, Passed) = ([None; 2], [None; 2]);
                 for (f, family) in Family::ALL.into_iter().enumerate() {
                     if !families.contains(&family) {
                         continue;
@@ -118,19 +130,33 @@ impl<'r, 'a> Relations<'r, 'a> {
                         among()
                     };
                     let told = between.filter(|between| between.pairs > 0 && !between.itself);
-                    if let (Some(told), Some(at)) = (told, passed.get_mut(f)) {
+                    let places = passed.get_mut(f).zip(resting.get_mut(f));
+                    if let (Some(told), Some((passed, resting))) = (told, places) {
+                        let possible = told.some.union(&told.unknown);
+                        let next = choices.len();
+                        let undefined = told.undefined.within(&possible);
+                        *resting = Some(*choices.entry(undefined).or_insert(next));
                         let next = known.len();
-                        *at = Some(*known.entry(told.into()).or_insert(next));
+                        *passed = Some(*known.entry(told.into()).or_insert(next));
                     }
                 }
                 relations.passed.push(passed);
+                relations.resting.push(resting);
             }
         }
-        let mut passings: Vec<(usize, Passing)> =
-            known.into_iter().map(|(passing, number)| (number, passing)).collect();
-        passings.sort_unstable_by_key(|(number, _)| *number);
-        relations.passings = passings.into_iter().map(|(_, passing)| passing).collect();
+        relations.passings = by_number(known);
+        relations.undefined = by_number(choices);
         relations
+    }
+
+    /// What of what passes from the party of one number to that of another rests on choices that the
+    /// specification leaves open.
+    #[must_use]
+    pub fn undefined(&self, from: usize, to: usize) -> Undefined {
+        let at = from * self.parties.len() + to;
+        let numbers = self.resting.get(at).into_iter().flatten().flatten();
+        let resting = numbers.filter_map(|number| self.undefined.get(*number));
+        resting.fold(Undefined::default(), |all, one| all.union(one))
     }
 
     /// What is asked.
@@ -185,6 +211,13 @@ impl<'r, 'a> Relations<'r, 'a> {
     pub fn passing(&self, number: usize) -> Option<&Passing> {
         self.passings.get(number)
     }
+}
+
+/// What is known by number, in that order.
+fn by_number<T>(known: BTreeMap<T, usize>) -> Vec<T> {
+    let mut known: Vec<(usize, T)> = known.into_iter().map(|(one, number)| (number, one)).collect();
+    known.sort_unstable_by_key(|(number, _)| *number);
+    known.into_iter().map(|(_, one)| one).collect()
 }
 
 fn is_node(party: &Party) -> bool {

@@ -15,7 +15,7 @@ use policy_compiler::policy::Direction;
 use policy_compiler::reach::{Level, Party, Reach};
 use serde::Serialize;
 
-use crate::answer::Outcome;
+use crate::answer::{Certainty, Outcome};
 use crate::args::{self, Format};
 use crate::error::CommandError;
 use crate::input;
@@ -42,7 +42,7 @@ pub struct Found {
 
 impl Found {
     /// Whom subject `subject` exchanges what with in `grid`: those of the others with one content
-    /// together, none with whom nothing can pass.
+    /// together, none with whom nothing can pass, unless that is a choice.
     #[must_use]
     pub fn exchanges<'g>(
         &self,
@@ -63,9 +63,17 @@ impl Found {
         }
         let content =
             |(index, others): (usize, Vec<usize>)| Some((grid.contents.get(index)?, others));
-        let passes =
-            |(content, _): &(&Content, _)| !content.itself && content.outcome() != Outcome::Denied;
-        alike.into_iter().filter_map(content).filter(passes).collect()
+        let told = |(content, _): &(&Content, _)| {
+            let passes = content.outcome() != Outcome::Denied;
+            !content.itself && (passes || content.certainty(None).is_undefined())
+        };
+        alike.into_iter().filter_map(content).filter(told).collect()
+    }
+
+    /// Whether some verdict rests on a choice that the specification leaves open.
+    fn is_undefined(&self) -> bool {
+        let mut contents = self.directions.iter().flat_map(|(_, grid)| &grid.contents);
+        contents.any(|content| content.certainty(None).is_undefined())
     }
 }
 
@@ -101,8 +109,11 @@ pub struct Allowances {
 pub struct Allowance {
     /// The ids of whom.
     pub peers: Vec<String>,
-    /// `allowed` where everything passes, `partly` where something does.
+    /// `allowed` where everything passes, `partly` where something does, `denied` where nothing does and
+    /// the specification does not say so.
     pub decision: Outcome,
+    /// Whether the specification settles that.
+    pub certainty: Certainty,
     /// By families, those that agree together.
     pub traffic: Vec<FamilyTraffic>,
 }
@@ -122,7 +133,8 @@ impl AllowList {
                     list.push(Allowance {
                         peers: others.map(|party| ids.of(party)).collect(),
                         decision: content.outcome(),
-                        traffic: matrix::traffic(content),
+                        certainty: content.certainty(None),
+                        traffic: matrix::traffic(content, None),
                     });
                 }
                 match direction {

@@ -2,7 +2,7 @@
 
 use policy_compiler::policy::Direction;
 
-use crate::matrix::{alike, names};
+use crate::matrix::{CHOICES, alike, names};
 use crate::text::{Column, DIM, HEADING, Layout, Line, STRONG, Table, wrap};
 
 use super::Found;
@@ -40,6 +40,10 @@ pub fn text(found: &Found, layout: &Layout) -> String {
             }
             table.write(&mut out, 2, layout.width);
         }
+    }
+    if found.is_undefined() {
+        out.push('\n');
+        wrap(&mut out, &Line::of(DIM, format!("note: {CHOICES}")), 0, 2, layout.width);
     }
     out
 }

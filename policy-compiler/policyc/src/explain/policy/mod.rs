@@ -16,7 +16,7 @@ use policy_compiler::policy::{Direction, Grant, Policy};
 use policy_compiler::reach::{Between, Level, Partition, Party, Reach, TrafficSet, Who};
 use serde::Serialize;
 
-use crate::answer::Place;
+use crate::answer::{Certainty, Place};
 use crate::args::{self, Format};
 use crate::error::CommandError;
 use crate::input;
@@ -146,6 +146,8 @@ pub struct Grants {
     pub pods: Vec<String>,
     /// The ids of those that may reach them, or that they may reach.
     pub peers: Vec<String>,
+    /// Whether the specification settles that.
+    pub certainty: Certainty,
     /// What.
     pub traffic: Vec<FamilyTraffic>,
 }
@@ -168,6 +170,8 @@ pub struct Changed {
     pub from: Vec<String>,
     /// The ids of to whom.
     pub to: Vec<String>,
+    /// Whether the specification settles what passes now and what would.
+    pub certainty: Certainty,
     /// What, for one pair of pods at least.
     pub traffic: Vec<FamilyTraffic>,
 }
@@ -198,7 +202,8 @@ impl PolicyExplanation {
                 .map(|granted| Grants {
                     pods: named(&granted.pods),
                     peers: named(&granted.peers),
-                    traffic: matrix::traffic(&granted.content),
+                    certainty: granted.content.certainty(None),
+                    traffic: matrix::traffic(&granted.content, None),
                 })
                 .collect(),
         });
@@ -209,7 +214,8 @@ impl PolicyExplanation {
                 .map(|change| Changed {
                     from: named(&change.from),
                     to: named(&change.to),
-                    traffic: matrix::traffic(&change.content),
+                    certainty: change.content.certainty(None),
+                    traffic: matrix::traffic(&change.content, None),
                 })
                 .collect()
         };
@@ -236,12 +242,21 @@ impl PolicyExplanation {
 }
 
 impl Found<'_> {
+    /// What is said of anything.
+    fn contents(&self) -> impl Iterator<Item = &Content> {
+        let rules = self.rules.iter().flat_map(|rule| &rule.grants).map(|granted| &granted.content);
+        rules.chain(self.changes.iter().map(|change| &change.content))
+    }
+
+    /// Whether some verdict rests on a choice that the specification leaves open.
+    fn is_undefined(&self) -> bool {
+        self.contents().any(|content| content.certainty(None).is_undefined())
+    }
+
     /// Whether the input does not tell of something: that some pods of a selector fare otherwise than
     /// others, or what passes at all.
     fn is_in_doubt(&self) -> bool {
-        let rules = self.rules.iter().flat_map(|rule| &rule.grants).map(|granted| &granted.content);
-        let mut contents = rules.chain(self.changes.iter().map(|change| &change.content));
-        contents.any(|content| {
+        self.contents().any(|content| {
             let mut exchanges = content.families.iter();
             exchanges.any(|(_, of)| !of.partly.is_empty() || !of.unknown.is_empty())
         })
@@ -459,7 +474,9 @@ fn difference(
         let unknown = gained(&more.unknown, &less.unknown.union(&less.some)).difference(&all);
         let unknown = unknown.union(&doubtful);
         if !all.is_empty() || !unknown.is_empty() {
-            content.families.push((*family, Exchange { all, unknown, ..Exchange::default() }));
+            let undefined = more.undefined.union(&less.undefined).within(&all.union(&unknown));
+            let exchange = Exchange { all, unknown, undefined, ..Exchange::default() };
+            content.families.push((*family, exchange));
         }
     }
     content

@@ -3,7 +3,7 @@
 use policy_compiler::policy::Direction;
 
 use crate::answer::Place;
-use crate::matrix::{brief, names};
+use crate::matrix::{CHOICES, brief, names};
 use crate::text::{
     BAD, Column, DIM, DOUBT, GOOD, HEADING, Layout, Line, PLAIN, STRONG, Table, join, wrap,
 };
@@ -64,7 +64,8 @@ pub(super) fn text(found: &Found<'_>, layout: &Layout) -> String {
     }
     out.push('\n');
     deletion(&mut out, found, layout);
-    for note in &found.notes {
+    let choices = found.is_undefined().then_some(CHOICES);
+    for note in found.notes.iter().map(String::as_str).chain(choices) {
         wrap(&mut out, &Line::of(DIM, format!("note: {note}")), 0, 2, layout.width);
     }
     out
