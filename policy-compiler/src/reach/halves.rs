@@ -201,12 +201,7 @@ impl<'a> Halves<'a> {
 
     /// What passes where both ends are one pod: everything. That two pods are one for their address is a
     /// choice, where policies would deny something.
-    fn itself(
-        &mut self,
-        evaluator: &Evaluator<'a>,
-        from: &Seat<'a>,
-        to: &Seat<'a>,
-    ) -> Connections {
+    fn itself(&mut self, evaluator: &Evaluator<'a>, from: &Seat<'a>, to: &Seat<'a>) -> Connections {
         let asked = |seat: &Seat<'_>| matches!(seat.end, End::Pod(_));
         if from.end == to.end || !asked(from) || !asked(to) {
             return Connections::everything();

@@ -78,10 +78,9 @@ impl Grid {
         self.level != Level::Namespace && exchanges.any(|(_, of)| !of.partly.is_empty())
     }
 
-    /// Whether some verdict rests on a choice that the specification leaves open.
-    fn is_undefined(&self) -> bool {
-        let mut told = self.contents.iter();
-        told.any(|content| content.certainty(self.port.as_ref()).is_undefined())
+    /// Whether a text marks something.
+    fn is_marked(&self) -> bool {
+        self.contents.iter().any(|content| content.is_marked(self.port.as_ref()))
     }
 
     /// Whether the input does not tell of something.
@@ -133,6 +132,11 @@ impl From<Between> for Exchange {
     }
 }
 
+/// Every port of every protocol that has ports.
+fn every_port() -> TrafficSet {
+    TrafficSet::new([(); 3].map(|()| PortSet::all()), false, false)
+}
+
 impl Exchange {
     /// The same of `named` alone.
     fn of_name(between: Between, named: &TrafficSet) -> Self {
@@ -174,12 +178,17 @@ impl Exchange {
             },
             Some(Port::Icmp) => TrafficSet::new(Default::default(), true, false),
             Some(Port::Name(..)) => self.named.clone(),
-            None => {
-                let ports = TrafficSet::new([(); 3].map(|()| PortSet::all()), false, false);
-                self.possible().union(&ports)
-            }
+            None => self.possible().union(&every_port()),
         };
         self.undefined.within(&told)
+    }
+
+    /// Of that, what a text marks. That traffic without ports passes only by rules without ports is a choice
+    /// as well, and would be marked wherever everything passes: it is where it was asked.
+    #[must_use]
+    pub fn marked(&self, port: Option<&Port>) -> TrafficSet {
+        let undefined = self.undefined(port).traffic();
+        if port.is_some() { undefined } else { undefined.intersection(&every_port()) }
     }
 
     /// What becomes of what the name means.
@@ -218,6 +227,12 @@ impl Content {
         let undefined = |(_, exchange): &(_, Exchange)| !exchange.undefined(port).is_empty();
         let open: Vec<_> = self.families.iter().filter(|family| undefined(family)).collect();
         Certainty::of(&open)
+    }
+
+    /// Whether a text marks something of it.
+    #[must_use]
+    pub fn is_marked(&self, port: Option<&Port>) -> bool {
+        self.families.iter().any(|(_, exchange)| !exchange.marked(port).is_empty())
     }
 
     /// What it comes to for one port alone.

@@ -104,9 +104,11 @@ pub fn markdown(grid: &Grid) -> String {
         }
         out.push('\n');
     }
-    let choices = grid.is_undefined().then_some(CHOICES);
-    for note in grid.notes.iter().map(String::as_str).chain(choices) {
+    for note in &grid.notes {
         let _ = write!(out, "\n{}\n", escaped(note));
+    }
+    if grid.is_marked() {
+        let _ = write!(out, "\n{CHOICES}\n");
     }
     out
 }

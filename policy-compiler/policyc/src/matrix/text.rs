@@ -38,7 +38,7 @@ pub fn text(grid: &Grid, layout: &Layout) -> String {
     table.write(&mut out, 0, layout.width);
     out.push('\n');
     summary(&mut out, grid, layout.width);
-    let choices = grid.is_undefined().then_some(CHOICES);
+    let choices = grid.is_marked().then_some(CHOICES);
     for note in grid.notes.iter().map(String::as_str).chain(choices) {
         wrap(&mut out, &Line::of(DIM, format!("note: {note}")), 0, 2, layout.width);
     }
@@ -65,7 +65,7 @@ pub(crate) fn brief(content: &Content, port: Option<&Port>) -> Vec<(Style, Strin
             Outcome::Partly => (DOUBT, "partly"),
             Outcome::Unknown => (DOUBT, "unknown"),
         };
-        let mark = if content.certainty(Some(port)).is_undefined() { "*" } else { "" };
+        let mark = if content.is_marked(Some(port)) { "*" } else { "" };
         return vec![(style, format!("{word}{mark}"))];
     }
     let folded = folded(content);
@@ -76,7 +76,7 @@ pub(crate) fn brief(content: &Content, port: Option<&Port>) -> Vec<(Style, Strin
             (false, [family]) => format!(" ({family})"),
             _ => String::new(),
         };
-        let undefined = exchange.undefined(None).traffic();
+        let undefined = exchange.marked(None);
         let mark = |set: &TrafficSet| {
             if undefined.intersection(set).is_empty() { "" } else { "*" }
         };

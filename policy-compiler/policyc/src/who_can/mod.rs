@@ -70,10 +70,10 @@ impl Found {
         alike.into_iter().filter_map(content).filter(told).collect()
     }
 
-    /// Whether some verdict rests on a choice that the specification leaves open.
-    fn is_undefined(&self) -> bool {
+    /// Whether a text marks something.
+    fn is_marked(&self) -> bool {
         let mut contents = self.directions.iter().flat_map(|(_, grid)| &grid.contents);
-        contents.any(|content| content.certainty(None).is_undefined())
+        contents.any(|content| content.is_marked(None))
     }
 }
 

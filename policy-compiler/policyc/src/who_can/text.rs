@@ -41,7 +41,7 @@ pub fn text(found: &Found, layout: &Layout) -> String {
             table.write(&mut out, 2, layout.width);
         }
     }
-    if found.is_undefined() {
+    if found.is_marked() {
         out.push('\n');
         wrap(&mut out, &Line::of(DIM, format!("note: {CHOICES}")), 0, 2, layout.width);
     }

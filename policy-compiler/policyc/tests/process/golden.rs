@@ -85,6 +85,10 @@ golden! {
     matrix_under_an_invalid_policy: "matrix -f invalid";
     matrix_of_the_shop: "matrix -f ../../../../examples/shop";
     matrix_of_tenants: "matrix -f ../../../../examples/tenants";
+    matrix_of_a_shared_address: "matrix -f shared.yaml";
+    matrix_of_a_shared_address_as_markdown: "matrix -f shared.yaml -o markdown";
+    who_can_reach_a_shared_address: "who-can x/client -f shared.yaml";
+    who_can_reach_a_shared_address_as_json: "who-can x/client --ingress -f shared.yaml -o json";
     matrix_of_dual_stack: "matrix -f ../../../../examples/dual-stack";
     matrix_of_named_ports: "matrix -f ../../../../examples/named-ports";
     matrix_of_port_ranges: "matrix -f ../../../../examples/port-ranges";

@@ -248,9 +248,9 @@ impl Found<'_> {
         rules.chain(self.changes.iter().map(|change| &change.content))
     }
 
-    /// Whether some verdict rests on a choice that the specification leaves open.
-    fn is_undefined(&self) -> bool {
-        self.contents().any(|content| content.certainty(None).is_undefined())
+    /// Whether a text marks something.
+    fn is_marked(&self) -> bool {
+        self.contents().any(|content| content.is_marked(None))
     }
 
     /// Whether the input does not tell of something: that some pods of a selector fare otherwise than

@@ -64,7 +64,7 @@ pub(super) fn text(found: &Found<'_>, layout: &Layout) -> String {
     }
     out.push('\n');
     deletion(&mut out, found, layout);
-    let choices = found.is_undefined().then_some(CHOICES);
+    let choices = found.is_marked().then_some(CHOICES);
     for note in found.notes.iter().map(String::as_str).chain(choices) {
         wrap(&mut out, &Line::of(DIM, format!("note: {note}")), 0, 2, layout.width);
     }
