@@ -101,7 +101,7 @@ impl Resource {
         format!("{root}/{}/{}", self.version(), self.name())
     }
 
-    /// What a list is narrowed to. Of the ReplicaSets most are what Deployments were before, and all of
+    /// What a list is narrowed to. Of the `ReplicaSets` most are what Deployments were before, and all of
     /// these have this label.
     fn labels(self) -> Option<&'static str> {
         (self == Resource::ReplicaSets).then_some("!pod-template-hash")
