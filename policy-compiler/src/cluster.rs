@@ -92,6 +92,25 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// A pod that there might be, with these labels: nothing else is known of it.
+    #[must_use]
+    pub fn described(key: ObjectKey, labels: Labels) -> Self {
+        Self {
+            key,
+            labels,
+            node: None,
+            host_network: false,
+            phase: Phase::default(),
+            addresses: Addresses::default(),
+            ports: Vec::new(),
+            host_addresses: Vec::new(),
+            age: Age::default(),
+            workload: None,
+            template: true,
+            location: Location::default(),
+        }
+    }
+
     /// Whether it is subject and peer of policies: it has its own network and has not finished.
     /// One without an address is live too, though nothing can be written for it yet.
     #[must_use]

@@ -7,8 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use policy_compiler::cluster::{Addresses, Age, Phase, Pod, Snapshot};
-use policy_compiler::document::Location;
+use policy_compiler::cluster::{Pod, Snapshot};
 use policy_compiler::flow::End;
 use policy_compiler::labels::Labels;
 use policy_compiler::name::{NamespaceName, ObjectKey};
@@ -131,18 +130,5 @@ fn pod(number: usize, text: &str, namespace: &str, labels: &str) -> Result<Pod, 
     }
     let key = ObjectKey::new(namespace.as_str(), &format!("described-{number}"))
         .map_err(|error| wrong(&error.to_string()))?;
-    Ok(Pod {
-        key,
-        labels: described,
-        node: None,
-        host_network: false,
-        phase: Phase::default(),
-        addresses: Addresses::default(),
-        ports: Vec::new(),
-        host_addresses: Vec::new(),
-        age: Age::default(),
-        workload: None,
-        template: true,
-        location: Location::default(),
-    })
+    Ok(Pod::described(key, described))
 }

@@ -17,9 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::cluster::{
-    Addresses, Age, METADATA_NAME_LABEL, Namespace, Phase, Pod, Snapshot, Workload,
-};
+use crate::cluster::{METADATA_NAME_LABEL, Namespace, Pod, Snapshot, Workload};
 use crate::document::Location;
 use crate::flow::End;
 use crate::labels::Labels;
@@ -347,24 +345,9 @@ impl Kind {
 
     fn pod(self, key: ObjectKey) -> Pod {
         let text = if self.text.is_empty() { "other pods" } else { &self.text };
-        Pod {
-            key,
-            node: None,
-            host_network: false,
-            phase: Phase::default(),
-            addresses: Addresses::default(),
-            ports: Vec::new(),
-            host_addresses: Vec::new(),
-            age: Age::default(),
-            workload: Some(Workload {
-                kind: Arc::from(KIND),
-                name: Arc::from(text),
-                replicas: REPLICAS,
-            }),
-            template: true,
-            location: Location::default(),
-            labels: self.labels,
-        }
+        let (kind, name) = (Arc::from(KIND), Arc::from(text));
+        let workload = Workload { kind, name, replicas: REPLICAS };
+        Pod { workload: Some(workload), ..Pod::described(key, self.labels) }
     }
 }
 

@@ -207,88 +207,88 @@ fn with_families_given_a_pod_without_addresses_may_be_an_end() {
     );
 }
 
+/// Files with what is said of each.
+const FAULTY: &[(&str, &str)] = &[
+    ("", "test.yaml: error: a case file is one YAML document, this has 0"),
+    ("cases: []\n", "test.yaml:1:1: error: a case file has a list `cases` with at least one case"),
+    (
+        "case: []\ncases: [{name: c, deny: 1.1.1.1 -> 2.2.2.2}]\n",
+        "test.yaml:1:1: error: unknown key `case` in a case file (did you mean `cases`?)",
+    ),
+    (
+        "cases: [{name: c, alow: [], deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:19: error: unknown key `alow` in a case (did you mean `allow`?)",
+    ),
+    (
+        "cases: [{deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:9: error: a case has a `name` that says what it shows",
+    ),
+    (
+        "cases: [{name: c}]\n",
+        "test.yaml:1:9: error: this case expects nothing: it has no allow, deny, unknown or audit",
+    ),
+    (
+        "cases:\n- name: c\n  deny: [x/a to x/b]\n",
+        "test.yaml:3:10: error: a flow is written `FROM -> TO on PORT`; this has 0 arrows (`->`)",
+    ),
+    (
+        "pods: {x/web: {}}\ncases:\n- name: c\n  deny: [x/wbe -> 10.0.0.1]\n",
+        "test.yaml:4:10: error: this cluster has no pod `x/wbe` (did you mean `x/web`?)",
+    ),
+    (
+        "nodes: {node-a: []}\ncases:\n- name: c\n  deny: [node/node-b -> 10.0.0.1]\n",
+        "test.yaml:4:10: error: this cluster has no node `node-b` (did you mean `node-a`?)",
+    ),
+    (
+        "cases:\n- name: c\n  deny: [10.0.0.1 -> fd00::1]\n",
+        "test.yaml:3:10: error: 10.0.0.1 and fd00::1 have no family in common that is asked for",
+    ),
+    (
+        "pods: {web: {}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:8: error: `web` must be namespace/name",
+    ),
+    (
+        "pods: {x/a: {label: {}}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:14: error: unknown key `label` in a pod (did you mean `labels`?)",
+    ),
+    (
+        "pods: {x/a: {ports: [http]}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:22: error: `http` is no port of a pod: write 9090, 53/udp or http=8080",
+    ),
+    (
+        "pods: {x/a: {}, x/a: {}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:17: error: `x/a` stands in `pods` twice",
+    ),
+    (
+        "nodes: {n: [1.2.3]}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:13: error: `1.2.3` is no address",
+    ),
+    (
+        "cases: [{name: c, wire: bridge, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:25: error: `bridge` is no wire: one of routed, bridged, translated, spoofed (did you mean `bridged`?)",
+    ),
+    (
+        "cases: [{name: c, kernel: maybe, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:27: error: `kernel` must be `true` or `false`, is text",
+    ),
+    (
+        "cases: [{name: c, families: [], deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:29: error: `families` names at least one: ipv4, ipv6",
+    ),
+    (
+        "cases: [{name: c, deny: {}}]\n",
+        "test.yaml:1:25: error: `deny` must be a list, is a mapping",
+    ),
+    (
+        "cases: [{name: c, because: {1.1.1.1 -> 2.2.2.2: p}, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
+        "test.yaml:1:49: error: `p` names no rule: write `namespace/policy ingress[0]`",
+    ),
+];
+
 #[test]
 fn whatever_is_wrong_is_told_with_its_place_and_the_nearest_word() {
-    for (text, expected) in [
-        ("", "test.yaml: error: a case file is one YAML document, this has 0"),
-        (
-            "cases: []\n",
-            "test.yaml:1:1: error: a case file has a list `cases` with at least one case",
-        ),
-        (
-            "case: []\ncases: [{name: c, deny: 1.1.1.1 -> 2.2.2.2}]\n",
-            "test.yaml:1:1: error: unknown key `case` in a case file (did you mean `cases`?)",
-        ),
-        (
-            "cases: [{name: c, alow: [], deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:19: error: unknown key `alow` in a case (did you mean `allow`?)",
-        ),
-        (
-            "cases: [{deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:9: error: a case has a `name` that says what it shows",
-        ),
-        (
-            "cases: [{name: c}]\n",
-            "test.yaml:1:9: error: this case expects nothing: it has no allow, deny, unknown or audit",
-        ),
-        (
-            "cases:\n- name: c\n  deny: [x/a to x/b]\n",
-            "test.yaml:3:10: error: a flow is written `FROM -> TO on PORT`; this has 0 arrows (`->`)",
-        ),
-        (
-            "pods: {x/web: {}}\ncases:\n- name: c\n  deny: [x/wbe -> 10.0.0.1]\n",
-            "test.yaml:4:10: error: this cluster has no pod `x/wbe` (did you mean `x/web`?)",
-        ),
-        (
-            "nodes: {node-a: []}\ncases:\n- name: c\n  deny: [node/node-b -> 10.0.0.1]\n",
-            "test.yaml:4:10: error: this cluster has no node `node-b` (did you mean `node-a`?)",
-        ),
-        (
-            "cases:\n- name: c\n  deny: [10.0.0.1 -> fd00::1]\n",
-            "test.yaml:3:10: error: 10.0.0.1 and fd00::1 have no family in common that is asked for",
-        ),
-        (
-            "pods: {web: {}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:8: error: `web` must be namespace/name",
-        ),
-        (
-            "pods: {x/a: {label: {}}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:14: error: unknown key `label` in a pod (did you mean `labels`?)",
-        ),
-        (
-            "pods: {x/a: {ports: [http]}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:22: error: `http` is no port of a pod: write 9090, 53/udp or http=8080",
-        ),
-        (
-            "pods: {x/a: {}, x/a: {}}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:17: error: `x/a` stands in `pods` twice",
-        ),
-        (
-            "nodes: {n: [1.2.3]}\ncases: [{name: c, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:13: error: `1.2.3` is no address",
-        ),
-        (
-            "cases: [{name: c, wire: bridge, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:25: error: `bridge` is no wire: one of routed, bridged, translated, spoofed (did you mean `bridged`?)",
-        ),
-        (
-            "cases: [{name: c, kernel: maybe, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:27: error: `kernel` must be `true` or `false`, is text",
-        ),
-        (
-            "cases: [{name: c, families: [], deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:29: error: `families` names at least one: ipv4, ipv6",
-        ),
-        (
-            "cases: [{name: c, deny: {}}]\n",
-            "test.yaml:1:25: error: `deny` must be a list, is a mapping",
-        ),
-        (
-            "cases: [{name: c, because: {1.1.1.1 -> 2.2.2.2: p}, deny: [1.1.1.1 -> 2.2.2.2]}]\n",
-            "test.yaml:1:49: error: `p` names no rule: write `namespace/policy ingress[0]`",
-        ),
-    ] {
-        assert_eq!(faults(text), [expected], "{text}");
+    for (text, expected) in FAULTY {
+        assert_eq!(faults(text), [*expected], "{text}");
     }
 }
 
