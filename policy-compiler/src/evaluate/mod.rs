@@ -28,7 +28,7 @@ use crate::cidr::Family;
 use crate::cluster::{Pod, Snapshot};
 use crate::config::{Hairpin, PodNetworks};
 use crate::flow::{End, Flow, Traffic, Wire};
-use crate::name::NodeName;
+use crate::name::{NodeName, ObjectKey};
 use crate::policy::{Direction, Policy};
 use crate::verdict::{Because, Decision, Half, Ruling, Verdict};
 
@@ -53,6 +53,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) addresses: Vec<IpAddr>,
     /// The nodes that it is.
     pub(crate) nodes: BTreeSet<&'a NodeName>,
+    /// The live pod that was asked for by name.
+    pub(crate) asked: Option<&'a ObjectKey>,
 }
 
 /// A snapshot, indexed for questions.
@@ -147,6 +149,7 @@ impl<'a> Evaluator<'a> {
             host_pod: party.host_pod,
             addresses: party.addresses,
             nodes: party.nodes,
+            asked: party.asked,
         }
     }
 

@@ -202,8 +202,8 @@ impl<'a> Halves<'a> {
     /// What passes where both ends are one pod: everything. That two pods are one for their address is a
     /// choice, where policies would deny something.
     fn itself(&mut self, evaluator: &Evaluator<'a>, from: &Seat<'a>, to: &Seat<'a>) -> Connections {
-        let asked = |seat: &Seat<'_>| matches!(seat.end, End::Pod(_));
-        if from.end == to.end || !asked(from) || !asked(to) {
+        let asked = from.standing.asked.zip(to.standing.asked);
+        if !asked.is_some_and(|(from, to)| from != to) {
             return Connections::everything();
         }
         let egress = self.half(evaluator, Direction::Egress, from, to);

@@ -7,6 +7,7 @@ use crate::policy::{
 };
 use crate::port::{PortName, Protocol};
 use crate::selector::{Operator, Requirement, Selector};
+use crate::verdict::Ruling;
 use std::num::NonZeroU16;
 
 fn key(text: &str) -> ObjectKey {
@@ -352,4 +353,23 @@ fn a_pod_is_reached_by_its_own_node_and_its_kind_elsewhere_is_not() {
     let [web, n1] = ["x/web", "node/n1"].map(|name| party(&reach, Level::Workload, name));
     let between = reach.between(&n1, &web, Family::V4);
     assert!(between.all.is_empty() && between.some.is_all(), "two of eight run there");
+}
+
+#[test]
+fn that_a_finished_pod_left_its_address_to_another_is_no_choice() {
+    let heir = pod("x/heir", "web", "10.0.0.1");
+    let mut left = pod("x/left", "web", "10.0.0.1");
+    let policies = vec![ingress("x/w", "web", Vec::new())];
+    let undefined = |left: &Pod| {
+        let snapshot = cluster(vec![heir.clone(), left.clone()], policies.clone());
+        let reach = Reach::new(&snapshot);
+        let (heir, left) = (End::Pod(heir.key.clone()), End::Pod(left.key.clone()));
+        let traffic = Traffic::tcp(7);
+        let rulings = reach.pair(&heir, &left, Family::V4).undefined().on(traffic);
+        assert_eq!(rulings, reach.because(&heir, &left, Family::V4, traffic).rulings);
+        rulings
+    };
+    assert_eq!(undefined(&left), [Ruling::SharedAddress].into(), "while it runs");
+    left.phase = Phase::Finished;
+    assert_eq!(undefined(&left), BTreeSet::new());
 }
