@@ -108,9 +108,15 @@ fn members(snapshot: &Snapshot, namespace: &str, kind: Option<&str>, name: &str)
             })
     };
     let all: Vec<&Pod> = snapshot.pods.values().filter(of_it).collect();
-    let existing: Vec<ObjectKey> =
-        all.iter().filter(|pod| !pod.template).map(|pod| pod.key.clone()).collect();
-    if existing.is_empty() { all.iter().map(|pod| pod.key.clone()).collect() } else { existing }
+    let existing: Vec<&Pod> = all.iter().filter(|pod| !pod.template).copied().collect();
+    unfinished(if existing.is_empty() { all } else { existing })
+}
+
+/// Those of some pods that have not finished; all of them, where all have: then the answer says so.
+fn unfinished(pods: Vec<&Pod>) -> Vec<ObjectKey> {
+    let left: Vec<ObjectKey> =
+        pods.iter().filter(|pod| pod.phase != Phase::Finished).map(|pod| pod.key.clone()).collect();
+    if left.is_empty() { pods.into_iter().map(|pod| pod.key.clone()).collect() } else { left }
 }
 
 fn malformed(text: &str) -> CommandError {
@@ -185,12 +191,8 @@ pub fn selected(
 ) -> Result<Named, CommandError> {
     let selector = selector(text)?;
     let within = |pod: &Pod| namespace.is_none_or(|name| pod.key.namespace.as_str() == name);
-    let pods: Vec<ObjectKey> = snapshot
-        .pods
-        .values()
-        .filter(|pod| within(pod) && selector.matches(&pod.labels))
-        .map(|pod| pod.key.clone())
-        .collect();
+    let selects = |pod: &&Pod| within(pod) && selector.matches(&pod.labels);
+    let pods = unfinished(snapshot.pods.values().filter(selects).collect());
     if pods.is_empty() {
         let help = namespace.map(|name| {
             format!("only namespace {name} is searched; choose another with `-n`, or all with `-A`")

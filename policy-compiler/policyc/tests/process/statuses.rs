@@ -176,6 +176,30 @@ fn a_finished_pod_is_not_mistaken_for_the_heir_of_its_address() {
 }
 
 #[test]
+fn finished_pods_are_left_out_of_workloads_and_labels_unless_there_are_no_others() {
+    let pod = |name: &str, phase: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: x\n  labels: {{job: sync}}\n  \
+             ownerReferences: [{{apiVersion: batch/v1, kind: Job, name: sync, uid: u, controller: true}}]\n\
+             status: {{phase: {phase}}}\n---\n"
+        )
+    };
+    let deny = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny, namespace: x}\n\
+                spec: {podSelector: {}, policyTypes: [Egress]}\n---\n";
+    let both = format!("{deny}{}{}", pod("sync-a", "Succeeded"), pod("sync-b", "Running"));
+    let alone = format!("{deny}{}", pod("sync-a", "Succeeded"));
+    for subject in ["x/job/sync", "x/job=sync"] {
+        let asked = format!("can {subject} 203.0.113.7 443 -f -");
+        let run = policyc_with(&asked, &both, &[]);
+        assert_eq!(run.status, 1, "the one that runs may not: {}", run.stdout);
+        assert!(!run.stdout.contains("finished"), "{}", run.stdout);
+        let run = policyc_with(&asked, &alone, &[]);
+        let note = "note: x/sync-a has finished: no policy applies to it\n";
+        assert!(run.stdout.ends_with(note), "{}", run.stdout);
+    }
+}
+
+#[test]
 fn the_nearest_miss_is_no_replica_of_the_pod_itself() {
     let pod = |name: &str, app: &str, owner: &str| {
         format!(
