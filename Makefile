@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup setup-build build demo test test-long bench image rootfs krew lint fmt clean
+.PHONY: help setup setup-build build demo test test-long search bench image rootfs krew lint fmt clean
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,8 @@ demo: build ## Shows a shop before and after its policies, with real packets (ne
 
 # Without an API server the tests that need one are left out, and listed; CI has one.
 ON_API_SERVER := package(policy-tests) & binary(cluster)
+# Properties draw the same each time, so that a change is judged by what it changed. `make search` draws anew.
+export PROPTEST_RNG_SEED ?= 1
 LEAVE_OUT := $(if $(KUBEBUILDER_ASSETS)$(CI),,--filterset 'not ($(ON_API_SERVER))')
 
 test: setup ## Runs every test, kernel tests included (KERNEL_TESTS=skip leaves those out)
@@ -38,6 +40,10 @@ ifneq ($(LEAVE_OUT),)
 	@echo "    go install sigs.k8s.io/controller-runtime/tools/setup-envtest@latest"
 	@echo '    eval "$$(setup-envtest use -p env)"'
 endif
+
+CASES ?= 50000
+search: setup ## Looks for what breaks a law among inputs that were never drawn before, for an hour (CASES=50000)
+	@env -u PROPTEST_RNG_SEED PROPTEST_CASES=$(CASES) $(CARGO) nextest run --locked --workspace --profile search
 
 test-long: setup ## Runs what takes minutes: crashes and soaks, up to 20,000 pods on an API server, the image's files (needs root)
 	@$(CARGO) build --quiet --locked --package policyd --package policyc

@@ -22,6 +22,8 @@ pub mod evaluate;
 pub mod flow;
 mod index;
 pub mod labels;
+#[cfg(test)]
+mod laws;
 pub mod lint;
 mod lookup;
 pub mod name;

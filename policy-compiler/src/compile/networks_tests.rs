@@ -105,7 +105,7 @@ fn fewest(
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::laws::config(2000))]
 
     #[test]
     fn the_encoding_is_exact_and_none_is_shorter(universe in proptest::prelude::any::<u32>()) {

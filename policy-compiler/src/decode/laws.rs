@@ -265,7 +265,7 @@ fn assert_sound(decoded: &Decoded<Policy>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::laws::config(2_000))]
 
     #[test]
     fn any_document_is_decoded_or_refused_with_an_error(node in document()) {

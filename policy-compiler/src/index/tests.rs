@@ -286,7 +286,7 @@ fn search(objects: &Snapshot, definitions: &Definitions) -> BTreeSet<IpAddr> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::laws::config(2000))]
 
     #[test]
     fn it_says_what_a_search_says_after_every_change(

@@ -119,7 +119,7 @@ fn mentions(ruleset: &Ruleset, set: &SetName) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::laws::config(2000))]
 
     #[test]
     fn no_step_says_what_neither_ruleset_says(old in parts(), new in parts()) {

@@ -213,7 +213,7 @@ fn event(change: &Change, now: &Snapshot) -> Option<Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(crate::laws::config(600))]
 
     #[test]
     fn nothing_stale_is_left_of_any_history(changes in prop::collection::vec(change(), 1..60)) {
