@@ -1,27 +1,36 @@
 //! Replacing everything of ours that stands in one family.
 //!
+//! ```text
+//!  table   read ── nothing of ours: hooks, to empty chains ─┐
+//!  sets    read ── those that are missing are made ─────────┴─ chains ── surplus members, strays
+//! ```
+//!
 //! Whoever starts over does not know what the kernel holds, so that it is read first. Old rules enforce
 //! until the one transaction that replaces them; chains that are new may be there before it, and no
-//! rule leads to them.
+//! rule leads to them, but for entry chains that are empty as long. Sets are made while the table is read:
+//! no rule refers to one that is new, and members that old rules know are not taken away yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use policy_compiler::ruleset::{ChainName, FamilyRules, Hook, Rule, SetName};
+use policy_compiler::cidr::Family;
+use policy_compiler::ruleset::{
+    Chain, ChainName, FamilyRules, Hook, Member, Rule, SetName, Target,
+};
 use tracing::{debug, error};
 
 use super::FamilyPlane;
 use super::steps::{add, remove};
 use crate::dataplane::backend::Backend;
 use crate::dataplane::ipset::{self, FoundSets};
-use crate::dataplane::iptables::{FoundTable, Transaction};
+use crate::dataplane::iptables::{self, FoundTable, Transaction};
 use crate::dataplane::plan::{self, SetPlan};
 use crate::dataplane::refusal::Refused;
 use crate::dataplane::renew::Shift;
 use crate::dataplane::sessions::SetError;
 use crate::dataplane::without::without_sets;
-use crate::dataplane::{Changes, Kernel, START, WriteError, error_chain};
+use crate::dataplane::{Changes, Kernel, START, WriteError, error_chain, hooks};
 
 /// How long the kernel may hold on to a set that no rule of ours refers to any more.
 const LET_GO: Duration = Duration::from_secs(1);
@@ -30,33 +39,120 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// are; with legacy the first costs as much as all.
 const PART: usize = 500;
 
+/// The sets of a family once those that were missing are made.
+struct MadeSets {
+    found: FoundSets,
+    /// What the rules to come do not want of sets that were there.
+    remove: BTreeMap<SetName, BTreeSet<Member>>,
+    /// What was changed so far.
+    changes: Changes,
+}
+
+/// Table `filter` of a family as it was found.
+struct Entry {
+    table: FoundTable,
+    /// Whether the hooks were put in since, and lead to chains that are empty.
+    hooked: bool,
+}
+
+impl Entry {
+    /// Reads the table. Where nothing of ours is in it the hooks are put in at once: each leads to a chain
+    /// that is empty, and lets every packet by as before. With legacy that takes the longer the more rules
+    /// there are, and there are fewest now.
+    fn find(
+        kernel: &Kernel,
+        family: Family,
+        hooks: &BTreeMap<Hook, Rule>,
+    ) -> Result<Self, WriteError> {
+        let mut table = iptables::read(&kernel.runner, kernel.backend, family)
+            .map_err(WriteError::ReadTable)?;
+        let hooked = !hooks.is_empty() && table.is_empty() && !table.hidden;
+        if hooked {
+            let entered = hooks.values().filter_map(|rule| match &rule.target {
+                Target::Jump(chain) | Target::Goto(chain) => Some(chain.clone()),
+                _ => None,
+            });
+            table.chains.extend(entered);
+            let replace =
+                table.chains.iter().map(|name| (name.clone(), Chain::default())).collect();
+            let transaction = Transaction { replace, ..Transaction::default() };
+            kernel.restore.carry_out(family, &transaction).map_err(WriteError::Chains)?;
+            for (hook, rule) in hooks {
+                hooks::insert(&kernel.runner, kernel.backend, family, *hook, rule)
+                    .map_err(WriteError::Hook)?;
+            }
+        }
+        Ok(Self { table, hooked })
+    }
+}
+
 impl FamilyPlane {
-    /// Reads what stands there of ours and replaces it whole.
+    /// Reads what stands there of ours and replaces it whole. Sets are made while the table is read.
     pub(super) fn start_over(
         &mut self,
         kernel: &Kernel,
         desired: &FamilyRules,
     ) -> Result<Changes, WriteError> {
         self.writes += 1;
-        let found = self.read(kernel)?;
-        self.seen.engines.clone_from(&found.0.engines);
-        self.seen.hidden = found.0.hidden;
-        self.shift = Shift::beyond(ipset::newest(&found.1), START);
-        let shifted = self.shift.rules(desired);
-        let (table, mut sets) = found;
-        self.sweep_unused(kernel, &shifted, &mut sets);
-        let odd = plan::of_another_kind(&shifted, &sets);
+        let (family, mut entered) = (self.family, None);
+        let enter = || Entry::find(kernel, family, &desired.hooks);
+        let sets = thread::scope(|scope| {
+            let beside = || entered = Some(enter());
+            // Without a thread to give it is done afterwards.
+            let _ = thread::Builder::new().name("table".to_owned()).spawn_scoped(scope, beside);
+            self.find_and_make_sets(kernel, desired)
+        });
+        let entry = entered.unwrap_or_else(enter)?;
+        self.seen.engines.clone_from(&entry.table.engines);
+        self.seen.hidden = entry.table.hidden;
+        let (rules, sets, odd) = sets?;
+        let changes = self.replace_all(kernel, &rules, &entry, sets)?;
         if odd.is_empty() {
-            return self.replace_all(kernel, &shifted, &table, &sets);
+            return Ok(changes);
         }
-        let rules = without_sets(&shifted, &odd.keys().cloned().collect());
-        sets.retain(|name, _| !odd.keys().any(|set| set.to_string() == *name));
-        self.replace_all(kernel, &rules, &table, &sets)?;
         self.let_go_of(kernel, odd)?;
-        let (table, sets) = self.read(kernel)?;
-        self.shift = Shift::beyond(ipset::newest(&sets), START);
-        let shifted = self.shift.rules(desired);
-        self.replace_all(kernel, &shifted, &table, &sets)
+        let (table, found) = self.read(kernel)?;
+        self.shift = Shift::beyond(ipset::newest(&found), START);
+        let rules = self.shift.rules(desired);
+        let sets = self.make_sets(kernel, &rules, found)?;
+        self.replace_all(kernel, &rules, &Entry { table, hooked: false }, sets)
+    }
+
+    /// Makes the sets that are wanted and not there, of a generation that was not found. Those of another
+    /// type stand in the way of ours: they are named, and what looks them up is left out of the rules.
+    fn find_and_make_sets(
+        &mut self,
+        kernel: &Kernel,
+        desired: &FamilyRules,
+    ) -> Result<(FamilyRules, MadeSets, BTreeMap<SetName, String>), WriteError> {
+        let mut found = ipset::read(&kernel.runner, self.family).map_err(WriteError::ReadSets)?;
+        self.shift = Shift::beyond(ipset::newest(&found), START);
+        let mut rules = self.shift.rules(desired);
+        self.sweep_unused(kernel, &rules, &mut found);
+        let odd = plan::of_another_kind(&rules, &found);
+        if !odd.is_empty() {
+            rules = without_sets(&rules, &odd.keys().cloned().collect());
+            found.retain(|name, _| !odd.keys().any(|set| set.to_string() == *name));
+        }
+        let sets = self.make_sets(kernel, &rules, found)?;
+        Ok((rules, sets, odd))
+    }
+
+    /// Makes the sets that are not there, and adds members to those that are; what is too much in them
+    /// is left for later.
+    fn make_sets(
+        &mut self,
+        kernel: &Kernel,
+        rules: &FamilyRules,
+        found: FoundSets,
+    ) -> Result<MadeSets, WriteError> {
+        let mut changes = Changes { whole: true, ..Changes::default() };
+        let plan = SetPlan::new(rules, &found);
+        self.make(kernel, &plan, &mut changes)?;
+        for (name, members) in &plan.add {
+            changes.members_added += add(kernel, name, members)?;
+        }
+        Ok(MadeSets { found, remove: plan.remove, changes })
     }
 
     /// Destroys sets that nothing of ours refers to any more; the kernel may need a moment.
@@ -81,29 +177,28 @@ impl FamilyPlane {
         Ok(())
     }
 
-    /// Replaces what was found by rules whose sets are found as they are wanted, or not at all.
+    /// Replaces what was found by rules whose sets are there.
     fn replace_all(
         &mut self,
         kernel: &Kernel,
         desired: &FamilyRules,
-        table: &FoundTable,
-        sets: &FoundSets,
+        entry: &Entry,
+        sets: MadeSets,
     ) -> Result<Changes, WriteError> {
-        let mut changes = Changes { whole: true, ..Changes::default() };
-        let plan = SetPlan::new(desired, sets);
-        self.make(kernel, &plan, &mut changes)?;
-        for (name, members) in &plan.add {
-            changes.members_added += add(kernel, name, members)?;
+        let MadeSets { found, remove: surplus, mut changes } = sets;
+        self.held.retain(|chain| entry.table.chains.contains(chain));
+        let (transaction, mut first) = plan::replacement(desired, &entry.table);
+        if entry.hooked {
+            first.clear();
         }
-        self.held.retain(|chain| table.chains.contains(chain));
-        let (transaction, first) = plan::replacement(desired, table);
-        self.commit_what_is_taken(kernel, transaction, &first, &table.chains, &mut changes)?;
+        let there = &entry.table.chains;
+        self.commit_what_is_taken(kernel, transaction, &first, there, &mut changes)?;
         self.hooked.clone_from(&desired.hooks);
-        for (name, members) in &plan.remove {
+        for (name, members) in &surplus {
             changes.members_removed += remove(kernel, name, members)?;
         }
         self.leftovers.search(kernel, self.family);
-        self.give_up_strays(desired, sets, &mut changes);
+        self.give_up_strays(desired, &found, &mut changes);
         self.tidy(kernel);
         Ok(changes)
     }
