@@ -61,6 +61,7 @@ pub fn fight(
         for arm in quad(round) {
             road.switch(hooked, layout(arm))?;
             hooked = layout(arm);
+            traffic.meet(hooked);
             let [of_base, of_tested] = &mut accounts;
             let account = if arm == Arm::Base { of_base } else { of_tested };
             let time = block(road, traffic, effort, account)?;
@@ -72,6 +73,7 @@ pub fn fight(
         for arm in quad(round) {
             road.switch(hooked, base)?;
             hooked = base;
+            traffic.meet(hooked);
             let [of_base, _] = &mut accounts;
             blocks.push((arm, block(road, traffic, effort, of_base)?));
         }

@@ -32,6 +32,8 @@ pub struct Layout {
     pub hooks: Vec<(&'static str, String)>,
     /// The rules that show which way packets went.
     pub tallies: Vec<Tally>,
+    /// Whether it denies what policies deny; otherwise that is delivered.
+    pub polices: bool,
 }
 
 impl Layout {
@@ -44,6 +46,7 @@ impl Layout {
             chains: String::new(),
             hooks: Vec::new(),
             tallies: proxy::tallies(true),
+            polices: false,
         }
     }
 
@@ -54,6 +57,7 @@ impl Layout {
         Self {
             name: "one drop rule",
             hooks: vec![("FORWARD", format!("-p {protocol} -m {protocol} --dport {port} -j DROP"))],
+            polices: true,
             ..Self::nothing()
         }
     }
@@ -80,6 +84,7 @@ impl Layout {
             chains: renamed(&render::ruleset(&ruleset, Family::V4)),
             hooks: hooks.into_iter().map(hook).collect(),
             tallies: our_tallies(&ruleset, tag, shape.directions),
+            polices: true,
         })
     }
 

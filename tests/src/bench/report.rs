@@ -230,6 +230,14 @@ impl Row {
         }
     }
 
+    /// What a reader of a list calls it.
+    fn name(&self) -> String {
+        match self.backend_word() {
+            "" => self.title.trim().to_owned(),
+            backend => format!("{}, {backend}", self.title.trim()),
+        }
+    }
+
     fn backend_word(&self) -> &'static str {
         match self.backend {
             Some(Backend::Nft) => "nft",
@@ -257,7 +265,7 @@ impl Report {
         table::table(self)
     }
 
-    /// For a document: figure, this run, target, missed or not.
+    /// For a document, with what was missed named beneath.
     #[must_use]
     pub fn markdown(&self) -> String {
         markdown::markdown(self)
@@ -275,10 +283,26 @@ impl Report {
         chart::chart(self)
     }
 
-    /// How many rows came out so.
+    /// The rows that came out so, each by its name, its figure and its target. The name of one that is
+    /// shown beneath another begins with that one's.
     #[must_use]
-    pub fn count(&self, verdict: Verdict) -> usize {
-        self.rows.iter().filter(|row| row.verdict() == verdict).count()
+    pub fn named(&self, verdict: Verdict) -> Vec<String> {
+        let mut above = "";
+        let mut named = Vec::new();
+        for row in &self.rows {
+            let beneath = row.title.starts_with(' ');
+            if !beneath {
+                above = &row.title;
+            }
+            if row.verdict() != verdict {
+                continue;
+            }
+            let name = if beneath { format!("{above}: {}", row.name()) } else { row.name() };
+            let target = row.target.map(|target| format!(" ({})", target.show(row.unit)));
+            let figure = row.unit.show(row.figure);
+            named.push(format!("{name} {figure}{}", target.unwrap_or_default()));
+        }
+        named
     }
 }
 

@@ -14,6 +14,7 @@ use policy_compiler::flow::Traffic as Carried;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::BenchError;
+use super::layout::Layout;
 use super::path::{Packets, Passage};
 use super::road::{NODE, PATIENCE, Road};
 use super::shape::Ends;
@@ -27,6 +28,9 @@ pub trait Traffic {
     /// # Errors
     /// Where a socket fails.
     fn batch(&mut self, sent: &mut Packets) -> Result<f64, BenchError>;
+
+    /// Is told under which layout the next batches are sent.
+    fn meet(&mut self, _layout: &Layout) {}
 
     /// Whether connections may be forgotten between blocks: none of this is carried by one that stands.
     fn is_forgetful(&self) -> bool {
@@ -45,6 +49,9 @@ pub struct NewFlows {
     socket: Socket,
     receivers: Vec<(u16, UdpSocket)>,
     turns: Vec<Ends>,
+    /// What becomes of it where policies are in force.
+    policed: Passage,
+    /// And as it is now.
     passage: Passage,
     turn: usize,
 }
@@ -52,13 +59,13 @@ pub struct NewFlows {
 impl NewFlows {
     const BATCH: usize = 8;
 
-    /// UDP, from one end of `road` to the other.
+    /// UDP, from one end of `road` to the other; what becomes of it under a layout that polices.
     ///
     /// # Errors
     /// Where a socket is refused.
-    pub fn open(road: &Road, turns: &[Ends], passage: Passage) -> Result<Self, BenchError> {
+    pub fn open(road: &Road, turns: &[Ends], policed: Passage) -> Result<Self, BenchError> {
         let (socket, receivers) = (raw(road)?, receivers(road, turns)?);
-        Ok(Self { socket, receivers, turns: turns.to_vec(), passage, turn: 0 })
+        Ok(Self { socket, receivers, turns: turns.to_vec(), policed, passage: policed, turn: 0 })
     }
 
     fn ready(&mut self) -> Vec<(Vec<u8>, SockAddr)> {
@@ -115,6 +122,10 @@ impl Traffic for NewFlows {
         sent.add(self.passage, count, count);
         self.receive(count)?;
         Ok(each(elapsed, ready.len()))
+    }
+
+    fn meet(&mut self, layout: &Layout) {
+        self.passage = if layout.polices { self.policed } else { Passage::Allowed };
     }
 
     fn is_forgetful(&self) -> bool {

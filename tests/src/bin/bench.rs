@@ -14,7 +14,7 @@ Measures what policies cost packets and nodes, in network namespaces of its own.
 Usage: bench [--quick] [--output DIR] [GROUP ...]
 
   --quick        Little of each: within a minute, for a first look
-  --output DIR   Where to write datapath.json and datapath.svg
+  --output DIR   Where to write datapath.json, datapath.md and datapath.svg
 
 Groups (all where none is named):
 ";
@@ -42,11 +42,11 @@ fn main() -> ExitCode {
         Ok(report) => {
             print!("\n{}", report.table());
             for (verdict, words) in [
-                (Verdict::Missed, "missed its target"),
-                (Verdict::Unproven, "was not proven, for its control strayed"),
+                (Verdict::Missed, "missed"),
+                (Verdict::Unproven, "not proven, for its control strayed"),
             ] {
-                if report.count(verdict) > 0 {
-                    println!("{} row(s): {words}", report.count(verdict));
+                for row in report.named(verdict) {
+                    println!("{words}: {row}");
                 }
             }
             ExitCode::SUCCESS
@@ -82,6 +82,7 @@ fn run(selection: &Selection, output: Option<PathBuf>) -> Result<Report, BenchEr
             source,
         })?;
         write("datapath.json", &format!("{:#}\n", report.json()))?;
+        write("datapath.md", &report.markdown())?;
         write("datapath.svg", &report.chart())?;
     }
     Ok(report)

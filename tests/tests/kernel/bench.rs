@@ -106,6 +106,8 @@ fn denied_packets_end_where_they_are_denied(backend: Backend) {
             let drop = Layout::one_drop("udp", DENIED_PORT);
             for layout in [ours, linear] {
                 fight(road, "row", (&drop, layout), &mut flows, EFFORT).unwrap();
+                // Where nobody polices it arrives.
+                against_nothing(road, layout, &mut flows).unwrap();
             }
         });
     }

@@ -61,6 +61,7 @@ pub(super) fn layout(shape: Shape) -> Layout {
             ],
         ]
         .concat(),
+        polices: true,
     }
 }
 

@@ -9,6 +9,7 @@ use policy_compiler::update::Event;
 use super::Selection;
 use crate::bench::BenchError;
 use crate::bench::enforced::{ByProcesses, Enforced, timed};
+use crate::bench::layout::Layout;
 use crate::bench::report::{Row, Target, Unit};
 use crate::bench::road::Road;
 use crate::bench::shape::{self, Directions, FIRST_PORT, NODE, Shape};
@@ -21,7 +22,48 @@ const IDLE: Duration = Duration::from_millis(50);
 /// The rows of one backend.
 pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row>, BenchError> {
     let (idle, busy) = selection.size.pick((60, 300), (12, 60), (4, 4));
-    let shape = selection.node(Directions::Both, Protocol::Udp);
+    let shape = selection.node(Directions::Both, Protocol::Tcp);
+    let ours = changes(backend, shape, idle, busy)?;
+    let processes = by_processes(backend, shape, idle)?;
+    let of_udp = Shape { protocol: Protocol::Udp, ..shape };
+    let of_udp = changes(backend, of_udp, idle, 0)?;
+    let rules = Layout::ours(&shape, false, 'C')?.rules();
+    let row = |title: &str, figure: f64| {
+        Row::of_figure("change", title, Unit::Millis, figure).under(backend)
+    };
+    let limit = if backend == Backend::Nft { 2.0 } else { 6.0 };
+    let back_to_back = row("  back to back, 99th of 100", quantile(&ours.pressed, 0.99));
+    Ok(vec![
+        row("local pod or policy event to the kernel, 50 ms apart, median", median(&ours.rested))
+            .within(Spread::of(&ours.rested))
+            .aiming(Target::AtMost(limit))
+            .against("a process for each step")
+            .showing(format!(
+                "{:.2} ms; {:.2} ms of ours in the engine; {rules} rules",
+                median(&processes),
+                median(&ours.engine)
+            )),
+        match backend {
+            Backend::Nft => back_to_back.aiming(Target::AtMost(30.0)),
+            Backend::Legacy => back_to_back,
+        },
+        row("  the same with policies for ports of UDP, 50 ms apart", median(&of_udp.rested))
+            .within(Spread::of(&of_udp.rested)),
+    ])
+}
+
+/// How long changes took, in milliseconds.
+struct Times {
+    /// Each after a pause.
+    rested: Vec<f64>,
+    /// One upon another.
+    pressed: Vec<f64>,
+    /// And how much of either the engine took.
+    engine: Vec<f64>,
+}
+
+/// Changes one by one, as policyd carries them out.
+fn changes(backend: Backend, shape: Shape, idle: u16, busy: u16) -> Result<Times, BenchError> {
     let road = Road::build(backend, &[])?;
     let mut engine = Vec::new();
     let (rested, pressed) = road.node.enter(|| {
@@ -41,40 +83,20 @@ pub(super) fn measure(selection: &Selection, backend: Backend) -> Result<Vec<Row
         let rested = times(idle, IDLE)?;
         Ok::<_, BenchError>((rested, times(busy, Duration::ZERO)?))
     })??;
-    let other = Road::build(backend, &[])?;
-    let mut node = ByProcesses::new(&other, shape.snapshot()?)?;
+    Ok(Times { rested, pressed, engine })
+}
+
+/// The same changes, each step of them by a program of its own.
+fn by_processes(backend: Backend, shape: Shape, idle: u16) -> Result<Vec<f64>, BenchError> {
+    let road = Road::build(backend, &[])?;
+    let mut node = ByProcesses::new(&road, shape.snapshot()?)?;
     node.write()?;
-    let processes = (0..idle)
-        .map(|number| {
-            let event = change(shape, number)?;
-            thread::sleep(IDLE);
-            Ok(timed(|| node.take(event))?.as_secs_f64() * 1e3)
-        })
-        .collect::<Result<Vec<f64>, BenchError>>()?;
-    let row = |title: &str, unit: Unit, figure: f64| {
-        Row::of_figure("change", title, unit, figure).under(backend)
+    let each = |number: u16| {
+        let event = change(shape, number)?;
+        thread::sleep(IDLE);
+        Ok(timed(|| node.take(event))?.as_secs_f64() * 1e3)
     };
-    let limit = if backend == Backend::Nft { 2.0 } else { 6.0 };
-    let back_to_back = row("  back to back, 99th of 100", Unit::Millis, quantile(&pressed, 0.99));
-    Ok(vec![
-        row(
-            "local pod or policy event to the kernel, 50 ms apart, median",
-            Unit::Millis,
-            median(&rested),
-        )
-        .within(Spread::of(&rested))
-        .aiming(Target::AtMost(limit))
-        .against("a process for each step")
-        .showing(format!(
-            "{:.2} ms; {:.2} ms of ours in the engine",
-            median(&processes),
-            median(&engine)
-        )),
-        match backend {
-            Backend::Nft => back_to_back.aiming(Target::AtMost(30.0)),
-            Backend::Legacy => back_to_back,
-        },
-    ])
+    (0..idle).map(each).collect()
 }
 
 /// A pod goes, a policy gets another port, the pod comes back, the policy gets its port back: the changes
