@@ -3,13 +3,17 @@
 //! Nothing here is text of iptables or ipset; [`crate::render`] makes that. The kernel executes it
 //! as [`crate::simulate`] does.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod members;
+mod sorted;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use self::members::MemberSet;
 use crate::cidr::Family;
 use crate::config::{DenyAction, InterfaceName};
 use crate::policy::Direction;
@@ -185,7 +189,7 @@ impl fmt::Debug for SetName {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressSet {
     /// The members. In a `hash:ip` set every network is a single address and no entry is `nomatch`.
-    pub members: BTreeSet<Member>,
+    pub members: MemberSet,
 }
 
 /// One member of a set.

@@ -8,7 +8,7 @@ use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::PackedPod;
 use crate::policy::Policy;
 use crate::pool::Pool;
-use crate::ruleset::{AddressSet, Chain, ChainName, Hook, Member, Rule, Ruleset, SetName};
+use crate::ruleset::{AddressSet, Chain, ChainName, Hook, MemberSet, Rule, Ruleset, SetName};
 
 /// Something happened to an object that verdicts depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,12 +108,12 @@ pub enum Step {
     /// Make sets that nothing refers to yet, with their members.
     CreateSets(BTreeMap<SetName, AddressSet>),
     /// Add members to sets that rules refer to.
-    AddMembers(BTreeMap<SetName, BTreeSet<Member>>),
+    AddMembers(BTreeMap<SetName, MemberSet>),
     /// One transaction: declare chains with these rules, replacing what they had; delete chains;
     /// put each hook's rule first, once, and remove the hooks named.
     ReplaceChains(ChainsUpdate),
     /// Remove members from sets that rules refer to.
-    RemoveMembers(BTreeMap<SetName, BTreeSet<Member>>),
+    RemoveMembers(BTreeMap<SetName, MemberSet>),
     /// Remove sets that nothing refers to any more.
     DestroySets(BTreeSet<SetName>),
 }
@@ -182,7 +182,7 @@ impl Ruleset {
             Step::AddMembers(sets) => {
                 for (name, members) in sets {
                     let set = self.family_mut(name.family).sets.entry(name.clone()).or_default();
-                    set.members.extend(members);
+                    set.members.add(members);
                 }
             }
             Step::ReplaceChains(update) => {
@@ -203,9 +203,7 @@ impl Ruleset {
             Step::RemoveMembers(sets) => {
                 for (name, members) in sets {
                     if let Some(set) = self.family_mut(name.family).sets.get_mut(name) {
-                        for member in members {
-                            set.members.remove(member);
-                        }
+                        set.members.remove(members);
                     }
                 }
             }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod as TypedPod;
 use policy_compiler::compile::compile;
 use policy_compiler::engine::Engine;
-use policy_compiler::ruleset::Generation;
+use policy_compiler::ruleset::{Generation, MemberSet};
 use policy_compiler::update::{Event, Step, Update};
 use policy_tests::bench::report::{Machine, Report, Row, Target, Unit, Verdict};
 use policy_tests::bench::statistics::{Spread, median, quantile};
@@ -161,7 +161,7 @@ fn members(update: &Update) -> usize {
     let changed = |step: &Step| match step {
         Step::CreateSets(sets) => sets.values().map(|set| set.members.len()).sum(),
         Step::AddMembers(sets) | Step::RemoveMembers(sets) => {
-            sets.values().map(std::collections::BTreeSet::len).sum::<usize>()
+            sets.values().map(MemberSet::len).sum::<usize>()
         }
         Step::ReplaceChains(_) | Step::DestroySets(_) => 0,
     };

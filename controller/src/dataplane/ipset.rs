@@ -4,14 +4,14 @@
 //! standard input; what its `save` prints is read back for names, types and members. Members of
 //! sets that rules refer to are changed by [`super::sessions`], which also makes [`few`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use policy_compiler::cidr::Family;
 use policy_compiler::render;
-use policy_compiler::ruleset::{AddressSet, Generation, Member, SetName, SetRole};
+use policy_compiler::ruleset::{AddressSet, Generation, Member, MemberSet, SetName, SetRole};
 
 use super::command::{CommandError, Program, Runner};
 use super::sessions::NewSet;
@@ -44,7 +44,7 @@ pub struct FoundSet {
     /// `hash:ip family inet`.
     pub header: String,
     /// Its members. One that we cannot read is left out, so that the set counts as changed.
-    pub members: BTreeSet<Member>,
+    pub members: MemberSet,
     /// How many members it has, those that we cannot read included.
     pub count: usize,
 }
@@ -83,6 +83,7 @@ pub fn header_of(name: &SetName) -> &'static str {
 #[must_use]
 pub fn parse_save(text: &str, family: Family) -> FoundSets {
     let mut found = FoundSets::new();
+    let mut members: BTreeMap<&str, Vec<Member>> = BTreeMap::new();
     for line in text.lines() {
         let mut parts = line.splitn(3, ' ');
         let (Some(verb), Some(name), Some(rest)) = (parts.next(), parts.next(), parts.next())
@@ -100,9 +101,15 @@ pub fn parse_save(text: &str, family: Family) -> FoundSets {
                 let mut words = rest.split(' ');
                 let word = words.next().unwrap_or_default();
                 let nomatch = words.any(|option| option == "nomatch");
-                set.members.extend(net(word).map(|net| Member { net, nomatch }));
+                let all = members.entry(name).or_default();
+                all.extend(net(word).map(|net| Member { net, nomatch }));
             }
             _ => {}
+        }
+    }
+    for (name, members) in members {
+        if let Some(set) = found.get_mut(name) {
+            set.members = members.into_iter().collect();
         }
     }
     found
@@ -268,12 +275,12 @@ add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
     fn our_sets_of_one_family_are_read_and_all_others_passed_over() {
         let pods = FoundSet {
             header: "hash:ip family inet".to_owned(),
-            members: BTreeSet::from([member("10.244.1.17/32", false)]),
+            members: MemberSet::from([member("10.244.1.17/32", false)]),
             count: 1,
         };
         let networks = FoundSet {
             header: "hash:net family inet6 maxelem 65536".to_owned(),
-            members: BTreeSet::from([member("fd00::/8", false), member("fd00:1::/32", true)]),
+            members: MemberSet::from([member("fd00::/8", false), member("fd00:1::/32", true)]),
             count: 2,
         };
         assert_eq!(
@@ -318,7 +325,7 @@ add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
     fn a_set_found_with_other_members_is_swapped_for_a_new_one() {
         let name =
             SetName { family: Family::V4, role: SetRole::Networks { hash: Arc::from("abc") } };
-        let set = AddressSet { members: BTreeSet::from([member("10.0.0.0/8", false)]) };
+        let set = AddressSet { members: MemberSet::from([member("10.0.0.0/8", false)]) };
         let text =
             restore_text(Family::V4, &BTreeMap::new(), &BTreeMap::from([(name.clone(), set)]));
         let verbs: Vec<String> =

@@ -1,8 +1,8 @@
 //! What a start over does to what it finds, and whether anything is left to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use policy_compiler::ruleset::{AddressSet, FamilyRules, Hook, Member, Rule, SetName, SetRole};
+use policy_compiler::ruleset::{AddressSet, FamilyRules, Hook, MemberSet, Rule, SetName, SetRole};
 
 use super::ipset::{FoundSets, header_of};
 use super::iptables::{FoundTable, Transaction};
@@ -15,8 +15,8 @@ pub(super) struct SetPlan {
     pub(super) create: Sets,
     /// Sets that are there with another content and must change in one stroke.
     pub(super) replace: Sets,
-    pub(super) add: BTreeMap<SetName, BTreeSet<Member>>,
-    pub(super) remove: BTreeMap<SetName, BTreeSet<Member>>,
+    pub(super) add: BTreeMap<SetName, MemberSet>,
+    pub(super) remove: BTreeMap<SetName, MemberSet>,
 }
 
 impl SetPlan {
@@ -40,9 +40,9 @@ impl SetPlan {
         plan
     }
 
-    fn edit(&mut self, name: &SetName, wanted: &AddressSet, there: &BTreeSet<Member>) {
-        let missing: BTreeSet<Member> = wanted.members.difference(there).copied().collect();
-        let extra: BTreeSet<Member> = there.difference(&wanted.members).copied().collect();
+    fn edit(&mut self, name: &SetName, wanted: &AddressSet, there: &MemberSet) {
+        let missing = wanted.members.difference(there);
+        let extra = there.difference(&wanted.members);
         if !missing.is_empty() {
             self.add.insert(name.clone(), missing);
         }

@@ -23,7 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::Member;
+use policy_compiler::ruleset::MemberSet;
 
 pub use self::libipset::Libipset;
 
@@ -105,7 +105,7 @@ pub struct NewSet {
     /// How many members it may come to hold.
     pub capacity: u32,
     /// What it is filled with.
-    pub members: BTreeSet<Member>,
+    pub members: MemberSet,
 }
 
 /// What is asked of libipset, one member or one set at a time. A failure is what it says in words.

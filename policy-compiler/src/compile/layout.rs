@@ -23,7 +23,7 @@ use crate::cidr::Family;
 use crate::config::NodeConfig;
 use crate::policy::Direction;
 use crate::ruleset::{
-    AddressSet, Chain, ChainName, Hook, Match, Member, Notice, Rule, SetName, SetRole, Side, Target,
+    AddressSet, Chain, ChainName, Hook, Match, Notice, Rule, SetName, SetRole, Side, Target,
 };
 
 /// The local isolated and audited pods of a family: each address with the chain of its pod.
@@ -260,7 +260,7 @@ fn lay_midstream(family: Family, dispatch: &Dispatch, rules: &mut FamilyStructur
     let set = SetName { family, role: SetRole::Isolated };
     let addresses: BTreeSet<IpAddr> =
         dispatch.egress.keys().chain(dispatch.ingress.keys()).copied().collect();
-    let members = addresses.into_iter().map(Member::address).collect();
+    let members = addresses.into_iter().collect();
     let of = |side| vec![Match::Set { set: set.clone(), side }];
     let chain = Chain {
         rules: vec![

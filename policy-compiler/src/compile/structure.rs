@@ -11,9 +11,7 @@ use ipnet::IpNet;
 
 use crate::cidr::Family;
 use crate::index::{Index, MembershipId, NamedId};
-use crate::ruleset::{
-    AddressSet, Chain, ChainName, FamilyRules, Hook, Member, Rule, Ruleset, SetName,
-};
+use crate::ruleset::{AddressSet, Chain, ChainName, FamilyRules, Hook, Rule, Ruleset, SetName};
 
 /// What a set holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +31,13 @@ impl Source {
     pub(crate) fn members(&self, index: &Index, family: Family) -> AddressSet {
         let addresses = match self {
             Source::Pods(id) => {
-                let members = index.members(*id, family).into_iter().map(Member::address);
-                return AddressSet { members: members.collect() };
+                return AddressSet { members: index.members(*id, family).into_iter().collect() };
             }
             Source::Number(id, number) => index.found_at(*id, *number),
             Source::Known(networks) => index.known_in(networks),
             Source::Fixed(set) => return AddressSet::clone(set),
         };
-        AddressSet { members: addresses.into_iter().map(Member::address).collect() }
+        AddressSet { members: addresses.into_iter().collect() }
     }
 }
 

@@ -10,13 +10,13 @@ use super::plan::Members;
 use crate::cidr::Family;
 use crate::compile::Source;
 use crate::index::{Delta, Index};
-use crate::ruleset::{AddressSet, Member, SetName};
+use crate::ruleset::{AddressSet, Member, MemberSet, SetName};
 
 /// Edits of one set.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Edits {
-    join: BTreeSet<Member>,
-    leave: BTreeSet<Member>,
+    join: MemberSet,
+    leave: MemberSet,
 }
 
 impl Edits {
@@ -36,29 +36,30 @@ impl Edits {
 
     /// What a delta comes to in a set of `family` that holds `kernel`.
     pub(super) fn of_delta(family: Family, kernel: &AddressSet, delta: &Delta) -> Self {
-        let members = |addresses: &BTreeSet<IpAddr>, held: bool| {
-            let addresses = addresses.iter().filter(|address| Family::of(**address) == family);
-            let members = addresses.map(|address| Member::address(*address));
-            members.filter(|member| kernel.members.contains(member) == held).collect()
+        let members = |addresses: &BTreeSet<IpAddr>| -> MemberSet {
+            addresses.iter().copied().filter(|address| Family::of(*address) == family).collect()
         };
-        Self { join: members(&delta.joined, false), leave: members(&delta.left, true) }
+        Self {
+            join: members(&delta.joined).difference(&kernel.members),
+            leave: members(&delta.left).intersection(&kernel.members),
+        }
     }
 
     /// What has come about in a set of known addresses that holds `kernel`.
     pub(super) fn of_known(kernel: &AddressSet, networks: &[ipnet::IpNet], index: &Index) -> Self {
-        let mut edits = Self::default();
+        let (mut join, mut leave) = (Vec::new(), Vec::new());
         for address in index.moved() {
             if !networks.iter().any(|network| network.contains(address)) {
                 continue;
             }
             let member = Member::address(*address);
             match (index.is_known(*address), kernel.members.contains(&member)) {
-                (true, false) => edits.join.insert(member),
-                (false, true) => edits.leave.insert(member),
-                _ => false,
-            };
+                (true, false) => join.push(member),
+                (false, true) => leave.push(member),
+                _ => {}
+            }
         }
-        edits
+        Self { join: join.into_iter().collect(), leave: leave.into_iter().collect() }
     }
 }
 
@@ -80,8 +81,5 @@ pub(super) fn edits(
         return delta.map(|delta| Edits::of_delta(family, kernel, delta)).unwrap_or_default();
     }
     let AddressSet { members } = new.members(index, family);
-    Edits {
-        join: members.difference(&kernel.members).copied().collect(),
-        leave: kernel.members.difference(&members).copied().collect(),
-    }
+    Edits { join: members.difference(&kernel.members), leave: kernel.members.difference(&members) }
 }

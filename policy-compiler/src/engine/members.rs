@@ -25,13 +25,13 @@ use std::collections::BTreeSet;
 
 use super::plan::Members;
 use super::program::without_generation;
-use crate::ruleset::{Member, Ruleset, SetName, SetRole};
+use crate::ruleset::{MemberSet, Ruleset, SetName, SetRole};
 use crate::update::{Step, Update};
 
 /// Takes out of `update`, which starts from `old`, what may go ahead; not the members of sets that are
 /// held.
 pub(super) fn take(old: &Ruleset, update: &mut Update, held: &BTreeSet<SetName>) -> Update {
-    let (nobody, arriving) = (BTreeSet::new(), arriving(old, update));
+    let (nobody, arriving) = (MemberSet::default(), arriving(old, update));
     let free = |set: &SetName| is_of_pods(set) && !held.contains(set);
     let (mut forget, mut join, mut leave) = (Members::new(), Members::new(), Members::new());
     for step in &mut update.steps {
@@ -67,28 +67,29 @@ fn is_known(set: &SetName) -> bool {
 }
 
 /// What the sets that are made anew hold and did not hold before.
-fn arriving(old: &Ruleset, update: &Update) -> BTreeSet<Member> {
-    let mut arriving = BTreeSet::new();
+fn arriving(old: &Ruleset, update: &Update) -> MemberSet {
+    let mut arriving = MemberSet::default();
     for step in &update.steps {
         let Step::CreateSets(created) = step else { continue };
         for (name, set) in created.iter().filter(|(name, _)| is_of_pods(name)) {
             let anew = without_generation(name);
             let sets = &old.family(name.family).sets;
             let before = sets.iter().find(|(name, _)| without_generation(name) == anew);
-            let held =
-                |member: &&Member| before.is_some_and(|(_, set)| set.members.contains(*member));
-            arriving.extend(set.members.iter().filter(|member| !held(member)));
+            match before {
+                Some((_, before)) => arriving.add(&set.members.difference(&before.members)),
+                None => arriving.add(&set.members),
+            }
         }
     }
     arriving
 }
 
 /// Takes from such `sets` all members but those who `stay`.
-fn taken(sets: &mut Members, of: impl Fn(&SetName) -> bool, stay: &BTreeSet<Member>) -> Members {
+fn taken(sets: &mut Members, of: impl Fn(&SetName) -> bool, stay: &MemberSet) -> Members {
     let mut taken = Members::new();
     for (name, members) in sets.iter_mut().filter(|(name, _)| of(name)) {
-        let go = members.extract_if(.., |member| !stay.contains(member));
-        let go: BTreeSet<Member> = go.collect();
+        let go = members.difference(stay);
+        *members = members.intersection(stay);
         if !go.is_empty() {
             taken.insert(name.clone(), go);
         }

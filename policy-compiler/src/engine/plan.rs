@@ -30,7 +30,7 @@ use crate::cidr::Family;
 use crate::compile::{FamilyStructure, Source, Structure};
 use crate::index::Index;
 use crate::ruleset::{
-    AddressSet, Chain, Generation, Match, Member, Rule, Ruleset, SetName, SetRole,
+    AddressSet, Chain, Generation, Match, MemberSet, Rule, Ruleset, SetName, SetRole,
 };
 use crate::update::{ChainsUpdate, Step, Update};
 
@@ -98,7 +98,7 @@ pub(super) fn taken_apart(ruleset: &Ruleset) -> (Structure, Names) {
 pub(super) type Names = BTreeMap<SetName, SetName>;
 
 /// Members by set.
-pub(super) type Members = BTreeMap<SetName, BTreeSet<Member>>;
+pub(super) type Members = BTreeMap<SetName, MemberSet>;
 
 /// What stands in the kernel.
 pub(super) struct Standing<'a> {

@@ -203,7 +203,7 @@ impl<'a> Halves<'a> {
     /// choice, where policies would deny something.
     fn itself(&mut self, evaluator: &Evaluator<'a>, from: &Seat<'a>, to: &Seat<'a>) -> Connections {
         let asked = from.standing.asked.zip(to.standing.asked);
-        if !asked.is_some_and(|(from, to)| from != to) {
+        if asked.is_none_or(|(from, to)| from == to) {
             return Connections::everything();
         }
         let egress = self.half(evaluator, Direction::Egress, from, to);

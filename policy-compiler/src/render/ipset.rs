@@ -52,7 +52,7 @@ pub fn ipset_restore(sets: &BTreeMap<SetName, AddressSet>) -> String {
             add_ranges(&mut text, &name.to_string(), set);
             continue;
         }
-        for member in &set.members {
+        for member in set.members.iter() {
             let _ = match (&name.role, member.nomatch) {
                 (SetRole::Networks { .. }, false) => writeln!(text, "add {name} {}", member.net),
                 (SetRole::Networks { .. }, true) => {
@@ -77,7 +77,7 @@ fn add_ranges(text: &mut String, name: &str, set: &AddressSet) {
             writeln!(text, "add {name} {from}-{to}")
         };
     };
-    let addresses = set.members.iter().filter_map(|member| match member.net.addr() {
+    let addresses = set.members.addresses().filter_map(|address| match address {
         IpAddr::V4(address) => Some(u32::from(address)),
         IpAddr::V6(_) => None,
     });

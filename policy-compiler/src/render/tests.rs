@@ -6,8 +6,8 @@ use super::*;
 use crate::cidr::Family;
 use crate::port::{PortRange, Protocol};
 use crate::ruleset::{
-    AddressSet, Chain, ChainName, Generation, Hook, Match, Member, Rule, SetName, SetRole, Side,
-    Target,
+    AddressSet, Chain, ChainName, Generation, Hook, Match, Member, MemberSet, Rule, SetName,
+    SetRole, Side, Target,
 };
 use crate::update::ChainsUpdate;
 
@@ -156,13 +156,13 @@ fn sets_are_made_large_enough_and_filled() {
         (
             networks,
             AddressSet {
-                members: BTreeSet::from([
+                members: MemberSet::from([
                     member("0.0.0.0/1", false),
                     member("169.254.169.254/32", true),
                 ]),
             },
         ),
-        (pods(Family::V6), AddressSet { members: BTreeSet::from([member("fd00::1/128", false)]) }),
+        (pods(Family::V6), AddressSet { members: MemberSet::from([member("fd00::1/128", false)]) }),
     ]);
     assert_eq!(
         ipset_restore(&sets),

@@ -195,5 +195,5 @@ pub(super) fn unfit_member(name: &SetName, set: &AddressSet) -> Option<Fault> {
             };
             !fits || Family::of_net(&net) != name.family || net != net.trunc()
         })
-        .map(|member| Fault::UnfitMember(*member))
+        .map(Fault::UnfitMember)
 }

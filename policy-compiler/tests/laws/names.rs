@@ -198,7 +198,7 @@ fn assert_loadable(ruleset: &Ruleset) {
             assert!(name.to_string().len() <= 31 && name.family == family, "{name}");
             assert!(used.contains(name), "nothing refers to {name}");
             let networks = matches!(name.role, SetRole::Networks { .. });
-            for member in &set.members {
+            for member in set.members.iter() {
                 let length = member.net.prefix_len();
                 let whole = length == member.net.max_prefix_len();
                 assert!(length > 0 && (networks || whole && !member.nomatch), "{name} {member:?}");

@@ -14,7 +14,7 @@ use policy_compiler::flow::Traffic;
 use policy_compiler::packet::{ConnState, Packet, Path};
 use policy_compiler::policy::Direction;
 use policy_compiler::ruleset::{
-    AddressSet, FamilyRules, Generation, Match, Member, Ruleset, SetName, SetRole,
+    AddressSet, FamilyRules, Generation, Match, MemberSet, Ruleset, SetName, SetRole,
 };
 use policy_compiler::simulate::{self, DEFAULT_BRIDGE, Outcome, simulate_half};
 use policy_compiler::update::{Event, Reach, Step, Update};
@@ -145,7 +145,7 @@ fn referred(ruleset: &Ruleset) -> BTreeSet<&SetName> {
 /// Where a step stands in an update: what is needed first, what is no longer needed last, and around
 /// all but the sets that nothing refers to what closes or opens on its own.
 fn place(step: &Step) -> u8 {
-    let of_known = |sets: &BTreeMap<SetName, BTreeSet<Member>>| {
+    let of_known = |sets: &BTreeMap<SetName, MemberSet>| {
         let known = sets.keys().filter(|name| matches!(name.role, SetRole::Known { .. })).count();
         assert!(known == 0 || known == sets.len(), "known addresses among others: {sets:?}");
         known > 0
@@ -194,7 +194,7 @@ fn over_what_is_found(kernel: &Ruleset, steps: &[Step]) -> Vec<Step> {
         for (name, wanted) in sets.iter().filter(|(name, _)| name.role == SetRole::Isolated) {
             let Some(found) = kernel.family(name.family).sets.get(name) else { continue };
             create.remove(name);
-            let less = |a: &AddressSet, b: &AddressSet| &a.members - &b.members;
+            let less = |a: &AddressSet, b: &AddressSet| a.members.difference(&b.members);
             join.insert(name.clone(), less(wanted, found));
             leave.insert(name.clone(), less(found, wanted));
         }
@@ -242,7 +242,7 @@ fn edited(update: &Update) -> BTreeSet<IpAddr> {
     let mut addresses = BTreeSet::new();
     for step in &update.steps {
         if let Step::AddMembers(sets) | Step::RemoveMembers(sets) = step {
-            addresses.extend(sets.values().flatten().map(|member| member.net.addr()));
+            addresses.extend(sets.values().flat_map(MemberSet::addresses));
         }
     }
     addresses

@@ -2,7 +2,7 @@
 //!
 //! Both live on a thread in the node's namespace: what writes to the kernel writes where it was opened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use policy_compiler::cluster::Snapshot;
 use policy_compiler::engine::Engine;
 use policy_compiler::render;
-use policy_compiler::ruleset::{Generation, Member, SetName};
+use policy_compiler::ruleset::{Generation, MemberSet, SetName};
 use policy_compiler::update::{Event, Step, Update};
 use policyd::dataplane::{self, Dataplane, START};
 
@@ -175,12 +175,12 @@ impl<'a> ByProcesses<'a> {
     }
 }
 
-fn members(verb: &str, sets: &BTreeMap<SetName, BTreeSet<Member>>) -> String {
+fn members(verb: &str, sets: &BTreeMap<SetName, MemberSet>) -> String {
     let mut text = String::new();
     for (name, members) in sets {
-        for member in members {
+        for address in members.addresses() {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{verb} {name} {}", member.net.addr());
+            let _ = writeln!(text, "{verb} {name} {address}");
         }
     }
     text

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use policy_compiler::ruleset::{ChainName, Hook, Member, Rule, SetName};
+use policy_compiler::ruleset::{ChainName, Hook, MemberSet, Rule, SetName};
 use policy_compiler::update::ChainsUpdate;
 use tracing::warn;
 
@@ -133,14 +133,14 @@ impl FamilyPlane {
     }
 }
 
-fn addresses(members: &BTreeSet<Member>) -> BTreeSet<IpAddr> {
-    members.iter().map(|member| member.net.addr()).collect()
+fn addresses(members: &MemberSet) -> BTreeSet<IpAddr> {
+    members.addresses().collect()
 }
 
 pub(super) fn add(
     kernel: &Kernel,
     set: &SetName,
-    members: &BTreeSet<Member>,
+    members: &MemberSet,
 ) -> Result<usize, WriteError> {
     kernel.sessions.add(&set.to_string(), &addresses(members)).map_err(WriteError::Members)
 }
@@ -148,7 +148,7 @@ pub(super) fn add(
 pub(super) fn remove(
     kernel: &Kernel,
     set: &SetName,
-    members: &BTreeSet<Member>,
+    members: &MemberSet,
 ) -> Result<usize, WriteError> {
     kernel.sessions.remove(&set.to_string(), &addresses(members)).map_err(WriteError::Members)
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use policy_compiler::cidr::Family;
 use policy_compiler::ruleset::{
-    Chain, ChainName, FamilyRules, Hook, Member, Rule, SetName, Target,
+    Chain, ChainName, FamilyRules, Hook, MemberSet, Rule, SetName, Target,
 };
 use tracing::{debug, error};
 
@@ -43,7 +43,7 @@ const PART: usize = 500;
 struct MadeSets {
     found: FoundSets,
     /// What the rules to come do not want of sets that were there.
-    remove: BTreeMap<SetName, BTreeSet<Member>>,
+    remove: BTreeMap<SetName, MemberSet>,
     /// What was changed so far.
     changes: Changes,
 }

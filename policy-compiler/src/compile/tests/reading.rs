@@ -63,7 +63,7 @@ pub(super) fn allows(compiled: &Compiled, direction: Direction, host: u8) -> Vec
     }
     rules.retain(|rule| rule.ends_with("-j RETURN") && !rule.contains("--ctorigdst"));
     for (name, set) in &compiled.ruleset.v4.sets {
-        let members: Vec<String> = set.members.iter().map(member).collect();
+        let members: Vec<String> = set.members.iter().map(|m| member(&m)).collect();
         for rule in &mut rules {
             let text = format!("-m set --match-set {name} ");
             *rule = rule.replace(&text, &format!("{{{}}} ", members.join(" ")));

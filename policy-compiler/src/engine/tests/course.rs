@@ -1,12 +1,12 @@
 //! Follows an update edit by edit and judges every state on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::engine::{Plan, members, plan};
 use crate::packet::Packet;
 use crate::policy::Direction;
 use crate::ruleset::{
-    FamilyRules, Generation, Hook, Match, Member, Rule, Ruleset, SetName, SetRole, Side,
+    FamilyRules, Generation, Hook, Match, MemberSet, Rule, Ruleset, SetName, SetRole, Side,
 };
 use crate::simulate::fixture::*;
 use crate::simulate::{Outcome, check, simulate_half};
@@ -100,11 +100,13 @@ pub(super) fn safe_steps(old: &Ruleset, new: &Ruleset) -> Vec<Step> {
 pub(super) fn members_first(old: &Ruleset, plan: &Plan) -> Update {
     let mut rest = plan.clone();
     let mut steps = members::take(old, &mut rest.update, &plan.held).steps;
-    let mut anew: BTreeSet<Member> = BTreeSet::new();
+    let mut anew = MemberSet::default();
     for step in &rest.update.steps {
         match step {
             Step::CreateSets(sets) => {
-                anew.extend(sets.values().flat_map(|set| set.members.iter().copied()));
+                for set in sets.values() {
+                    anew.add(&set.members);
+                }
             }
             Step::AddMembers(sets) => {
                 let waits = |set: &SetName| set.role.generation().is_none() || is_known(set);
@@ -114,8 +116,8 @@ pub(super) fn members_first(old: &Ruleset, plan: &Plan) -> Update {
                 let leaving = sets.iter().filter(|(set, _)| {
                     set.role.generation().is_some() && !plan.held.contains(*set)
                 });
-                for member in leaving.flat_map(|(_, members)| members) {
-                    assert!(anew.contains(member), "{member:?} stays behind in {:?}", plan.update);
+                for member in leaving.flat_map(|(_, members)| members.iter()) {
+                    assert!(anew.contains(&member), "{member:?} stays behind in {:?}", plan.update);
                 }
             }
             Step::ReplaceChains(_) | Step::DestroySets(_) => {}
@@ -143,8 +145,8 @@ fn over_what_is_found(found: &Ruleset, mut update: Update) -> Update {
     let Some(Step::CreateSets(create)) = update.steps.first_mut() else { return update };
     let Some(wanted) = create.remove(&isolated()) else { return update };
     let edited = |members| [(isolated(), members)].into();
-    update.steps.insert(1, Step::AddMembers(edited(&wanted.members - &there.members)));
-    update.steps.push(Step::RemoveMembers(edited(&there.members - &wanted.members)));
+    update.steps.insert(1, Step::AddMembers(edited(wanted.members.difference(&there.members))));
+    update.steps.push(Step::RemoveMembers(edited(there.members.difference(&wanted.members))));
     update
 }
 
@@ -179,7 +181,7 @@ fn edits(update: &Update, backwards: bool) -> Vec<Step> {
         let mut single: Vec<Step> = members
             .iter()
             .flat_map(|(set, members)| members.iter().map(move |member| (set, member)))
-            .map(|(set, member)| make([(set.clone(), [*member].into())].into()))
+            .map(|(set, member)| make([(set.clone(), [member].into())].into()))
             .collect();
         if backwards {
             single.reverse();

@@ -15,7 +15,7 @@ use crate::labels::Labels;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::PackedPod;
 use crate::policy::Policy;
-use crate::ruleset::{Generation, Member, Ruleset, SetName, SetRole};
+use crate::ruleset::{Generation, MemberSet, Ruleset, SetName, SetRole};
 use crate::update::{Event, PodList, Reach, Step, Update};
 
 const START: Generation = Generation(7);
@@ -62,8 +62,8 @@ fn texts(addresses: &[&str]) -> BTreeSet<String> {
 
 /// The addresses that join sets and those that leave them.
 fn edits(update: &Update) -> (BTreeSet<String>, BTreeSet<String>) {
-    let addresses = |sets: &BTreeMap<SetName, BTreeSet<Member>>| -> Vec<String> {
-        sets.values().flatten().map(|member| member.net.addr().to_string()).collect()
+    let addresses = |sets: &BTreeMap<SetName, MemberSet>| -> Vec<String> {
+        sets.values().flat_map(MemberSet::addresses).map(|address| address.to_string()).collect()
     };
     let (mut join, mut leave) = (BTreeSet::new(), BTreeSet::new());
     for step in &update.steps {

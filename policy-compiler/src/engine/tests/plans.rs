@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::course::{FRESH, denying_unknown, hook, idle, ingress, nothing, safe_steps};
 use crate::cidr::Family;
-use crate::ruleset::{AddressSet, Chain, Member, Rule, Ruleset, SetName, Target};
+use crate::ruleset::{AddressSet, Chain, MemberSet, Rule, Ruleset, SetName, Target};
 use crate::simulate::fixture::*;
 use crate::update::{ChainsUpdate, Step};
 
@@ -25,11 +25,11 @@ fn q() -> SetName {
     pods("q", 3)
 }
 
-fn addresses(texts: &[&str]) -> BTreeSet<Member> {
+fn addresses(texts: &[&str]) -> MemberSet {
     members(texts).members
 }
 
-fn edited(set: &SetName, texts: &[&str]) -> BTreeMap<SetName, BTreeSet<Member>> {
+fn edited(set: &SetName, texts: &[&str]) -> BTreeMap<SetName, MemberSet> {
     [(set.clone(), addresses(texts))].into()
 }
 
