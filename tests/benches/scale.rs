@@ -40,7 +40,7 @@ fn main() {
     }
     let report = Report { machine: Machine::here(), quick: false, rows: table.0 };
     print!("\n{}", report.table());
-    println!("{} row(s) missed their target", report.count(Verdict::Missed));
+    println!("{} row(s) missed their target", report.named(Verdict::Missed).len());
     print!("\n{}", report.markdown());
     figures::keep("scale.json", &report.json());
     figures::keep_text("scale.md", &report.markdown());
