@@ -18,6 +18,8 @@ use super::duel::Duel;
 use super::statistics::Spread;
 use crate::enforcement::Backend;
 
+/// With what the rows of packets are compared.
+const WITHOUT: &str = "no policy engine";
 /// How far a control may stray from 1.
 pub const CONTROL: f64 = 0.02;
 
@@ -165,7 +167,7 @@ impl Row {
             unit: Unit::Ratio,
             control: Some(duel.control.middle),
             target: None,
-            against: "no policy engine".to_owned(),
+            against: WITHOUT.to_owned(),
             absolute: format!("{:.2} µs to {:.2} µs", duel.base / 1e3, duel.tested / 1e3),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, Row, Target, Unit, Verdict};
+use super::{Report, Row, Target, Unit, Verdict, WITHOUT};
 
 const LABELS: f64 = 380.0;
 const BARS: f64 = 420.0;
@@ -31,11 +31,10 @@ const EDGE: f64 = 2.0;
 
 /// The rows that are ratios to no policy engine; what compares larger things has its place in the table.
 pub(super) fn chart(report: &Report) -> String {
-    let rows: Vec<&Row> = report
-        .rows
-        .iter()
-        .filter(|row| row.unit == Unit::Ratio && row.figure.is_finite())
-        .collect();
+    let is_of_packets = |row: &&Row| {
+        row.unit == Unit::Ratio && row.figure.is_finite() && row.against.starts_with(WITHOUT)
+    };
+    let rows: Vec<&Row> = report.rows.iter().filter(is_of_packets).collect();
     #[allow(clippy::cast_precision_loss, reason = "a few dozen rows")]
     let height = TOP + STEP * rows.len() as f64 + BOTTOM;
     let width = LABELS + BARS + FIGURES;

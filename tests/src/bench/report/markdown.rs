@@ -33,7 +33,7 @@ pub(super) fn markdown(report: &Report) -> String {
 }
 
 fn cells(row: &Row) -> [String; 5] {
-    let title = row.name();
+    let title = if row.title.starts_with(' ') { format!("↳ {}", row.name()) } else { row.name() };
     let title = match (row.against.as_str(), row.absolute.as_str()) {
         ("", "") => title,
         ("", absolute) => format!("{title} ({absolute})"),
