@@ -13,5 +13,6 @@ mod inspect;
 mod load;
 mod node;
 mod program;
+mod sets;
 mod start;
 mod verify;
