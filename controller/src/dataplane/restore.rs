@@ -433,6 +433,14 @@ mod tests {
     }
 
     #[test]
+    fn whatever_it_says_before_is_no_acknowledgement() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "begin) echo begun;;\nbad) echo '# 7'; sleep 0.2; echo refused >&2; exit 1;;";
+        let error = open(&folder, script).carry_out("begin\nbad\n", PATIENCE).unwrap_err();
+        assert!(error.is_refusal(), "{error}");
+    }
+
+    #[test]
     fn one_that_hangs_is_killed_and_one_that_was_killed_has_refused_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let script = "hang) exec sleep 60;;\ndie) kill -9 $$;;\nleave) exit 0;;";

@@ -180,6 +180,37 @@ fn what_others_undo_right_after_a_start_is_put_right() {
 }
 
 #[test]
+fn a_start_over_chains_that_nothing_leads_to_hooks_them() {
+    kernel_test("dataplane::a_start_over_chains_that_nothing_leads_to_hooks_them", || {
+        for backend in Backend::ALL {
+            let node = Node::new(if backend == Backend::Nft { "nft" } else { "legacy" });
+            node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
+            node.namespace
+                .enter(|| {
+                    let start = || {
+                        let chosen = BackendChoice::Forced(backend);
+                        let mut sync = Sync::new(settings(), Dataplane::open(chosen).unwrap());
+                        sync.take(listing(&node));
+                        assert!(sync.is_ready());
+                    };
+                    start();
+                    assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER"], "{backend}");
+                    let written = node.tables();
+                    for family in ["iptables", "ip6tables"] {
+                        node.tool(&[&format!("{family}-{backend}"), "-D", "FORWARD", "1"], "");
+                    }
+                    assert_eq!(node.forward(), ["DOCKER"]);
+                    start();
+                    let hooks = |tables: &str| tables.matches("-A FORWARD ").count();
+                    assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER"], "{backend}");
+                    assert_eq!(hooks(&node.tables()), hooks(&written), "{}", node.tables());
+                })
+                .unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_source_that_says_nothing_or_ends_is_noticed() {
     kernel_test("dataplane::a_source_that_says_nothing_or_ends_is_noticed", || {
         let node = Node::new("nft");

@@ -12,7 +12,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy_compiler::cidr::Family;
 
@@ -28,6 +28,8 @@ use crate::socket::udp;
 
 /// The address by which each end knows the node, and the node each end.
 const GATEWAY: &str = "169.254.1.1";
+/// After how long a packet is sent again that finds out whether a link is in use.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How long a packet may be under way.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The node's own address.
@@ -69,6 +71,11 @@ impl Road {
         node.ip(&[format!("address replace {NODE}/32 dev lo")])?;
         let conntrack = Conntrack::of(&node)?;
         let marker = Marker::open(&node, &from)?;
+        if let Some(ends) = turns.first() {
+            for (end, address) in [(&from, ends.source), (&to, ends.destination)] {
+                marker.await_link(end, address)?;
+            }
+        }
         let road = Self { node, from, to, backend, conntrack, marker };
         road.backend.restore(&road.node, Family::V4, PROXY)?;
         Ok(road)
@@ -134,6 +141,32 @@ impl Marker {
             Ok(socket)
         })?;
         Ok(Self { near: near.map_err(failed())?, node })
+    }
+
+    /// Waits until `end` is heard from its address, and hears. The kernel takes a link into use a while after
+    /// it was set up, and drops what is sent before.
+    fn await_link(&self, end: &Namespace, address: Ipv4Addr) -> Result<(), BenchError> {
+        let failed = || BenchError::system("find out whether a link is in use");
+        let far = end.enter(|| udp(SocketAddr::from((address, 0))))?.map_err(failed())?;
+        for socket in [&far, &self.node] {
+            socket.set_read_timeout(Some(AGAIN)).map_err(failed())?;
+        }
+        let begun = Instant::now();
+        let mut heard = self.echo(&far);
+        while heard.is_err() && begun.elapsed() < PATIENCE {
+            heard = self.echo(&far);
+        }
+        heard.map_err(failed())?;
+        // What was late is no marker.
+        while self.node.recv(&mut [0; 8]).is_ok() {}
+        self.node.set_read_timeout(Some(PATIENCE)).map_err(failed())
+    }
+
+    fn echo(&self, far: &UdpSocket) -> std::io::Result<()> {
+        far.send_to(b"there?", (NODE, 9))?;
+        let (_, from) = self.node.recv_from(&mut [0; 8])?;
+        self.node.send_to(b"here", from)?;
+        far.recv(&mut [0; 8]).map(drop)
     }
 
     fn pass(&self) -> std::io::Result<()> {
