@@ -134,6 +134,34 @@ name_type!(
     check_subdomain
 );
 
+/// The name of one of very many objects: without what sharing it takes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnName(Box<str>);
+
+impl OwnName {
+    /// The name, to be shared.
+    pub(crate) fn name(&self) -> ObjectName {
+        ObjectName(Arc::from(&*self.0))
+    }
+
+    /// The name as text; their order is that of the names.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&ObjectName> for OwnName {
+    fn from(name: &ObjectName) -> Self {
+        Self(Box::from(name.as_str()))
+    }
+}
+
+impl fmt::Debug for OwnName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
 /// Namespace and name, which together name one pod, one policy or one workload.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {

@@ -12,6 +12,8 @@ use crate::labels::{Labels, Pair, Pairs};
 use crate::lookup::Lookup;
 use crate::name::Shared;
 use crate::packed::{Common, PackedPod, Place};
+use crate::policy::{Grant, NamespaceScope, PeerSelects, Peers, Policy, PortNumbers, Ports, Rule};
+use crate::selector::{Requirement, Selector};
 
 /// How many entries a pool has at least before it looks which of them nobody has any more.
 const FEW: usize = 4_096;
@@ -25,6 +27,7 @@ pub struct Pool {
     pairs: Lookup<Pair>,
     ports: Lookup<Arc<[ContainerPort]>>,
     workloads: Lookup<Arc<Workload>>,
+    selectors: Lookup<Arc<[Requirement]>>,
     /// How many entries there may be before it is swept.
     bound: usize,
 }
@@ -48,6 +51,40 @@ impl Pool {
     pub(crate) fn share_namespace(&mut self, namespace: &mut Namespace) {
         self.sweep();
         self.share_labels(namespace.shared_labels());
+    }
+
+    /// Makes a policy share its selectors and names with others: most ask for what others ask for too.
+    pub(crate) fn share_policy(&mut self, policy: &mut Policy) {
+        self.sweep();
+        share(&mut self.texts, policy.key.namespace.shared());
+        self.share_selector(&mut policy.pod_selector);
+        for Rule { grant, .. } in policy.ingress.iter_mut().chain(&mut policy.egress) {
+            let Grant::Traffic { peers, ports } = grant else { continue };
+            if let Peers::Listed(peers) = peers {
+                for peer in peers {
+                    self.share_peer(&mut peer.selects);
+                }
+            }
+            if let Ports::Listed(ports) = ports {
+                for port in ports {
+                    if let PortNumbers::Named(name) = &mut port.numbers {
+                        share(&mut self.texts, name.shared());
+                    }
+                }
+            }
+        }
+    }
+
+    fn share_peer(&mut self, peer: &mut PeerSelects) {
+        let PeerSelects::Pods { namespaces, pods } = peer else { return };
+        if let NamespaceScope::Matching(namespaces) = namespaces {
+            self.share_selector(namespaces);
+        }
+        self.share_selector(pods);
+    }
+
+    fn share_selector(&mut self, selector: &mut Selector) {
+        share(&mut self.selectors, selector.shared());
     }
 
     /// Makes what the pods of a workload have in common share its parts with other workloads', as long as
@@ -102,13 +139,15 @@ impl Pool {
         forget(&mut self.pairs);
         forget(&mut self.ports);
         forget(&mut self.workloads);
+        forget(&mut self.selectors);
         forget(&mut self.texts);
         self.bound = 2 * self.len();
     }
 
     fn len(&self) -> usize {
         let common = self.commons.len() + self.places.len();
-        common + self.texts.len() + self.pairs.len() + self.ports.len() + self.workloads.len()
+        let parts = self.texts.len() + self.pairs.len() + self.ports.len() + self.workloads.len();
+        common + parts + self.selectors.len()
     }
 }
 
@@ -167,6 +206,46 @@ mod tests {
         assert!(Arc::ptr_eq(&a.common.ports, &other.common.ports));
         let [mut one, mut two] = [a, other].map(|pod| pod.key().namespace);
         assert!(Arc::ptr_eq(one.shared(), two.shared()));
+    }
+
+    fn policy(name: &str, app: &str) -> Policy {
+        let selector = |app: &str| json!({"matchLabels": {"app": app}});
+        let peer = json!({"namespaceSelector": selector("x"), "podSelector": selector(app)});
+        let rule = json!({"from": [peer], "ports": [{"port": "http"}]});
+        let manifest = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"namespace": "x", "name": name},
+            "spec": {"podSelector": selector("web"), "ingress": [rule]},
+        });
+        decode::policy(&Node::from(manifest), None).unwrap().object
+    }
+
+    #[test]
+    fn policies_share_the_selectors_that_are_equal_and_say_the_same() {
+        let mut pool = Pool::default();
+        let [mut one, mut other] = [policy("a", "web"), policy("b", "api")].map(|alone| {
+            let mut shared = alone.clone();
+            pool.share_policy(&mut shared);
+            assert_eq!(shared, alone);
+            shared
+        });
+        assert!(Arc::ptr_eq(one.pod_selector.shared(), other.pod_selector.shared()));
+        let mut peers = [&mut one, &mut other].map(|policy| {
+            let Grant::Traffic { peers: Peers::Listed(peers), .. } = &mut policy.ingress[0].grant
+            else {
+                panic!("{policy:?} grants nothing")
+            };
+            let PeerSelects::Pods { namespaces: NamespaceScope::Matching(namespaces), pods } =
+                &mut peers[0].selects
+            else {
+                panic!("{peers:?} are no pods")
+            };
+            (Arc::clone(namespaces.shared()), Arc::clone(pods.shared()))
+        });
+        let [(one_place, one_pods), (other_place, other_pods)] = &mut peers;
+        assert!(Arc::ptr_eq(one_place, other_place) && !Arc::ptr_eq(one_pods, other_pods));
+        assert!(Arc::ptr_eq(one_pods, one.pod_selector.shared()), "of pods and peers alike");
+        assert!(Arc::ptr_eq(one.key.namespace.shared(), other.key.namespace.shared()));
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Selector {
         self.requirements.iter()
     }
 
+    /// All of them, to be replaced by equal ones.
+    pub(crate) fn shared(&mut self) -> &mut Arc<[Requirement]> {
+        &mut self.requirements
+    }
+
     /// Whether it selects everything.
     #[must_use]
     pub fn is_everything(&self) -> bool {

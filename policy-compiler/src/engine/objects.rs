@@ -98,6 +98,7 @@ impl Engine {
 
     fn put_policy(&mut self, mut policy: Policy) -> bool {
         policy.shrink();
+        self.index.share_policy(&mut policy);
         let key = policy.key.clone();
         let Ok(old) = put(&mut self.objects.policies, key.clone(), policy) else { return false };
         let new = self.objects.policies.get(&key);

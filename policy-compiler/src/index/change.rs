@@ -27,7 +27,7 @@ enum But {
 impl Index {
     /// A pod is so; what that has touched, unless it was the same before.
     pub(crate) fn put_pod(&mut self, objects: &Snapshot, said: PackedPod) -> Option<Touched> {
-        let known = self.pods.find(&said.common.namespace, &said.name);
+        let known = self.pods.find(&said.common.namespace, said.name.as_str());
         if known.is_some_and(|id| self.pods.is_same(id, &said)) {
             return None;
         }
@@ -38,7 +38,7 @@ impl Index {
 
     /// A pod is gone; what that has touched, unless there was none.
     pub(crate) fn remove_pod(&mut self, objects: &Snapshot, key: &ObjectKey) -> Option<Touched> {
-        let id = self.pods.find(&key.namespace, &key.name)?;
+        let id = self.pods.find(&key.namespace, key.name.as_str())?;
         let old = *self.pods.facts(id)?;
         Some(self.pod(objects, id, Some(&old), None))
     }

@@ -147,7 +147,7 @@ impl Index {
 
     /// A pod.
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<Pod> {
-        self.pods.pod(self.pods.find(&key.namespace, &key.name)?)
+        self.pods.pod(self.pods.find(&key.namespace, key.name.as_str())?)
     }
 
     /// All pods in the order of their keys.
@@ -163,6 +163,11 @@ impl Index {
     /// Makes a namespace share with others, and with pods, what they have in common.
     pub(crate) fn share_namespace(&mut self, namespace: &mut Namespace) {
         self.pods.share_namespace(namespace);
+    }
+
+    /// Makes a policy share with others what they have in common.
+    pub(crate) fn share_policy(&mut self, policy: &mut crate::policy::Policy) {
+        self.pods.share_policy(policy);
     }
 
     /// Which pods are in neither part of a list, and those of it that are not as they were.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::table::Table;
 use crate::cluster::{Addresses, ContainerPort, Namespace, Phase, Pod};
-use crate::name::{NamespaceName, NodeName, ObjectKey, ObjectName};
+use crate::name::{NamespaceName, NodeName, ObjectKey, OwnName};
 use crate::packed::{self, Aside, Common, Own, PackedPod, Place};
+use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::update::PodList;
 
@@ -50,7 +51,7 @@ impl Facts {
 /// What is kept of a pod.
 #[derive(Clone, Debug)]
 struct Record {
-    name: ObjectName,
+    name: OwnName,
     facts: Facts,
 }
 
@@ -145,7 +146,7 @@ impl Pods {
     pub(super) fn key(&self, id: PodId) -> Option<ObjectKey> {
         let record = self.record(id)?;
         let namespace = self.common(record.facts.common)?.namespace.clone();
-        Some(ObjectKey { namespace, name: record.name.clone() })
+        Some(ObjectKey { namespace, name: record.name.name() })
     }
 
     /// The whole pod.
@@ -153,7 +154,7 @@ impl Pods {
         let Record { name, facts } = self.record(id)?;
         let (common, place) = (self.common(facts.common)?, self.place(facts)?);
         let aside = self.aside.get(&id).map(|aside| &**aside);
-        Some(packed::unpack(name, common, place, &facts.own, aside))
+        Some(packed::unpack(name.name(), common, place, &facts.own, aside))
     }
 
     /// The same, in little room.
@@ -174,7 +175,7 @@ impl Pods {
     }
 
     /// The name of a pod, such that it has the order of its key.
-    fn name(&self, id: PodId) -> Option<(&NamespaceName, &ObjectName)> {
+    fn name(&self, id: PodId) -> Option<(&NamespaceName, &OwnName)> {
         let record = self.record(id)?;
         Some((&self.common(record.facts.common)?.namespace, &record.name))
     }
@@ -213,8 +214,13 @@ impl Pods {
         self.pool.share_namespace(namespace);
     }
 
+    /// Makes a policy share what others have too.
+    pub(super) fn share_policy(&mut self, policy: &mut Policy) {
+        self.pool.share_policy(policy);
+    }
+
     /// The number of the pod of that name.
-    pub(super) fn find(&self, namespace: &NamespaceName, name: &ObjectName) -> Option<PodId> {
+    pub(super) fn find(&self, namespace: &NamespaceName, name: &str) -> Option<PodId> {
         let pods = self.of_namespace.get(namespace)?;
         let at = place_of(&self.slots, pods, name).ok()?;
         pods.get(at).copied()
@@ -253,12 +259,12 @@ impl Pods {
         Some(std::mem::replace(&mut record.facts, Facts { rank, ..new }))
     }
 
-    fn add(&mut self, name: ObjectName, facts: Facts) -> PodId {
+    fn add(&mut self, name: OwnName, facts: Facts) -> PodId {
         let next = PodId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
         let id = self.free.pop().unwrap_or(next);
         if let Some(common) = self.commons.get(facts.common.0) {
             let pods = self.of_namespace.entry(common.namespace.clone()).or_default();
-            let (Ok(at) | Err(at)) = place_of(&self.slots, pods, &name);
+            let (Ok(at) | Err(at)) = place_of(&self.slots, pods, name.as_str());
             pods.insert(at, id);
         }
         if id == next {
@@ -282,7 +288,7 @@ impl Pods {
     pub(super) fn remove(&mut self, id: PodId) -> Option<Arc<Place>> {
         if let Some(key) = self.key(id)
             && let Some(pods) = self.of_namespace.get_mut(&key.namespace)
-            && let Ok(at) = place_of(&self.slots, pods, &key.name)
+            && let Ok(at) = place_of(&self.slots, pods, key.name.as_str())
         {
             pods.remove(at);
             if pods.is_empty() {
@@ -304,8 +310,8 @@ impl Pods {
 }
 
 /// Where a name is among those of a namespace, or would be.
-fn place_of(slots: &[Option<Record>], pods: &[PodId], name: &ObjectName) -> Result<usize, usize> {
-    let name_of = |id: &PodId| Some(&slots.get(id.0 as usize)?.as_ref()?.name);
+fn place_of(slots: &[Option<Record>], pods: &[PodId], name: &str) -> Result<usize, usize> {
+    let name_of = |id: &PodId| Some(slots.get(id.0 as usize)?.as_ref()?.name.as_str());
     // Lists come in order.
     if pods.last().is_none_or(|last| name_of(last) < Some(name)) {
         return Err(pods.len());

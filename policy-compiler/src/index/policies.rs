@@ -4,7 +4,8 @@
 //! Who keeps which policies select a pod follows by what has changed in its namespace since: the last few
 //! changes of each are kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::cluster::{Pod, Snapshot};
@@ -30,27 +31,26 @@ pub(crate) struct PolicyState {
     pub(crate) key: ObjectKey,
     /// Whether it is audited, whatever its namespace says.
     pub(crate) audit: bool,
-    isolates: Vec<Direction>,
-    names_ports: Vec<Direction>,
+    /// In each direction.
+    isolates: [bool; 2],
+    names_ports: [bool; 2],
 }
 
 impl PolicyState {
     fn of(policy: &Policy, stamp: Stamp) -> Self {
-        let isolates = Direction::ALL.into_iter().filter(|direction| policy.isolates(*direction));
-        let isolates: Vec<Direction> = isolates.collect();
-        let naming = isolates.iter().copied().filter(|direction| names_ports(policy, *direction));
-        let names_ports = naming.collect();
+        let isolates = Direction::ALL.map(|direction| policy.isolates(direction));
+        let names_ports = Direction::ALL.map(|direction| names_ports(policy, direction));
         Self { stamp, key: policy.key.clone(), audit: policy.audit, isolates, names_ports }
     }
 
     /// Whether it isolates whom it selects in a direction, if it is not audited.
     pub(crate) fn isolates(&self, direction: Direction) -> bool {
-        self.isolates.contains(&direction)
+        self.isolates[direction as usize]
     }
 
     /// Whether it does so with a rule that has a port by name.
     pub(crate) fn names_ports(&self, direction: Direction) -> bool {
-        self.names_ports.contains(&direction)
+        self.names_ports[direction as usize]
     }
 }
 
@@ -82,14 +82,24 @@ pub(super) struct Policies {
     last: u64,
 }
 
-type Stated = BTreeMap<ObjectKey, Arc<PolicyState>>;
+/// A policy where it is looked for: by a label and a value of which it asks for one, or by none.
+#[derive(Clone, Debug)]
+struct Place {
+    asked: Option<(Arc<str>, Arc<str>)>,
+    policy: Arc<PolicyState>,
+}
 
-/// The policies of a namespace.
+impl Place {
+    fn cmp_asked(&self, asked: Option<(&str, &str)>) -> Ordering {
+        self.asked.as_ref().map(|(key, value)| (&**key, &**value)).cmp(&asked)
+    }
+}
+
+/// The policies of a namespace. Most namespaces have a few.
 #[derive(Clone, Debug, Default)]
 struct OfNamespace {
-    by_label: Lookup<Arc<str>, Lookup<Arc<str>, Stated>>,
-    /// Those that ask for no value.
-    others: Stated,
+    /// In the order of what they ask for, and then of their keys.
+    places: Vec<Place>,
     state: Stamp,
     /// The last changes, each with the state before it.
     changes: VecDeque<PolicyChange>,
@@ -99,30 +109,50 @@ impl OfNamespace {
     fn changed(&mut self, state: Stamp, key: ObjectKey, now: Option<Arc<PolicyState>>) {
         if self.changes.len() == KEPT {
             self.changes.pop_front();
+        } else {
+            self.changes.reserve_exact(1);
         }
         let before = std::mem::replace(&mut self.state, state);
         self.changes.push_back(PolicyChange { before, key, now });
     }
 
-    fn each_place(&mut self, policy: &Policy, then: &mut dyn FnMut(&mut Stated)) {
-        let mut asked = policy.pod_selector.requirements().filter_map(|one| match &one.operator {
-            Operator::In(values) => Some((&one.key, values)),
-            _ => None,
-        });
-        let Some((key, values)) = asked.next() else { return then(&mut self.others) };
-        let places = self.by_label.entry(Arc::clone(key)).or_default();
-        for value in values {
-            then(places.entry(Arc::clone(value)).or_default());
-        }
-        places.retain(|_, policies| !policies.is_empty());
-        if places.is_empty() {
-            self.by_label.remove(key);
+    /// Where a policy is that asks for this, or would be.
+    fn place_of(&self, asked: Option<(&str, &str)>, key: &ObjectKey) -> Result<usize, usize> {
+        let order = |place: &Place| place.cmp_asked(asked).then_with(|| place.policy.key.cmp(key));
+        self.places.binary_search_by(order)
+    }
+
+    /// Puts a policy in, in the place of what it was if that asked for the same.
+    fn put(&mut self, asked: Option<(Arc<str>, Arc<str>)>, policy: &Arc<PolicyState>) {
+        let policy = Arc::clone(policy);
+        let by = asked.as_ref().map(|(key, value)| (&**key, &**value));
+        match self.place_of(by, &policy.key) {
+            Ok(at) => self.places[at].policy = policy,
+            Err(at) => {
+                if self.places.len() == self.places.capacity() {
+                    self.places.reserve_exact(1 + self.places.len() / 8);
+                }
+                self.places.insert(at, Place { asked, policy });
+            }
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.by_label.is_empty() && self.others.is_empty()
+    /// Those that ask for this.
+    fn asking(&self, asked: Option<(&str, &str)>) -> impl Iterator<Item = &Arc<PolicyState>> {
+        let first = self.places.partition_point(|place| place.cmp_asked(asked).is_lt());
+        let from = self.places[first..].iter();
+        from.take_while(move |place| place.cmp_asked(asked).is_eq()).map(|place| &place.policy)
     }
+}
+
+/// What a policy asks for: the values of the first label of which it asks for some.
+fn asked(policy: &Policy) -> Vec<Option<(Arc<str>, Arc<str>)>> {
+    let mut asked = policy.pod_selector.requirements().filter_map(|one| match &one.operator {
+        Operator::In(values) => Some((&one.key, values)),
+        _ => None,
+    });
+    let Some((key, values)) = asked.next() else { return vec![None] };
+    values.iter().map(|value| Some((Arc::clone(key), Arc::clone(value)))).collect()
 }
 
 impl Policies {
@@ -135,20 +165,23 @@ impl Policies {
         let stamp = self.next();
         let state = Arc::new(PolicyState::of(policy, stamp));
         let place = self.of_namespace.entry(policy.key.namespace.clone()).or_default();
-        place.each_place(policy, &mut |policies| {
-            policies.insert(policy.key.clone(), Arc::clone(&state));
-        });
+        for asked in asked(policy) {
+            place.put(asked, &state);
+        }
         place.changed(stamp, policy.key.clone(), Some(state));
     }
 
     pub(super) fn remove(&mut self, policy: &Policy) {
         let stamp = self.next();
         let Some(place) = self.of_namespace.get_mut(&policy.key.namespace) else { return };
-        place.each_place(policy, &mut |policies| {
-            policies.remove(&policy.key);
-        });
+        for asked in asked(policy) {
+            let asked = asked.as_ref().map(|(key, value)| (&**key, &**value));
+            if let Ok(at) = place.place_of(asked, &policy.key) {
+                place.places.remove(at);
+            }
+        }
         place.changed(stamp, policy.key.clone(), None);
-        if place.is_empty() {
+        if place.places.is_empty() {
             self.of_namespace.remove(&policy.key.namespace);
         }
     }
@@ -172,15 +205,13 @@ impl Policies {
     /// Those that select a pod, in the order of their keys.
     pub(super) fn selecting(&self, objects: &Snapshot, pod: &Pod) -> Vec<Arc<PolicyState>> {
         let Some(place) = self.of_namespace.get(&pod.key.namespace) else { return Vec::new() };
-        let labelled = pod.labels.iter();
-        let asking = labelled.filter_map(|(key, value)| place.by_label.get(key)?.get(value));
-        let candidates = asking.flatten().chain(&place.others);
-        let selects = |key: &ObjectKey| {
-            let policy = objects.policies.get(key);
+        let asked = pod.labels.iter().map(Some).chain([None]);
+        let candidates = asked.flat_map(|asked| place.asking(asked));
+        let selects = |state: &&Arc<PolicyState>| {
+            let policy = objects.policies.get(&state.key);
             policy.is_some_and(|policy| policy.pod_selector.matches(&pod.labels))
         };
-        let selecting = candidates.filter(|(key, _)| selects(key));
-        let mut selecting: Vec<_> = selecting.map(|(_, state)| Arc::clone(state)).collect();
+        let mut selecting: Vec<_> = candidates.filter(selects).cloned().collect();
         selecting.sort_by(|a, b| a.key.cmp(&b.key));
         selecting
     }

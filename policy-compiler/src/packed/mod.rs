@@ -17,7 +17,7 @@ use self::age::PackedAge;
 use crate::cluster::{Addresses, Age, ContainerPort, Phase, Pod, Workload};
 use crate::document::Location;
 use crate::labels::Labels;
-use crate::name::{NamespaceName, NodeName, ObjectKey, ObjectName};
+use crate::name::{NamespaceName, NodeName, ObjectKey, ObjectName, OwnName};
 
 /// What the pods of a workload have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(crate) struct Aside {
 /// A [`Pod`] in little room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedPod {
-    pub(crate) name: ObjectName,
+    pub(crate) name: OwnName,
     pub(crate) common: Arc<Common>,
     pub(crate) place: Arc<Place>,
     pub(crate) own: Own,
@@ -106,7 +106,7 @@ impl PackedPod {
         };
         let packed = PackedAge::of(&age).filter(|_| location == Location::default());
         Self {
-            name: key.name,
+            name: OwnName::from(&key.name),
             common: Arc::new(common),
             place: Arc::new(Place {
                 hash: hash_of((&node, &host_addresses)),
@@ -121,7 +121,7 @@ impl PackedPod {
     /// The pod that was packed.
     #[must_use]
     pub fn unpack(&self) -> Pod {
-        unpack(&self.name, &self.common, &self.place, &self.own, self.aside.as_deref())
+        unpack(self.name.name(), &self.common, &self.place, &self.own, self.aside.as_deref())
     }
 
     /// How its key stands to that of another.
@@ -132,7 +132,7 @@ impl PackedPod {
     /// Its namespace and name.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
-        ObjectKey { namespace: self.common.namespace.clone(), name: self.name.clone() }
+        ObjectKey { namespace: self.common.namespace.clone(), name: self.name.name() }
     }
 }
 
@@ -151,7 +151,7 @@ impl From<Pod> for PackedPod {
 
 /// The pod that has these parts.
 pub(crate) fn unpack(
-    name: &ObjectName,
+    name: ObjectName,
     common: &Common,
     place: &Place,
     own: &Own,
@@ -162,7 +162,7 @@ pub(crate) fn unpack(
         None => (own.age.unpack(), Location::default()),
     };
     Pod {
-        key: ObjectKey { namespace: common.namespace.clone(), name: name.clone() },
+        key: ObjectKey { namespace: common.namespace.clone(), name },
         labels: common.labels.clone(),
         node: place.node.clone(),
         host_network: common.host_network,
