@@ -16,11 +16,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::body::Body;
+use super::body::{Body, Named};
 use super::digest::{Collision, Registry};
 use super::layout::{goto, jump, return_all};
 use super::pod_chain::{comment, equal_ends, pod_hash, to_itself};
-use super::structure::FamilyStructure;
 use crate::config::Hairpin;
 use crate::name::ObjectKey;
 use crate::policy::Direction;
@@ -56,15 +55,11 @@ pub(super) struct AuditChain<'a> {
 }
 
 impl AuditChain<'_> {
-    /// Adds the pod's chain and its bodies to `family`.
+    /// The pod's chain, with its name and the bodies that it leads to.
     ///
     /// # Errors
-    /// Where a name is taken. Then no chain of the pod was added.
-    pub(super) fn make(
-        &self,
-        registry: &mut Registry,
-        family: &mut FamilyStructure,
-    ) -> Result<ChainName, Collision> {
+    /// Where a name is taken.
+    pub(super) fn make(&self, registry: &mut Registry) -> Result<(Named, Vec<Named>), Collision> {
         let hash = pod_hash(self.key, registry)?;
         let own = match self.direction {
             Direction::Egress => ChainName::of(format_args!("AE-{hash}")),
@@ -72,23 +67,20 @@ impl AuditChain<'_> {
         };
         // One that allows everything has nothing to tell of.
         let telling = self.bodies.iter().filter(|body| !body.rules.contains(&return_all()));
-        let mut names = Vec::new();
+        let mut leads = Vec::new();
         for body in telling {
-            let (name, chain) = body.telling(self.direction, registry)?;
-            family.chains.insert(name.clone(), Arc::clone(chain));
-            names.push(name.clone());
+            leads.push(body.telling(self.direction, registry)?.clone());
         }
         let itself = |target| to_itself(self.direction, self.address, target);
         let mut rules = Vec::new();
         if self.hairpin == Hairpin::Police {
-            rules.extend(names.iter().map(|name| itself(Target::Jump(name.clone()))));
+            rules.extend(leads.iter().map(|(name, _)| itself(Target::Jump(name.clone()))));
         }
         rules.push(itself(Target::Return));
         let spoofed =
             goto(vec![equal_ends(self.direction, self.address)], audit_end(self.direction));
         rules.push(Rule { comment: Some(comment(self.key)), ..spoofed });
-        rules.extend(names.into_iter().map(|name| jump(Vec::new(), name)));
-        family.put(own.clone(), Chain { rules });
-        Ok(own)
+        rules.extend(leads.iter().map(|(name, _)| jump(Vec::new(), name.clone())));
+        Ok(((own, Arc::new(Chain { rules })), leads))
     }
 }

@@ -27,7 +27,7 @@ use crate::ruleset::{
 };
 
 /// A chain with its name.
-type Named = (ChainName, Arc<Chain>);
+pub(super) type Named = (ChainName, Arc<Chain>);
 
 /// What pods are allowed, however many share it.
 #[derive(Clone, Debug, Default)]

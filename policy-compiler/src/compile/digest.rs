@@ -146,10 +146,6 @@ pub(super) struct Collision {
 }
 
 impl Registry {
-    pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.names.len()
     }

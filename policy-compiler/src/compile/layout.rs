@@ -14,10 +14,8 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::audit::{audit_end, audit_end_rules};
-use super::digest::Registry;
-use super::spoof::lay_sources;
+use super::spoof::to_sources;
 use super::structure::{FamilyStructure, Source};
-use super::tree::Trees;
 use super::unknown::Unknown;
 use crate::cidr::Family;
 use crate::config::NodeConfig;
@@ -27,47 +25,98 @@ use crate::ruleset::{
 };
 
 /// The local isolated and audited pods of a family: each address with the chain of its pod.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dispatch {
-    /// For egress.
-    pub(super) egress: BTreeMap<IpAddr, ChainName>,
-    /// For ingress.
-    pub(super) ingress: BTreeMap<IpAddr, ChainName>,
+    egress: BTreeMap<IpAddr, ChainName>,
+    ingress: BTreeMap<IpAddr, ChainName>,
     /// Those that are not isolated in a direction and have an audit there, which denies nothing.
     audited: BTreeMap<Direction, BTreeMap<IpAddr, ChainName>>,
 }
 
-impl Dispatch {
-    /// The addresses of one direction.
-    pub(super) fn leaves(&mut self, direction: Direction) -> &mut BTreeMap<IpAddr, ChainName> {
+/// Who is there in a direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OfDirection {
+    isolated: bool,
+    audited: bool,
+}
+
+impl OfDirection {
+    fn is_any(self) -> bool {
+        self.isolated || self.audited
+    }
+}
+
+/// Whether anybody is dispatched: all that the frame depends on besides the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dispatched {
+    egress: OfDirection,
+    ingress: OfDirection,
+}
+
+impl Dispatched {
+    fn of(self, direction: Direction) -> OfDirection {
         match direction {
+            Direction::Egress => self.egress,
+            Direction::Ingress => self.ingress,
+        }
+    }
+
+    fn isolates(self) -> bool {
+        self.egress.isolated || self.ingress.isolated
+    }
+
+    fn is_nobody(self) -> bool {
+        !self.egress.is_any() && !self.ingress.is_any()
+    }
+}
+
+impl Dispatch {
+    /// Lets packets of an address go to a chain, which can deny unless it audits.
+    pub(super) fn insert(
+        &mut self,
+        direction: Direction,
+        audits: bool,
+        address: IpAddr,
+        chain: ChainName,
+    ) {
+        self.leaves(direction, audits).insert(address, chain);
+    }
+
+    /// Lets them go by.
+    pub(super) fn remove(&mut self, direction: Direction, audits: bool, address: IpAddr) {
+        self.leaves(direction, audits).remove(&address);
+    }
+
+    fn leaves(&mut self, direction: Direction, audits: bool) -> &mut BTreeMap<IpAddr, ChainName> {
+        match direction {
+            _ if audits => self.audited.entry(direction).or_default(),
             Direction::Egress => &mut self.egress,
             Direction::Ingress => &mut self.ingress,
         }
     }
 
-    /// The addresses that are audited in one direction.
-    pub(super) fn audited(&mut self, direction: Direction) -> &mut BTreeMap<IpAddr, ChainName> {
-        self.audited.entry(direction).or_default()
-    }
-
     /// Every address with a chain for that direction, whether that can deny or not.
-    fn dispatched(&self, direction: Direction) -> Cow<'_, BTreeMap<IpAddr, ChainName>> {
+    pub(super) fn all(&self, direction: Direction) -> Cow<'_, BTreeMap<IpAddr, ChainName>> {
         let isolated = match direction {
             Direction::Egress => &self.egress,
             Direction::Ingress => &self.ingress,
         };
-        let Some(audited) = self.audited.get(&direction) else { return Cow::Borrowed(isolated) };
+        let audited = self.audited.get(&direction).filter(|audited| !audited.is_empty());
+        let Some(audited) = audited else { return Cow::Borrowed(isolated) };
         let all = isolated.iter().chain(audited);
         Cow::Owned(all.map(|(address, chain)| (*address, chain.clone())).collect())
     }
 
-    fn isolates(&self) -> bool {
-        !self.egress.is_empty() || !self.ingress.is_empty()
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.isolates() && self.audited.is_empty()
+    /// Whether anybody is in it.
+    pub(super) fn dispatched(&self) -> Dispatched {
+        let of = |direction, isolated: &BTreeMap<_, _>| {
+            let audited = self.audited.get(&direction).is_some_and(|audited| !audited.is_empty());
+            OfDirection { isolated: !isolated.is_empty(), audited }
+        };
+        Dispatched {
+            egress: of(Direction::Egress, &self.egress),
+            ingress: of(Direction::Ingress, &self.ingress),
+        }
     }
 }
 
@@ -88,7 +137,8 @@ fn midstream() -> ChainName {
     ChainName::of(format_args!("MIDSTREAM"))
 }
 
-fn root(direction: Direction) -> ChainName {
+/// The root of a direction's tree.
+pub(super) fn root(direction: Direction) -> ChainName {
     match direction {
         Direction::Egress => ChainName::of(format_args!("EGRESS")),
         Direction::Ingress => ChainName::of(format_args!("INGRESS")),
@@ -127,23 +177,60 @@ pub(super) fn jump(matches: Vec<Match>, chain: ChainName) -> Rule {
     Rule { matches, comment: None, target: Target::Jump(chain) }
 }
 
-/// Adds hooks, entry chains, trees and everything else that is no pod's own to `rules`, which has
-/// the chains and sets of the pods.
-pub(super) fn lay_out(
-    family: Family,
-    config: &NodeConfig,
-    dispatch: &Dispatch,
-    unknown: &Unknown,
-    (registry, trees): (&mut Registry, &mut Trees),
-    rules: &mut FamilyStructure,
-) {
-    let mut entry = Vec::new();
-    let entered_by = match &config.antispoof {
-        None => vec![Match::NotEstablished],
-        Some(antispoof) => {
-            entry.push(lay_sources(family, antispoof, registry, rules));
-            Vec::new()
+/// What is no pod's own: hooks, entry chains and what they lead to besides the trees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// The rule of ours that stands first in each built-in chain.
+    pub(super) hooks: BTreeMap<Hook, Rule>,
+    /// The chains.
+    pub(super) chains: BTreeMap<ChainName, Arc<Chain>>,
+    /// The sets.
+    pub(super) sets: BTreeMap<SetName, Source>,
+}
+
+impl Frame {
+    /// Puts a chain in.
+    pub(super) fn put(&mut self, name: ChainName, chain: Chain) {
+        self.chains.insert(name, Arc::new(chain));
+    }
+
+    /// Puts chains in.
+    pub(super) fn put_all(&mut self, chains: BTreeMap<ChainName, Chain>) {
+        self.chains.extend(chains.into_iter().map(|(name, chain)| (name, Arc::new(chain))));
+    }
+
+    /// Puts this where `last` was.
+    pub(super) fn replace(&self, last: &Self, rules: &mut FamilyStructure) {
+        for hook in last.hooks.keys().filter(|hook| !self.hooks.contains_key(hook)) {
+            rules.hooks.remove(hook);
         }
+        for name in last.chains.keys().filter(|name| !self.chains.contains_key(name)) {
+            rules.chains.remove(name);
+        }
+        for set in last.sets.keys().filter(|set| !self.sets.contains_key(set)) {
+            rules.remove_set(set);
+        }
+        for (hook, rule) in &self.hooks {
+            rules.hooks.put(*hook, rule.clone());
+        }
+        for (name, chain) in &self.chains {
+            rules.chains.put(name.clone(), Arc::clone(chain));
+        }
+        for (set, source) in &self.sets {
+            rules.put_set(set.clone(), source.clone());
+        }
+    }
+}
+
+/// What is no pod's own, but for the trees, the check of sources and the set of isolated addresses.
+pub(super) fn frame(family: Family, config: &NodeConfig, dispatched: Dispatched) -> Frame {
+    let (mut rules, unknown) = (Frame::default(), Unknown::of(family, config));
+    let mut entry = Vec::new();
+    let entered_by = if config.antispoof.is_some() {
+        entry.push(to_sources());
+        Vec::new()
+    } else {
+        vec![Match::NotEstablished]
     };
     rules.hooks.insert(Hook::Forward, jump(entered_by, forward()));
     if config.ipvs {
@@ -152,17 +239,17 @@ pub(super) fn lay_out(
         let through = goto(Vec::new(), forward());
         rules.put(output(), Chain { rules: vec![own, through] });
     }
-    if dispatch.is_empty() && unknown.is_off() {
+    if dispatched.is_nobody() && unknown.is_off() {
         rules.put(forward(), Chain { rules: entry });
-        return;
+        return rules;
     }
     if config.antispoof.is_some() {
         entry.push(returning(vec![Match::Established]));
     }
     let mut common = unknown.rules(family);
-    common.extend(common_rules(config, dispatch));
+    common.extend(common_rules(config, dispatched));
     rules.sets.extend(unknown.set(family));
-    let denies = dispatch.isolates() || !unknown.is_off();
+    let denies = dispatched.isolates() || !unknown.is_off();
     let mut on_bridge = if denies { bridge_rules(family) } else { exempt_on_bridge(family) };
     // Where nothing is denied and nothing exempt, bridged packets are like any other.
     if !config.bridges.is_empty() && !on_bridge.is_empty() {
@@ -179,19 +266,14 @@ pub(super) fn lay_out(
         if denies {
             rules.put(deny_chain(direction), denial(config, direction));
         }
-        if dispatch.audited.contains_key(&direction) {
+        if dispatched.of(direction).audited {
             rules.put(audit_end(direction), audit_end_rules(direction));
         }
-        let leaves = dispatch.dispatched(direction);
-        if !leaves.is_empty() {
-            let tree = trees.of(direction, family, &leaves, registry);
-            rules.chains.insert(root(direction), Arc::clone(&tree.top));
-            rules.chains.extend(tree.inner.iter().cloned());
-        }
     }
-    if !config.keep_established && dispatch.isolates() {
-        lay_midstream(family, dispatch, rules);
+    if !config.keep_established && dispatched.isolates() {
+        rules.put(midstream(), midstream_rules(family));
     }
+    rules
 }
 
 /// What becomes of a denied packet.
@@ -205,13 +287,13 @@ fn denial(config: &NodeConfig, direction: Direction) -> Chain {
 }
 
 /// The end of NPC-FORWARD and of NPC-BRIDGED.
-fn common_rules(config: &NodeConfig, dispatch: &Dispatch) -> Vec<Rule> {
+fn common_rules(config: &NodeConfig, dispatched: Dispatched) -> Vec<Rule> {
     let mut rules = Vec::new();
-    if !config.keep_established && dispatch.isolates() {
+    if !config.keep_established && dispatched.isolates() {
         rules.push(jump(vec![Match::NotSyn, Match::New], midstream()));
     }
     for direction in [Direction::Egress, Direction::Ingress] {
-        if !dispatch.dispatched(direction).is_empty() {
+        if dispatched.of(direction).is_any() {
             rules.push(jump(Vec::new(), root(direction)));
         }
     }
@@ -255,19 +337,34 @@ fn v6_net(first: u16, length: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length))
 }
 
-/// The chain and the set for segments of flows that conntrack does not know.
-fn lay_midstream(family: Family, dispatch: &Dispatch, rules: &mut FamilyStructure) {
-    let set = SetName { family, role: SetRole::Isolated };
-    let addresses: BTreeSet<IpAddr> =
-        dispatch.egress.keys().chain(dispatch.ingress.keys()).copied().collect();
-    let members = addresses.into_iter().collect();
-    let of = |side| vec![Match::Set { set: set.clone(), side }];
-    let chain = Chain {
+/// The set of isolated addresses.
+fn isolated(family: Family) -> SetName {
+    SetName { family, role: SetRole::Isolated }
+}
+
+/// The chain for segments of flows that conntrack does not know.
+fn midstream_rules(family: Family) -> Chain {
+    let of = |side| vec![Match::Set { set: isolated(family), side }];
+    Chain {
         rules: vec![
             goto(of(Side::Source), deny_chain(Direction::Egress)),
             goto(of(Side::Destination), deny_chain(Direction::Ingress)),
         ],
-    };
-    rules.put(midstream(), chain);
-    rules.sets.insert(set, Source::Fixed(Arc::new(AddressSet { members })));
+    }
+}
+
+/// Puts in the set that the chain for such segments asks for, where there is that chain.
+pub(super) fn lay_isolated(
+    family: Family,
+    config: &NodeConfig,
+    dispatch: &Dispatch,
+    rules: &mut FamilyStructure,
+) {
+    if config.keep_established || !dispatch.dispatched().isolates() {
+        return rules.remove_set(&isolated(family));
+    }
+    let addresses: BTreeSet<IpAddr> =
+        dispatch.egress.keys().chain(dispatch.ingress.keys()).copied().collect();
+    let members = addresses.into_iter().collect();
+    rules.put_set(isolated(family), Source::Fixed(Arc::new(AddressSet { members })));
 }

@@ -19,7 +19,6 @@ use ipnet::IpNet;
 use super::body::Body;
 use super::digest::{Collision, Digest, Registry};
 use super::layout::{deny, return_all};
-use super::structure::FamilyStructure;
 use crate::config::Hairpin;
 use crate::name::ObjectKey;
 use crate::policy::Direction;
@@ -50,11 +49,12 @@ pub(super) struct Made {
     address: IpAddr,
     body: Arc<Body>,
     hairpin: Hairpin,
-    /// Whether the chain leads to the body.
-    shared: bool,
     /// What it is called.
     pub(super) name: ChainName,
-    chain: Arc<Chain>,
+    /// Its rules.
+    pub(super) chain: Arc<Chain>,
+    /// Whether the chain leads to the body.
+    pub(super) leads: bool,
 }
 
 impl Made {
@@ -66,35 +66,26 @@ impl Made {
 }
 
 impl PodChain<'_> {
-    /// Adds the pod's chain, and its body where it has one, to `family`.
+    /// The pod's chain, where `last` was made for the same pod and direction.
     ///
     /// # Errors
-    /// Where a name is taken. Then nothing was added.
+    /// Where a name is taken.
     pub(super) fn make(
         &self,
         last: Option<&Made>,
         registry: &mut Registry,
-        family: &mut FamilyStructure,
     ) -> Result<Made, Collision> {
-        let made = match last.filter(|last| last.is_of(self)) {
-            Some(last) => last.clone(),
-            None => self.anew(registry)?,
-        };
-        family.chains.insert(made.name.clone(), Arc::clone(&made.chain));
-        if made.shared
-            && let Ok((name, chain)) = self.body.shared(self.direction, registry)
-        {
-            family.chains.insert(name.clone(), Arc::clone(chain));
+        if let Some(last) = last.filter(|last| last.is_of(self)) {
+            return Ok(last.clone());
         }
-        Ok(made)
-    }
-
-    fn anew(&self, registry: &mut Registry) -> Result<Made, Collision> {
-        let own = pod_chain_name(self.direction, self.key, registry)?;
+        let name = match last {
+            Some(last) => last.name.clone(),
+            None => pod_chain_name(self.direction, self.key, registry)?,
+        };
         let allowed = &self.body.rules;
         let policed = self.hairpin == Hairpin::Police;
-        let shared = allowed.len() > INLINE || (policed && !allowed.is_empty());
-        let rules = if shared {
+        let leads = allowed.len() > INLINE || (policed && !allowed.is_empty());
+        let rules = if leads {
             let (name, _) = self.body.shared(self.direction, registry)?;
             let translated = if policed { Target::Goto(name.clone()) } else { Target::Return };
             let rest =
@@ -103,14 +94,8 @@ impl PodChain<'_> {
         } else {
             self.inline(allowed)
         };
-        Ok(Made {
-            address: self.address,
-            body: Arc::clone(self.body),
-            hairpin: self.hairpin,
-            shared,
-            name: own,
-            chain: Arc::new(Chain { rules }),
-        })
+        let (address, body, hairpin) = (self.address, Arc::clone(self.body), self.hairpin);
+        Ok(Made { address, body, hairpin, name, chain: Arc::new(Chain { rules }), leads })
     }
 
     /// The whole of a short chain.
@@ -202,7 +187,6 @@ mod tests {
         let hash = name.as_str().trim_start_matches("NPC-E-").to_owned();
         let mut taken = Registry::default();
         taken.take("pod", &hash);
-        let mut family = FamilyStructure::default();
         let made = PodChain {
             key: &key,
             address: "10.244.1.17".parse().unwrap(),
@@ -210,8 +194,7 @@ mod tests {
             body: &Arc::default(),
             hairpin: Hairpin::Allow,
         }
-        .make(None, &mut taken, &mut family);
+        .make(None, &mut taken);
         assert_eq!(made.err(), Some(Collision { name: hash }));
-        assert_eq!(family, FamilyStructure::default());
     }
 }

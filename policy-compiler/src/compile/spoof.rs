@@ -22,8 +22,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv6Net};
 
 use super::digest::{Digest, Registry};
-use super::layout::{goto, jump};
-use super::structure::FamilyStructure;
+use super::layout::{Frame, goto, jump};
 use crate::cidr::Family;
 use crate::config::{Antispoof, DenyAction, InterfaceName};
 use crate::port::{PortRange, Protocol};
@@ -52,22 +51,26 @@ fn deny_spoofed() -> ChainName {
     named("DENY-S")
 }
 
-/// Adds the hook of INPUT and the chains of the check, and returns the rule by which FORWARD enters
-/// them. Apart from the tree of interfaces nothing depends on which there are, so that the first one to
-/// come is as cheap as any.
-pub(super) fn lay_sources(
+/// The rule by which FORWARD enters the check.
+pub(super) fn to_sources() -> Rule {
+    jump(Vec::new(), sources())
+}
+
+/// The hook of INPUT and the chains of the check. Apart from the tree of interfaces nothing depends on
+/// which there are, so that the first one to come is as cheap as any.
+pub(super) fn source_check(
     family: Family,
     antispoof: &Antispoof,
     registry: &mut Registry,
-    rules: &mut FamilyStructure,
-) -> Rule {
-    rules.hooks.insert(Hook::Input, jump(Vec::new(), sources()));
+) -> Frame {
+    let mut rules = Frame::default();
+    rules.hooks.insert(Hook::Input, to_sources());
     let mut tree = Tree { family, antispoof, registry, chains: BTreeMap::new() };
     let names: Vec<&InterfaceName> = antispoof.interfaces.keys().collect();
     let top = tree.rules(&names, 0, 0);
     rules.put_all(tree.chains);
     rules.put(sources(), Chain { rules: top });
-    lay_tunnels(family, &antispoof.tunnel_ports, rules);
+    lay_tunnels(family, &antispoof.tunnel_ports, &mut rules);
     let drop = Rule { matches: Vec::new(), comment: None, target: Target::Deny(DenyAction::Drop) };
     rules.put(deny_spoofed(), Chain { rules: vec![drop] });
     if family == Family::V6 {
@@ -79,7 +82,7 @@ pub(super) fn lay_sources(
         exempt.push(goto(Vec::new(), deny_spoofed()));
         rules.put(foreign(family), Chain { rules: exempt });
     }
-    jump(Vec::new(), sources())
+    rules
 }
 
 /// Where packets go that do not bear an address of a pod behind their interface. It need not be
@@ -91,11 +94,7 @@ fn foreign(family: Family) -> ChainName {
     }
 }
 
-fn lay_tunnels(
-    family: Family,
-    ports: &BTreeSet<std::num::NonZeroU16>,
-    rules: &mut FamilyStructure,
-) {
+fn lay_tunnels(family: Family, ports: &BTreeSet<std::num::NonZeroU16>, rules: &mut Frame) {
     let tunnel = named("TUNNEL");
     let ports: Vec<PortRange> =
         ports.iter().filter_map(|port| PortRange::new(*port, *port)).collect();

@@ -11,7 +11,7 @@ use crate::cluster::{Pod, Snapshot};
 use crate::diagnostic::{Diagnostic, ObjectRef, Severity};
 use crate::index::{Claimant, Index, PolicyState, Stamp};
 use crate::labels::Labels;
-use crate::name::{NamespaceName, ObjectKey};
+use crate::name::ObjectKey;
 use crate::policy::Direction;
 
 /// How many of the pods that claim an address are named.
@@ -19,14 +19,6 @@ const NAMED: usize = 5;
 
 /// Policies by the direction that they concern.
 pub(super) type ByDirection = BTreeMap<Direction, Vec<Arc<PolicyState>>>;
-
-/// A local pod that some policy isolates, or would isolate and is audited only.
-pub(super) struct Subject<'a> {
-    /// The pod.
-    pub(super) pod: &'a Pod,
-    /// What policies make of it.
-    pub(super) chosen: Arc<Chosen>,
-}
 
 /// What policies make of a pod: it depends on the labels of the pod, the policies of its namespace, and
 /// whether all of these are audited, and on nothing else.
@@ -47,6 +39,11 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
+    /// Whether what it is allowed in a direction depends on the ports that it declares.
+    pub(super) fn names_ports(&self, direction: Direction) -> bool {
+        self.naming.iter().any(|(of, _)| *of == direction)
+    }
+
     fn of(
         labels: Labels,
         (state, all_audited): (Option<Stamp>, bool),
@@ -78,72 +75,48 @@ impl Chosen {
     fn is_of(&self, context: (Option<Stamp>, bool)) -> bool {
         (self.state, self.all_audited) == context
     }
-
-    fn is_anything(&self) -> bool {
-        !self.policies.is_empty() || !self.audited.is_empty()
-    }
 }
-
-/// What was chosen for the local pods last, in the order of their keys.
-pub(super) type Choices = Vec<(ObjectKey, Arc<Chosen>)>;
 
 /// Policies that came to select a local pod.
 pub(super) type News = BTreeMap<Stamp, Arc<PolicyState>>;
 
-/// The isolated and the audited pods of the node, in the order of their keys, and the policies that may be
-/// new to one of them. Of a pod whose labels stay only those policies are looked at that have changed in its
-/// namespace. Adds to `worked_out` for how many pods there was something to choose.
-pub(super) fn subjects<'a>(
-    objects: &'a Snapshot,
+/// What policies make of a local pod, of which `last` was made before; those that may be new to it are put
+/// into `news`. Where its labels stay only those policies are looked at that have changed in its namespace.
+/// Adds to `worked_out` where there was something to choose.
+pub(super) fn choose(
+    objects: &Snapshot,
     index: &Index,
-    choices: &mut Choices,
+    pod: &Pod,
+    last: Option<&Arc<Chosen>>,
+    news: &mut News,
     worked_out: &mut usize,
-) -> (Vec<Subject<'a>>, News) {
-    let mut last = std::mem::take(choices).into_iter().peekable();
-    let (mut subjects, mut news) = (Vec::new(), News::new());
-    let mut place: Option<(&NamespaceName, (Option<Stamp>, bool))> = None;
-    for pod in local(objects, index) {
-        let namespace = &pod.key.namespace;
-        let context = match place {
-            Some((name, context)) if name == namespace => context,
-            _ => {
-                let all_audited = objects.namespaces.get(namespace).is_some_and(|ns| ns.audit);
-                (index.state_of_policies(namespace), all_audited)
-            }
-        };
-        place = Some((namespace, context));
-        while last.next_if(|(key, _)| *key < pod.key).is_some() {}
-        let known = last.next_if(|(key, _)| *key == pod.key).map(|(_, chosen)| chosen);
-        let known = known.filter(|known| known.labels == pod.labels);
-        let stays = known.as_ref().is_some_and(|known| known.is_of(context));
-        *worked_out += usize::from(!stays);
-        let chosen =
-            known.and_then(|known| followed(objects, index, pod, context, known, &mut news));
-        let chosen = chosen.unwrap_or_else(|| {
-            let selecting = index.selecting(objects, pod);
-            news.extend(selecting.iter().map(|policy| (policy.stamp, Arc::clone(policy))));
-            Arc::new(Chosen::of(pod.labels.clone(), context, selecting))
-        });
-        choices.push((pod.key.clone(), Arc::clone(&chosen)));
-        if chosen.is_anything() {
-            subjects.push(Subject { pod, chosen });
-        }
+) -> Arc<Chosen> {
+    let namespace = &pod.key.namespace;
+    let all_audited = objects.namespaces.get(namespace).is_some_and(|ns| ns.audit);
+    let context = (index.state_of_policies(namespace), all_audited);
+    let known = last.filter(|known| known.labels == pod.labels);
+    if let Some(known) = known.filter(|known| known.is_of(context)) {
+        return Arc::clone(known);
     }
-    (subjects, news)
+    *worked_out += 1;
+    let selecting = known.and_then(|known| followed(objects, index, pod, context, known, news));
+    let selecting = selecting.unwrap_or_else(|| {
+        let selecting = index.selecting(objects, pod);
+        news.extend(selecting.iter().map(|policy| (policy.stamp, Arc::clone(policy))));
+        selecting
+    });
+    Arc::new(Chosen::of(pod.labels.clone(), context, selecting))
 }
 
-/// What was chosen before, with what has changed since; `None` where that is not known.
+/// Those that selected a pod before, with what has changed since; `None` where that is not known.
 fn followed(
     objects: &Snapshot,
     index: &Index,
     pod: &Pod,
     context: (Option<Stamp>, bool),
-    known: Arc<Chosen>,
+    known: &Chosen,
     news: &mut News,
-) -> Option<Arc<Chosen>> {
-    if known.is_of(context) {
-        return Some(known);
-    }
+) -> Option<Vec<Arc<PolicyState>>> {
     let mut selecting = known.selecting.clone();
     if known.state != context.0 {
         for change in index.policy_changes_since(&pod.key.namespace, known.state?)? {
@@ -161,40 +134,29 @@ fn followed(
             }
         }
     }
-    Some(Arc::new(Chosen::of(pod.labels.clone(), context, selecting)))
+    Some(selecting)
 }
 
 fn local<'a>(objects: &'a Snapshot, index: &Index) -> impl Iterator<Item = &'a Pod> {
     index.local().filter_map(|key| objects.pods.get(key))
 }
 
-/// The pods whose policies count for the addresses of local pods: of several that claim one, the newest.
-pub(super) type Newest = BTreeMap<IpAddr, Claimant>;
-
-/// Looks for them, once for each address.
-pub(super) fn newest(objects: &Snapshot, index: &Index) -> Newest {
-    let addresses: BTreeSet<IpAddr> =
-        local(objects, index).flat_map(|pod| pod.addresses.iter()).collect();
-    let newest = |address: IpAddr| Some((address, index.newest(address)?));
-    addresses.into_iter().filter_map(newest).collect()
-}
-
 /// A warning for each address of a local pod that is not, or not only, its own.
-pub(super) fn contested_addresses(
-    objects: &Snapshot,
-    index: &Index,
-    newest: &Newest,
-) -> Vec<Diagnostic> {
+pub(super) fn contested_addresses(objects: &Snapshot, index: &Index) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
+    let mut contested = BTreeSet::new();
     for pod in local(objects, index) {
-        let of_nodes = pod.addresses.iter().filter(|address| index.is_node(*address));
-        diagnostics.extend(of_nodes.map(|address| of_a_node(pod, address)));
-    }
-    for (address, newest) in newest {
-        if index.claimants(*address).count() > 1 {
-            diagnostics.push(shared(index, newest, *address));
+        for address in pod.addresses.iter() {
+            if index.is_node(address) {
+                diagnostics.push(of_a_node(pod, address));
+            } else if index.claimants(address).nth(1).is_some() {
+                contested.insert(address);
+            }
         }
     }
+    let newest = |address: &IpAddr| Some((*address, index.newest(*address)?));
+    let contested = contested.iter().filter_map(newest);
+    diagnostics.extend(contested.map(|(address, newest)| shared(index, &newest, address)));
     diagnostics
 }
 

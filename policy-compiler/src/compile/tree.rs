@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::digest::{Digest, Registry};
+use super::layout::Frame;
 use super::networks::{bits, net, width};
+use super::structure::FamilyStructure;
 use crate::cidr::Family;
 use crate::policy::Direction;
 use crate::ruleset::{Chain, ChainName, Match, Rule, Target};
@@ -39,36 +40,29 @@ struct Tree<'r> {
     chains: BTreeMap<ChainName, Chain>,
 }
 
-/// Trees as they were made last: they are looked up as long as they lead where they led.
+/// Trees as they were made last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trees(BTreeMap<(Family, Direction), Planted>);
-
-/// A tree that was made.
-#[derive(Clone, Debug)]
-pub(super) struct Planted {
-    leaves: BTreeMap<IpAddr, ChainName>,
-    /// The tree's root.
-    pub(super) top: Arc<Chain>,
-    /// Its inner chains.
-    pub(super) inner: Vec<(ChainName, Arc<Chain>)>,
-}
+pub(super) struct Trees(BTreeMap<(Family, Direction), Frame>);
 
 impl Trees {
-    /// The tree with these leaves.
-    pub(super) fn of(
+    /// Puts the tree with these leaves where the last one was.
+    pub(super) fn grow(
         &mut self,
         direction: Direction,
         family: Family,
         leaves: &BTreeMap<IpAddr, ChainName>,
-        registry: &mut Registry,
-    ) -> &Planted {
-        let last = self.0.remove(&(family, direction)).filter(|last| last.leaves == *leaves);
-        let planted = last.unwrap_or_else(|| {
+        (root, registry): (ChainName, &mut Registry),
+        rules: &mut FamilyStructure,
+    ) {
+        let mut planted = Frame::default();
+        if !leaves.is_empty() {
             let (top, inner) = tree(direction, family, leaves, registry);
-            let inner = inner.into_iter().map(|(name, chain)| (name, Arc::new(chain)));
-            Planted { leaves: leaves.clone(), top: Arc::new(top), inner: inner.collect() }
-        });
-        self.0.entry((family, direction)).or_insert(planted)
+            planted.put_all(inner);
+            planted.put(root, top);
+        }
+        let last = self.0.entry((family, direction)).or_default();
+        planted.replace(last, rules);
+        *last = planted;
     }
 }
 

@@ -3,15 +3,15 @@
 //! ```text
 //!  Event ── apply ──> objects, index ── pending ──> staged ── flush ──> Update (ordered steps)
 //!                        │                  ├ members that joined or left, or
-//!                        └ what it touches  └ outline (compile), way (plan)
+//!                        └ what is stale    └ outline (compile), way (plan)
 //! ```
 //!
 //! An event is taken in for what it changes. A pod elsewhere joins sets and leaves sets, and that is all
-//! there is to do. Only what concerns a pod of the node, a policy that selects one, or which numbers a
-//! name has, makes the structure of the rules be compiled anew, from what is remembered of the last time;
-//! and of the sets in it those that stand are edited by what has joined and left. So the work is in
-//! proportion to the change and to the pods of the node, and not to the cluster: [`Engine::take_work`]
-//! counts it.
+//! there is to do. What concerns a pod of the node, a policy that selects one, or which numbers a name
+//! has, makes stale what pods have of the structure of the rules: they are judged anew, and the way to the
+//! kernel leads by the chains that are others then. Of the sets those that stand are edited by what has
+//! joined and left. So the work is in proportion to the change, and neither to the cluster nor to the pods of
+//! the node: [`Engine::take_work`] counts it.
 //!
 //! Staging and flushing are two, so that whoever writes can see how far an update reaches before it is
 //! taken to be carried out, and let one that is dear wait for what comes after it. While its chains
@@ -33,19 +33,18 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use self::edits::Edits;
-use self::plan::{Members, Names, Standing, Way, edit_members, taken_apart};
+use self::plan::{Names, Renamed, Standing, Way, taken_apart};
 pub use self::plan::{Plan, plan};
 use self::program::without_generation;
 use crate::cidr::Family;
 use crate::cluster::{Pod, Snapshot};
-use crate::compile::{Memory, Outline, Source, Structure, outline};
+use crate::compile::{Counts, FamilyStructure, Outline, Source, Stale};
 use crate::config::NodeConfig;
 use crate::diagnostic::Diagnostic;
-use crate::index::{Index, MembershipId, NamedId};
-use crate::lookup::Lookup;
+use crate::index::{Index, NamedId};
 use crate::name::ObjectKey;
 use crate::packed::PackedPod;
 use crate::ruleset::{Generation, Ruleset, SetName};
@@ -60,22 +59,22 @@ pub struct Engine {
     /// Of all objects, for the node of the configuration. What it has kept of sets that stand is what
     /// has come about since members were last handed out.
     index: Index,
-    memory: Memory,
+    /// What was compiled last. What its structure was is that of the ruleset.
+    outline: Outline,
     /// As last flushed, with the generations of the kernel.
     ruleset: Ruleset,
-    /// That of the ruleset.
-    structure: Structure,
-    /// What its sets are called in the ruleset.
+    /// What its sets are called, by their names in generation 0.
     called: Names,
-    /// Which of its sets an address joins or leaves.
-    fed: Fed,
-    diagnostics: Vec<Diagnostic>,
+    /// As last flushed.
+    diagnostics: Arc<[Diagnostic]>,
+    /// The names that are asked about.
+    asked: BTreeSet<NamedId>,
+    /// Whether the index may answer what nobody asks any more.
+    answers_more: bool,
     /// The generation in which sets of pods are made next; never used before.
     fresh: Generation,
-    /// What was compiled last, until it is flushed.
-    outline: Option<Outline>,
-    /// Whether the structure may be another than was compiled last.
-    stale: bool,
+    /// What of the structure may be another than was compiled last.
+    stale: Stale,
     /// What a flush will hand out, as long as nothing changes after it.
     staged: Option<Staged>,
     /// Whether something differs from what was last planned.
@@ -87,11 +86,13 @@ pub struct Engine {
 /// What there was to do, in counts that are the same on every machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// How often the structure of the rules was compiled, from what is remembered of the last time.
+    /// How often the structure of the rules was looked at for what of it is another.
     pub structures: usize,
     /// For how many pods of the node it was worked out which policies select them.
     pub selections: usize,
-    /// How many bodies of rules were compiled in it, and not remembered.
+    /// For how many pods of the node it was looked at whether they have the chains that are theirs.
+    pub judged: usize,
+    /// How many bodies of rules were compiled in it, and not kept from before.
     pub bodies: usize,
     /// How often a definition of peers was compared with a group of pods.
     pub comparisons: usize,
@@ -99,44 +100,19 @@ pub struct Work {
     pub pods: usize,
     /// How many sets were filled whole.
     pub sets: usize,
+    /// How many chains were looked at for the way to the kernel.
+    pub chains: usize,
 }
 
 /// A way that was planned and not yet gone.
 #[derive(Clone, Debug)]
 struct Staged {
     update: Update,
-    /// What the sets are called behind it, where the structure is another.
-    called: Option<Names>,
+    /// What sets are called behind it that are called otherwise now.
+    called: Renamed,
     /// The sets whose members wait for the chains.
     held: BTreeSet<SetName>,
     reach: Reach,
-}
-
-/// The sets of a structure, by what they are filled from.
-#[derive(Clone, Debug, Default)]
-struct Fed {
-    /// Only looked up, so that its order does not matter.
-    by_membership: BTreeMap<MembershipId, Vec<SetName>>,
-    by_number: Lookup<(NamedId, std::num::NonZeroU16), SetName>,
-    known: Vec<SetName>,
-}
-
-impl Fed {
-    fn by(structure: &Structure) -> Self {
-        let mut fed = Self::default();
-        let families = Family::ALL.into_iter().map(|family| structure.family(family));
-        for (name, source) in families.flat_map(|rules| &rules.sets) {
-            match source {
-                Source::Pods(id) => fed.by_membership.entry(*id).or_default().push(name.clone()),
-                Source::Number(id, number) => {
-                    fed.by_number.insert((*id, *number), name.clone());
-                }
-                Source::Known(_) => fed.known.push(name.clone()),
-                Source::Fixed(_) => {}
-            }
-        }
-        fed
-    }
 }
 
 impl Engine {
@@ -153,15 +129,14 @@ impl Engine {
             config,
             objects: Snapshot::default(),
             index,
-            memory: Memory::default(),
+            outline: Outline::default(),
             ruleset: Ruleset::default(),
-            structure: Structure::default(),
             called: Names::new(),
-            fed: Fed::default(),
-            diagnostics: Vec::new(),
+            diagnostics: Arc::default(),
+            asked: BTreeSet::new(),
+            answers_more: false,
             fresh: start,
-            outline: None,
-            stale: true,
+            stale: Stale::everything(),
             staged: None,
             dirty: true,
             local_changes: 0,
@@ -180,12 +155,13 @@ impl Engine {
             let here = self.index.all().filter(|pod| pod.node.as_ref() == Some(&config.node));
             self.objects.pods = here.map(|pod| (pod.key.clone(), pod)).collect();
             self.local_changes += 1;
-            self.memory = Memory::default();
-            (self.structure, self.called) = taken_apart(&self.ruleset);
-            self.fed = Fed::default();
+            let (structure, called) = taken_apart(&self.ruleset);
+            (self.outline, self.called) = (Outline::behind(structure), called);
+            self.stale = Stale::everything();
         }
+        self.stale.everything |= self.config.hairpin != config.hairpin;
+        self.stale.frame = true;
         self.config = config;
-        self.stale = true;
         self.dirty = true;
     }
 
@@ -193,61 +169,35 @@ impl Engine {
     /// reach. Until then nothing is taken to have been carried out.
     pub fn pending(&mut self) -> Reach {
         if self.dirty {
-            if std::mem::take(&mut self.stale) {
-                let compiled =
-                    outline(&self.objects, &mut self.index, &self.config, &mut self.memory);
-                self.outline = Some(compiled);
-                self.work.structures += 1;
+            if !self.stale.is_nothing() {
+                self.compile();
             }
-            let staged = self.way();
-            self.work.sets += staged.update.steps.iter().map(filled).sum::<usize>();
-            self.staged = Some(staged);
+            let Self { ruleset: kernel, called, .. } = self;
+            let Way { update, called, held, chains } = Standing { kernel, called }.way_to(
+                self.outline.structure(),
+                &self.index,
+                self.fresh,
+            );
+            self.work.sets += update.steps.iter().map(filled).sum::<usize>();
+            self.work.chains += chains;
+            let reach = update.reach();
+            self.staged = Some(Staged { update, called, held, reach });
             self.dirty = false;
         }
         self.staged.as_ref().map_or(Reach::Nothing, |staged| staged.reach)
     }
 
-    /// The steps from the ruleset to what there is now.
-    fn way(&self) -> Staged {
-        let Some(outline) = &self.outline else {
-            let update = self.members_changed();
-            let reach = update.reach();
-            return Staged { update, called: None, held: BTreeSet::new(), reach };
-        };
-        let Self { ruleset: kernel, structure, called, .. } = self;
-        let standing = Standing { kernel, structure, called };
-        let Way { update, called, held } =
-            standing.way_to(&outline.structure, &self.index, self.fresh);
-        let reach = update.reach();
-        Staged { update, called: Some(called), held, reach }
-    }
-
-    /// The steps where the structure is what it was. All programs stay, and merely grant, so that every
-    /// set may be edited.
-    fn members_changed(&self) -> Update {
-        let (mut join, mut leave) = (Members::new(), Members::new());
-        let mut edit = |set: &SetName, edits: &dyn Fn(&_) -> Edits| {
-            let Some(name) = self.called.get(set) else { return };
-            if let Some(kernel) = self.ruleset.family(set.family).sets.get(name) {
-                edits(kernel).put(name, &mut join, &mut leave);
-            }
-        };
-        for (id, delta) in self.index.deltas() {
-            for set in self.fed.by_membership.get(&id).into_iter().flatten() {
-                edit(set, &|kernel| Edits::of_delta(set.family, kernel, delta));
-            }
-        }
-        for (id, number, delta) in self.index.number_deltas() {
-            if let Some(set) = self.fed.by_number.get(&(id, number)) {
-                edit(set, &|kernel| Edits::of_delta(set.family, kernel, delta));
-            }
-        }
-        for set in &self.fed.known {
-            if let Some(Source::Known(networks)) = self.structure.family(set.family).sets.get(set) {
-                edit(set, &|kernel| Edits::of_known(kernel, networks, &self.index));
-            }
-        }
-        edit_members(join, leave)
+    /// Compiles what is stale.
+    fn compile(&mut self) {
+        let stale = std::mem::take(&mut self.stale);
+        self.outline.follow(&self.objects, &mut self.index, &self.config, &stale);
+        self.work.structures += 1;
+        let asked = self.outline.asked();
+        let structure = self.outline.structure();
+        let refilled =
+            Family::ALL.iter().any(|family| structure.family(*family).sets().changed() > 0);
+        self.answers_more |= refilled || structure.whole || asked != self.asked;
+        self.asked = asked;
     }
 
     /// Returns the steps that bring the kernel from the last flush to what there is now: none where
@@ -261,24 +211,30 @@ impl Engine {
             self.ruleset.carry_out(step);
         }
         self.index.forget_deltas();
-        if let (Some(called), Some(outline)) = (called, self.outline.take()) {
-            self.stand(called, outline);
-        }
+        self.stand(called);
         update
     }
 
-    /// Another structure stands now.
-    fn stand(&mut self, called: Names, outline: Outline) {
-        let Outline { structure, diagnostics, asked } = outline;
-        if called.values().any(|name| name.role.generation() == Some(self.fresh)) {
+    /// What was compiled last stands now, its sets called so.
+    fn stand(&mut self, called: Renamed) {
+        let is_fresh = |name: &SetName| name.role.generation() == Some(self.fresh);
+        if called.values().flatten().any(is_fresh) {
             self.fresh = self.fresh.next();
         }
-        self.called = called;
-        self.fed = Fed::by(&structure);
-        self.structure = structure;
-        self.diagnostics = diagnostics;
-        let memberships = self.fed.by_membership.keys().copied().collect();
-        self.index.retain(&self.objects, &memberships, &asked);
+        for (set, name) in called {
+            match name {
+                Some(name) => drop(self.called.insert(set, name)),
+                None => drop(self.called.remove(&set)),
+            }
+        }
+        self.outline.settle();
+        self.diagnostics = Arc::clone(self.outline.diagnostics());
+        if std::mem::take(&mut self.answers_more) {
+            let structure = self.outline.structure();
+            let families = Family::ALL.into_iter().map(|family| structure.family(family));
+            let memberships = families.flat_map(FamilyStructure::memberships).collect();
+            self.index.retain(&self.objects, &memberships, &self.asked);
+        }
     }
 
     /// Returns, of the steps that a flush would return, those that change members of standing sets and
@@ -298,11 +254,11 @@ impl Engine {
 
     /// Takes note that members were handed out.
     fn settle(&mut self, update: &Update) {
-        let structure = self.outline.as_ref().map_or(&self.structure, |next| &next.structure);
+        let structure = self.outline.structure();
         for step in &update.steps {
             let (Step::AddMembers(sets) | Step::RemoveMembers(sets)) = step else { continue };
             for (name, members) in sets {
-                let source = structure.family(name.family).sets.get(&without_generation(name));
+                let source = structure.family(name.family).sets().get(&without_generation(name));
                 for address in members.iter().map(|member| member.net.addr()) {
                     match source {
                         Some(Source::Pods(id)) => self.index.settle(*id, address),
@@ -316,14 +272,13 @@ impl Engine {
         }
     }
 
-    /// What there was to do since this was last asked. It is in proportion to what has changed, and to the
-    /// pods of the node, and never to the cluster.
+    /// What there was to do since this was last asked. It is in proportion to what has changed, and never to
+    /// the cluster.
     pub fn take_work(&mut self) -> Work {
-        let Work { structures, sets, .. } = std::mem::take(&mut self.work);
+        let Work { structures, sets, chains, .. } = std::mem::take(&mut self.work);
         let (comparisons, pods) = self.index.take_work();
-        let selections = self.memory.take_worked_out();
-        let bodies = self.memory.take_compiled();
-        Work { structures, selections, bodies, comparisons, pods, sets }
+        let Counts { selections, judged, bodies } = self.outline.take_counts();
+        Work { structures, selections, judged, bodies, comparisons, pods, sets, chains }
     }
 
     /// Whether something has changed since it was last asked what is pending.

@@ -38,15 +38,24 @@ impl Engine {
         changed
     }
 
-    /// Takes note of what a change has touched.
+    /// Takes note of what a change has touched besides a pod or a policy itself.
     fn touched(&mut self, touched: Touched) -> bool {
-        self.stale |= touched.local || touched.numbers;
+        self.stale.owners |= touched.owners;
+        self.stale.numbers |= touched.numbers;
         true
     }
 
     /// The same, of a change of a pod or of a node.
     fn moved(&mut self, touched: Touched) -> bool {
         self.local_changes += u64::from(touched.local);
+        self.touched(touched)
+    }
+
+    /// The same, of a change of a policy.
+    fn ruled(&mut self, namespace: NamespaceName, touched: Touched) -> bool {
+        if touched.local {
+            self.stale.namespaces.insert(namespace);
+        }
         self.touched(touched)
     }
 
@@ -67,6 +76,9 @@ impl Engine {
     fn keep_whole(&mut self, key: ObjectKey, touched: Touched) {
         if !touched.here {
             return;
+        }
+        if touched.local {
+            self.stale.pods.insert(key.clone());
         }
         match self.index.get(&key).filter(|pod| pod.node.as_ref() == Some(&self.config.node)) {
             Some(pod) => drop(self.objects.pods.insert(key, pod)),
@@ -91,7 +103,9 @@ impl Engine {
     }
 
     fn namespace_changed(&mut self, name: &NamespaceName, was: bool, is: bool) -> bool {
-        self.stale |= was != is && self.index.local().any(|key| key.namespace == *name);
+        if was != is {
+            self.stale.namespaces.insert(name.clone());
+        }
         let touched = self.index.namespace(&self.objects, name);
         self.touched(touched)
     }
@@ -103,13 +117,13 @@ impl Engine {
         let Ok(old) = put(&mut self.objects.policies, key.clone(), policy) else { return false };
         let new = self.objects.policies.get(&key);
         let touched = self.index.policy(&self.objects, old.as_ref(), new);
-        self.touched(touched)
+        self.ruled(key.namespace, touched)
     }
 
     fn remove_policy(&mut self, key: &ObjectKey) -> bool {
         let Some(old) = self.objects.policies.remove(key) else { return false };
         let touched = self.index.policy(&self.objects, Some(&old), None);
-        self.touched(touched)
+        self.ruled(old.key.namespace, touched)
     }
 
     fn put_node(&mut self, node: Node) -> bool {

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::edits::{Edits, edits};
-use super::program::{Freezes, freezes, is_same, without_generation};
+use super::program::{Freezes, freezes, without_generation};
 use crate::cidr::Family;
 use crate::compile::{FamilyStructure, Source, Structure};
 use crate::index::Index;
@@ -51,8 +51,9 @@ pub struct Plan {
 pub fn plan(old: &Ruleset, new: &Ruleset, fresh: Generation) -> Plan {
     let index = Index::default();
     let (before, called) = taken_apart(old);
-    let (after, _) = taken_apart(new);
-    let standing = Standing { kernel: old, structure: &before, called: &called };
+    let (mut after, _) = taken_apart(new);
+    after.follow(before);
+    let standing = Standing { kernel: old, called: &called };
     let Way { update, held, .. } = standing.way_to(&after, &index, fresh);
     let mut ruleset = old.clone();
     for step in &update.steps {
@@ -66,10 +67,12 @@ pub fn plan(old: &Ruleset, new: &Ruleset, fresh: Generation) -> Plan {
 pub(super) struct Way {
     /// The steps.
     pub(super) update: Update,
-    /// What the sets are called behind it.
-    pub(super) called: Names,
+    /// What sets are called behind it that are called otherwise now.
+    pub(super) called: Renamed,
     /// The sets, as they are called now, that are not edited ahead of the chains.
     pub(super) held: BTreeSet<SetName>,
+    /// How many chains were looked at.
+    pub(super) chains: usize,
 }
 
 /// The structure of a ruleset of which nothing else is known, and what its sets are called.
@@ -87,15 +90,19 @@ pub(super) fn taken_apart(ruleset: &Ruleset) -> (Structure, Names) {
             .sets
             .iter()
             .map(|(name, set)| (without_generation(name), Source::Fixed(Arc::new(set.clone()))));
-        let (hooks, chains, sets) = (hooks.collect(), chains.collect(), sets.collect());
-        *structure.family_mut(family) = FamilyStructure { hooks, chains, sets };
+        *structure.family_mut(family) =
+            FamilyStructure::new(hooks.collect(), chains.collect(), sets.collect());
         called.extend(rules.sets.keys().map(|name| (without_generation(name), name.clone())));
     }
+    structure.settle();
     (structure, called)
 }
 
 /// What each set is called in the kernel, by its name in generation 0.
 pub(super) type Names = BTreeMap<SetName, SetName>;
+
+/// What some sets come to be called; `None` where they go.
+pub(super) type Renamed = BTreeMap<SetName, Option<SetName>>;
 
 /// Members by set.
 pub(super) type Members = BTreeMap<SetName, MemberSet>;
@@ -104,8 +111,6 @@ pub(super) type Members = BTreeMap<SetName, MemberSet>;
 pub(super) struct Standing<'a> {
     /// All of it.
     pub(super) kernel: &'a Ruleset,
-    /// Its structure.
-    pub(super) structure: &'a Structure,
     /// What its sets are called.
     pub(super) called: &'a Names,
 }
@@ -121,52 +126,95 @@ struct Steps {
 }
 
 impl Standing<'_> {
-    /// The steps to a structure whose sets are filled from the index, and what its sets are called then.
-    /// What is in the index of standing sets must be what has come about since the kernel was written.
-    pub(super) fn way_to(&self, new: &Structure, index: &Index, fresh: Generation) -> Way {
-        let mut steps = Steps::default();
-        let (mut called, mut waiting) = (Names::new(), BTreeSet::new());
+    /// The steps to a structure which was that of the kernel and whose sets are filled from the index. What
+    /// is in the index of standing sets must be what has come about since the kernel was written.
+    pub(super) fn way_to(&self, structure: &Structure, index: &Index, fresh: Generation) -> Way {
+        let (mut steps, mut way) = (Steps::default(), Way::default());
         for family in Family::ALL {
-            let (before, after) = (self.structure.family(family), new.family(family));
-            let edited: Vec<Option<Edits>> =
-                after.sets.iter().map(|(set, source)| self.edits(set, source, index)).collect();
+            let rules = structure.family(family);
+            let sets = self.edited(rules, index);
             // Which sets may be edited matters only where one is to be.
-            let stands = edited.iter().flatten().all(Edits::is_empty);
+            let stands = sets.iter().filter_map(|set| set.edits.as_ref()).all(Edits::is_empty);
             let Freezes { frozen, held } =
-                if stands { Freezes::default() } else { freezes(before, after) };
-            waiting.extend(held.iter().filter_map(|set| self.called.get(set)).cloned());
-            let mut anew = BTreeSet::new();
-            for ((set, source), edits) in after.sets.iter().zip(edited) {
-                let name = match (self.called.get(set), edits) {
-                    (Some(name), Some(edits)) if edits.is_empty() => name.clone(),
+                if stands { Freezes::default() } else { freezes(rules, structure.whole) };
+            way.held.extend(held.iter().filter_map(|set| self.called.get(set)).cloned());
+            let mut anew = Anew::default();
+            for Set { name: set, source, edits } in sets {
+                match (self.called.get(set), edits) {
+                    (Some(_), Some(edits)) if edits.is_empty() => {}
                     (Some(name), Some(edits)) if !frozen.contains(set) => {
                         edits.put(name, &mut steps.join, &mut steps.leave);
-                        name.clone()
                     }
-                    _ => {
+                    (old, _) => {
+                        steps.destroy.extend(old.cloned());
+                        anew.stood |= old.is_some();
+                        anew.sets.insert(set);
                         let name = set.in_generation(fresh);
-                        anew.insert(set);
-                        let members = source.members(index, family);
-                        steps.create.insert(name.clone(), members);
-                        name
+                        steps.create.insert(name.clone(), source.members(index, family));
+                        way.called.insert(set.clone(), Some(name));
                     }
-                };
-                called.insert(set.clone(), name);
+                }
             }
-            steps.chains.extend(chains_update(family, before, after, &anew, &called));
+            for (set, _, _) in rules.sets().changes().filter(|(_, _, now)| now.is_none()) {
+                steps.destroy.extend(self.called.get(set).cloned());
+                way.called.insert(set.clone(), None);
+            }
+            let name_of = |set: &SetName| match way.called.get(set) {
+                Some(Some(name)) => name.clone(),
+                _ => self.called.get(set).unwrap_or(set).clone(),
+            };
+            way.chains += rules.chains.changed();
+            way.chains += if anew.stood { rules.chains.now().len() } else { 0 };
+            steps.chains.extend(chains_update(family, rules, &anew, &name_of));
         }
-        let kept: BTreeSet<&SetName> = called.values().collect();
-        let gone = self.called.values().filter(|name| !kept.contains(name));
-        steps.destroy = gone.cloned().collect();
-        Way { update: steps.in_order(), called, held: waiting }
+        way.update = steps.in_order();
+        way
+    }
+
+    /// The sets that may be others than they are, and how.
+    fn edited<'s>(&self, rules: &'s FamilyStructure, index: &Index) -> Vec<Set<'s>> {
+        let changed = rules.sets().changes().map(|(set, _, _)| set);
+        let mut sets: BTreeSet<&SetName> = changed.collect();
+        sets.extend(index.deltas().flat_map(|(id, _)| rules.fed_by(id)));
+        let numbers = index.number_deltas();
+        sets.extend(numbers.filter_map(|(id, number, _)| rules.fed_by_number(id, number)));
+        if !index.moved().is_empty() {
+            sets.extend(rules.known());
+        }
+        let edited = |set: &'s SetName| {
+            let source = rules.sets().get(set)?;
+            Some(Set { name: set, source, edits: self.edits(set, source, rules, index) })
+        };
+        sets.into_iter().filter_map(edited).collect()
     }
 
     /// How a set that stands changes; `None` for one that does not stand.
-    fn edits(&self, set: &SetName, source: &Source, index: &Index) -> Option<Edits> {
+    fn edits(
+        &self,
+        set: &SetName,
+        source: &Source,
+        rules: &FamilyStructure,
+        index: &Index,
+    ) -> Option<Edits> {
         let kernel = self.kernel.family(set.family).sets.get(self.called.get(set)?)?;
-        let old = self.structure.family(set.family).sets.get(set);
-        Some(edits(set.family, kernel, old, source, index))
+        Some(edits(set.family, kernel, rules.sets().before(set), source, index))
     }
+}
+
+/// A set that is looked at.
+struct Set<'s> {
+    name: &'s SetName,
+    source: &'s Source,
+    /// How it changes, where it stands.
+    edits: Option<Edits>,
+}
+
+/// Sets that are made anew.
+#[derive(Default)]
+struct Anew<'s> {
+    sets: BTreeSet<&'s SetName>,
+    /// Whether one of them stood, so that chains mention it which are what they were.
+    stood: bool,
 }
 
 impl Steps {
@@ -189,11 +237,6 @@ impl Steps {
     }
 }
 
-/// The steps that change what standing sets hold, and nothing else.
-pub(super) fn edit_members(join: Members, leave: Members) -> Update {
-    Steps { join, leave, ..Steps::default() }.in_order()
-}
-
 /// Those of sets of known addresses, and the others.
 fn split(members: Members) -> (Members, Members) {
     members.into_iter().partition(|(name, _)| matches!(name.role, SetRole::Known { .. }))
@@ -212,30 +255,46 @@ fn renamed(chain: &Chain, name_of: &dyn Fn(&SetName) -> SetName) -> Chain {
 /// The chains and hooks that differ, or mention a set that is made anew; `None` where none do.
 fn chains_update(
     family: Family,
-    old: &FamilyStructure,
-    new: &FamilyStructure,
-    anew: &BTreeSet<&SetName>,
-    called: &Names,
+    rules: &FamilyStructure,
+    anew: &Anew<'_>,
+    name_of: &dyn Fn(&SetName) -> SetName,
 ) -> Option<ChainsUpdate> {
-    let name_of = |set: &SetName| called.get(set).unwrap_or(set).clone();
-    let mentions = |rule: &Rule| {
-        !anew.is_empty() && rule.matches.iter().filter_map(Match::set).any(|set| anew.contains(set))
-    };
-    let changed = new.chains.iter().filter(|(name, chain)| {
-        !old.chains.get(*name).is_some_and(|old| is_same(old, chain))
-            || chain.rules.iter().any(mentions)
-    });
-    let gone = old.chains.keys().filter(|name| !new.chains.contains_key(*name));
-    let hooked =
-        new.hooks.iter().filter(|(hook, rule)| old.hooks.get(hook) != Some(rule) || mentions(rule));
-    let unhooked = old.hooks.iter().filter(|(hook, _)| !new.hooks.contains_key(hook));
-    let update = ChainsUpdate {
+    let FamilyStructure { hooks, chains, .. } = rules;
+    let mut update = ChainsUpdate {
         family,
-        replace: changed.map(|(name, chain)| (name.clone(), renamed(chain, &name_of))).collect(),
-        delete: gone.cloned().collect(),
-        hook: hooked.map(|(hook, rule)| (*hook, rule_renamed(rule, &name_of))).collect(),
-        unhook: unhooked.map(|(hook, rule)| (*hook, rule.clone())).collect(),
+        replace: BTreeMap::new(),
+        delete: BTreeSet::new(),
+        hook: BTreeMap::new(),
+        unhook: BTreeMap::new(),
     };
+    for (name, _, now) in chains.changes() {
+        match now {
+            Some(chain) => drop(update.replace.insert(name.clone(), renamed(chain, name_of))),
+            None => drop(update.delete.insert(name.clone())),
+        }
+    }
+    for (hook, was, now) in hooks.changes() {
+        match (was, now) {
+            (_, Some(rule)) => drop(update.hook.insert(*hook, rule_renamed(rule, name_of))),
+            (Some(rule), None) => drop(update.unhook.insert(*hook, rule.clone())),
+            (None, None) => {}
+        }
+    }
+    if anew.stood {
+        let is_anew =
+            |condition: &Match| condition.set().is_some_and(|set| anew.sets.contains(set));
+        let mentions = |rule: &Rule| rule.matches.iter().any(is_anew);
+        for (name, chain) in chains.now() {
+            if !chains.has_changed(name) && chain.rules.iter().any(mentions) {
+                update.replace.insert(name.clone(), renamed(chain, name_of));
+            }
+        }
+        for (hook, rule) in hooks.now() {
+            if !hooks.has_changed(hook) && mentions(rule) {
+                update.hook.insert(*hook, rule_renamed(rule, name_of));
+            }
+        }
+    }
     let empty = update.replace.is_empty()
         && update.delete.is_empty()
         && update.hook.is_empty()

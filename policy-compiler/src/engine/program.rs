@@ -31,6 +31,9 @@ use crate::ruleset::{Chain, ChainName, Generation, Match, Rule, SetName, SetRole
 /// The chains that dispatch by address: the tops of the trees, and what their inner nodes begin with.
 const TOPS: [&str; 2] = ["NPC-EGRESS", "NPC-INGRESS"];
 const INNER: [&str; 2] = ["NPC-ET-", "NPC-IT-"];
+/// What the chains of pods and those that they share begin with.
+const OF_PODS: [&str; 8] =
+    ["NPC-E-", "NPC-I-", "NPC-EB-", "NPC-IB-", "NPC-AE-", "NPC-AI-", "NPC-AEB-", "NPC-AIB-"];
 /// The check of sources, which stands before everything else: the chain that is entered, and what its
 /// inner nodes begin with. It says nothing of policies, and which interfaces it knows is no matter for
 /// any set.
@@ -50,19 +53,128 @@ pub(super) struct Freezes {
     pub(super) held: BTreeSet<SetName>,
 }
 
-/// The sets that may not be edited on the way from `old` to `new`, or not ahead of it.
+/// The sets that may not be edited on the way from what a structure was to what it is, or not ahead of it.
+/// Where it is `whole`, its leaves do not tell where each leads.
 ///
 /// A change of anything but trees and programs (hooks, entry chains, the mid-stream check, the
 /// networks in which unknown addresses are denied) freezes every set: it is rare, and what it means
 /// for a packet is not looked into.
-///
-/// However many addresses share a chain, it is looked through once.
-pub(super) fn freezes(old: &FamilyStructure, new: &FamilyStructure) -> Freezes {
-    let changed = changed(old, new);
+pub(super) fn freezes(rules: &FamilyStructure, whole: bool) -> Freezes {
+    let mut changed = rules.chains.changes().map(|(name, _, _)| name);
+    if whole || rules.hooks.changed() > 0 || changed.any(|name| !is_of_pods(name)) {
+        return freezes_of_all_leaves(rules);
+    }
+    freezes_of_leaves(rules)
+}
+
+/// The same where anything may have changed.
+fn freezes_of_all_leaves(rules: &FamilyStructure) -> Freezes {
+    let before = Rules {
+        hooks: rules.hooks.all_before().map(|(_, rule)| rule).collect(),
+        chains: rules.chains.all_before().collect(),
+    };
+    let after = Rules {
+        hooks: rules.hooks.now().values().collect(),
+        chains: rules.chains.now().iter().collect(),
+    };
+    let changed = rules.chains.changes().map(|(name, _, _)| name).collect();
+    freezes_of_all(&before, &after, &changed, rules.hooks.changed() > 0)
+}
+
+/// The same where no chains have changed but those that pods bring with them, so that only the leaves that
+/// lead to them need be looked at.
+fn freezes_of_leaves(rules: &FamilyStructure) -> Freezes {
+    let mut leaves = rules.touched.clone();
+    leaves.extend(rules.leaves.changes().map(|(leaf, _, _)| *leaf));
+    let (mut frozen, mut held) = (Gathered::default(), Gathered::default());
+    for leaf in leaves {
+        let (old, new) = (rules.leaves.before(&leaf), rules.leaves.get(&leaf));
+        let before = Program::of(old, |name| rules.chains.before(name));
+        let after = Program::of(new, |name| rules.chains.get(name));
+        let stands = |program: &Program<'_>| {
+            old == new && program.chains.iter().all(|(name, _)| !rules.chains.has_changed(name))
+        };
+        if before.denies && !(stands(&before) && before.merely_grants) {
+            let lone = before.merely_grants && !after.denies;
+            if lone { &mut held } else { &mut frozen }.add(&before);
+        }
+        // What a program that comes mentions may be edited at any time: it is not in place before.
+        if after.denies
+            && !(stands(&after) && after.merely_grants)
+            && (before.denies || !after.merely_grants)
+        {
+            frozen.add(&after);
+        }
+    }
+    Freezes { frozen: frozen.sets, held: held.sets }
+}
+
+/// Sets that programs mention, each chain of which is looked through once.
+#[derive(Default)]
+struct Gathered<'a> {
+    chains: BTreeSet<(&'a ChainName, *const Chain)>,
+    sets: BTreeSet<SetName>,
+}
+
+impl<'a> Gathered<'a> {
+    fn add(&mut self, program: &Program<'a>) {
+        for (name, chain) in &program.chains {
+            if self.chains.insert((name, Arc::as_ptr(chain))) {
+                self.sets.extend(chain.rules.iter().flat_map(pod_sets).cloned());
+            }
+        }
+    }
+}
+
+/// The chains that can be reached from a leaf.
+struct Program<'a> {
+    chains: Vec<(&'a ChainName, &'a Arc<Chain>)>,
+    denies: bool,
+    merely_grants: bool,
+}
+
+impl<'a> Program<'a> {
+    /// That of a leaf that leads there.
+    fn of(
+        first: Option<&'a ChainName>,
+        find: impl Fn(&ChainName) -> Option<&'a Arc<Chain>>,
+    ) -> Self {
+        let mut program = Self { chains: Vec::new(), denies: false, merely_grants: true };
+        let mut ahead: Vec<&ChainName> = first.into_iter().collect();
+        while let Some(name) = ahead.pop() {
+            if program.chains.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let Some(chain) = find(name) else { continue };
+            program.chains.push((name, chain));
+            for rule in &chain.rules {
+                program.denies |= matches!(rule.target, Target::Deny(_));
+                program.merely_grants &= is_grant(rule);
+                ahead.extend(successor(rule));
+            }
+        }
+        program
+    }
+}
+
+/// A family's rules as they are or were.
+struct Rules<'a> {
+    hooks: Vec<&'a Rule>,
+    chains: BTreeMap<&'a ChainName, &'a Arc<Chain>>,
+}
+
+/// The same of what was and what is. However many addresses share a chain, it is looked through
+/// once.
+fn freezes_of_all<'a>(
+    old: &'a Rules<'a>,
+    new: &'a Rules<'a>,
+    changed: &BTreeSet<&'a ChainName>,
+    rehooked: bool,
+) -> Freezes {
     let (before, after) = (Layout::of(old), Layout::of(new));
     let is_framed = |name: &&&ChainName| before.frames(name) || after.frames(name);
     let mut freezes = Freezes::default();
-    if old.hooks != new.hooks
+    if rehooked
         || changed.iter().any(|name| is_framed(&name))
         || before.asks_for_pods()
         || after.asks_for_pods()
@@ -73,25 +185,10 @@ pub(super) fn freezes(old: &FamilyStructure, new: &FamilyStructure) -> Freezes {
         return freezes;
     }
     let lone = before.is_by_address() && after.is_by_address();
-    before.freeze(&after, &changed, lone, &mut freezes.frozen, &mut freezes.held);
+    before.freeze(&after, changed, lone, &mut freezes.frozen, &mut freezes.held);
     // What a program that comes mentions may be edited at any time: it is not in place before.
-    after.freeze(&before, &changed, lone, &mut freezes.frozen, &mut BTreeSet::new());
+    after.freeze(&before, changed, lone, &mut freezes.frozen, &mut BTreeSet::new());
     freezes
-}
-
-/// The chains that are not the same in both.
-fn changed<'a>(old: &'a FamilyStructure, new: &'a FamilyStructure) -> BTreeSet<&'a ChainName> {
-    let differs = |here: &FamilyStructure, (name, chain): &(&ChainName, &Arc<Chain>)| {
-        here.chains.get(*name).is_none_or(|other| !is_same(other, chain))
-    };
-    let gone = old.chains.iter().filter(|entry| differs(new, entry));
-    let come = new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name));
-    gone.chain(come).map(|(name, _)| name).collect()
-}
-
-/// Whether two chains have the same rules: nearly always they are one.
-pub(super) fn is_same(one: &Arc<Chain>, other: &Arc<Chain>) -> bool {
-    Arc::ptr_eq(one, other) || one == other
 }
 
 /// Whether a rule does no more than allow what at most one set of pods allows.
@@ -141,7 +238,7 @@ type Leaf<'a> = (&'static str, &'a [Match]);
 
 /// A family's rules, taken apart.
 struct Layout<'a> {
-    rules: &'a FamilyStructure,
+    rules: &'a Rules<'a>,
     /// The rules in the trees that lead to programs, one for each leaf unless two have the same
     /// conditions.
     leaves: BTreeMap<Leaf<'a>, Vec<&'a Rule>>,
@@ -152,12 +249,12 @@ struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    fn of(rules: &'a FamilyStructure) -> Self {
+    fn of(rules: &'a Rules<'a>) -> Self {
         let mut leaves: BTreeMap<Leaf<'a>, Vec<&'a Rule>> = BTreeMap::new();
         let mut inside: BTreeSet<&ChainName> = BTreeSet::new();
         for top in TOPS {
             let top_chain = ChainName::new(top).and_then(|name| rules.chains.get_key_value(&name));
-            let mut ahead: Vec<&ChainName> = top_chain.into_iter().map(|(name, _)| name).collect();
+            let mut ahead: Vec<&ChainName> = top_chain.into_iter().map(|(name, _)| *name).collect();
             while let Some(name) = ahead.pop() {
                 let Some(chain) = rules.chains.get(name) else { continue };
                 if !inside.insert(name) {
@@ -194,7 +291,8 @@ impl<'a> Layout<'a> {
     /// Whether what a program says of a packet depends on sets of pods outside of it.
     fn asks_for_pods(&self) -> bool {
         let frame = self.rules.chains.iter().filter(|(name, _)| self.frames(name));
-        let rules = self.rules.hooks.values().chain(frame.flat_map(|(_, chain)| &chain.rules));
+        let hooks = self.rules.hooks.iter().copied();
+        let rules = hooks.chain(frame.flat_map(|(_, chain)| &chain.rules));
         rules.flat_map(pod_sets).next().is_some()
     }
 
@@ -271,7 +369,21 @@ fn is_inner(chain: &ChainName) -> bool {
     INNER.iter().any(|prefix| chain.as_str().starts_with(prefix))
 }
 
+/// Whether a chain is one that pods bring with them: of a tree, a pod's own, or one that pods share.
+fn is_of_pods(chain: &ChainName) -> bool {
+    let name = chain.as_str();
+    TOPS.contains(&name)
+        || INNER.iter().chain(&OF_PODS).any(|prefix| name.starts_with(prefix))
+        || checks_sources(chain)
+}
+
 fn checks_sources(chain: &ChainName) -> bool {
     let [top, inner] = SOURCES;
     chain.as_str() == top || chain.as_str().starts_with(inner)
+}
+
+/// What is found by the leaves that tell of a change and by all leaves, where the former can be asked.
+#[cfg(test)]
+pub(super) fn freezes_both_ways(rules: &FamilyStructure) -> [Freezes; 2] {
+    [freezes(rules, false), freezes_of_all_leaves(rules)]
 }

@@ -52,16 +52,14 @@ impl Index {
         new: Option<(&Facts, bool)>,
     ) -> Touched {
         let (new, place_is_new) = new.unzip();
-        let is_here = |pod: Option<&Facts>| pod.is_some_and(|pod| self.is_local(pod));
+        let is_here = |pod: Option<&Facts>| pod.is_some_and(|pod| self.is_here(pod));
         let (was_here, is_here) = (is_here(old), is_here(new));
         self.scheduled = self.scheduled + usize::from(is_here) - usize::from(was_here);
         let was = old.filter(|pod| self.pods.is_somebody(pod));
         let is = new.filter(|pod| self.pods.is_somebody(pod));
-        let mut touched = Touched {
-            local: self.concerns_local(was, is),
-            here: was_here || is_here,
-            ..Touched::default()
-        };
+        let (local, owners) = self.concerns_local(id, was, is);
+        let here = was_here || is_here;
+        let mut touched = Touched { local, here, owners, ..Touched::default() };
         let key = if touched.here { self.pods.key(id) } else { None };
         if let Some((was, is)) = was.zip(is)
             && self.is_same_peer(was, is)
@@ -80,6 +78,9 @@ impl Index {
                 touched.numbers |= self.put_forward(objects, id, is);
             }
         }
+        // It may itself have told of them.
+        let is_node = |pod: &Facts| pod.addresses().iter().any(|own| self.owners.is_node(own));
+        touched.owners |= local && is.is_some_and(is_node);
         if let Some(key) = key {
             if is.is_some() && is_here {
                 self.local.insert(key);
@@ -155,20 +156,27 @@ impl Index {
         Touched { local, ..Touched::default() }
     }
 
-    fn is_local(&self, pod: &Facts) -> bool {
+    fn is_here(&self, pod: &Facts) -> bool {
         self.pods.is_on(pod, self.node.as_ref())
     }
 
-    /// Whether a pod is the node's, or claims what a pod of the node claims.
-    fn concerns_local(&self, was: Option<&Facts>, is: Option<&Facts>) -> bool {
-        [was, is].into_iter().flatten().any(|pod| {
-            let claimants = pod.addresses().iter().flat_map(|address| self.owners.of(address));
-            self.is_local(pod) || claimants.into_iter().any(|id| self.is_local_id(*id))
-        })
+    /// Whether a pod is the node's, or claims what a pod of the node claims; and, if so, whether it shares
+    /// an address with anybody.
+    fn concerns_local(&self, id: PodId, was: Option<&Facts>, is: Option<&Facts>) -> (bool, bool) {
+        let (mut local, mut shared) = (false, false);
+        for pod in [was, is].into_iter().flatten() {
+            local |= self.is_here(pod);
+            for address in pod.addresses().iter() {
+                let mut others = self.owners.of(address).iter().filter(|other| **other != id);
+                shared |= self.owners.is_node(address) || others.clone().next().is_some();
+                local |= others.any(|other| self.is_local_id(*other));
+            }
+        }
+        (local, local && shared)
     }
 
     fn is_local_id(&self, id: PodId) -> bool {
-        self.pods.facts(id).is_some_and(|facts| self.is_local(facts))
+        self.pods.facts(id).is_some_and(|facts| self.is_here(facts))
     }
 
     fn is_same_peer(&self, was: &Facts, is: &Facts) -> bool {
@@ -271,6 +279,7 @@ impl Index {
                 let claimants = self.owners.of(*address);
                 claimed |= !claimants.is_empty();
                 touched.local |= claimants.iter().any(|id| self.is_local_id(*id));
+                touched.owners |= touched.local;
                 let feeds: BTreeSet<MembershipId> =
                     claimants.iter().flat_map(|id| self.fed_by(*id)).copied().collect();
                 for membership in feeds {

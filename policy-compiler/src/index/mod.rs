@@ -62,6 +62,7 @@ const STALE: usize = if cfg!(test) { 0 } else { 64 };
 
 /// What a change has touched besides memberships.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(crate) struct Touched {
     /// A pod of the node, or one that claims an address of such a pod.
     pub(crate) local: bool,
@@ -69,6 +70,8 @@ pub(crate) struct Touched {
     pub(crate) numbers: bool,
     /// A pod that is on the node, or was, in whatever state.
     pub(crate) here: bool,
+    /// Whose an address of a pod of the node is that another pod claims too, or a node.
+    pub(crate) owners: bool,
 }
 
 impl std::ops::BitOrAssign for Touched {
@@ -76,6 +79,7 @@ impl std::ops::BitOrAssign for Touched {
         self.local |= other.local;
         self.numbers |= other.numbers;
         self.here |= other.here;
+        self.owners |= other.owners;
     }
 }
 
@@ -221,6 +225,20 @@ impl Index {
             }
         };
         newest.map(|Pod { key, location, .. }| Claimant { key, location })
+    }
+
+    /// Whether a pod is the newest that claims an address which is no node's.
+    pub(crate) fn is_newest(&self, address: IpAddr, key: &ObjectKey) -> bool {
+        match self.claiming(address) {
+            [] => false,
+            [only] => self.pods.find(&key.namespace, key.name.as_str()) == Some(*only),
+            _ => self.newest(address).is_some_and(|newest| newest.key == *key),
+        }
+    }
+
+    /// Whether a pod is the node's, and somebody.
+    pub(crate) fn is_local(&self, key: &ObjectKey) -> bool {
+        self.local.contains(key)
     }
 
     /// The pods that claim an address which is no node's.

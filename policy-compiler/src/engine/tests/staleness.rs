@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 
 use super::course::without_generations;
 use super::events::config;
+use crate::cidr::Family;
 use crate::cluster::Snapshot;
 use crate::compile::compile;
+use crate::config::{Antispoof, DenyAction, Hairpin, InterfaceName, NodeConfig};
 use crate::decode;
 use crate::document::Node;
 use crate::engine::Engine;
+use crate::engine::program::freezes_both_ways;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::PackedPod;
 use crate::ruleset::{Generation, Ruleset};
@@ -34,8 +37,69 @@ enum Change {
     Relisted(u8),
     /// Pods once more, those of that number unreadable.
     PodsRelisted(u8),
+    /// The node is configured so.
+    Config(Configured),
+    /// It is asked how far the next flush will reach.
+    Asked,
     MembersAhead,
     Flush,
+}
+
+/// What of the configuration is not as usual.
+#[derive(Clone, Copy, Debug)]
+enum Configured {
+    Nothing,
+    KeepsEstablished,
+    PolicesHairpins,
+    Rejects,
+    Logs,
+    HasBridge,
+    RunsIpvs,
+    KnowsNetworks,
+    /// What comes in by so many interfaces is checked.
+    ChecksSources(u8),
+    IsAnotherNode,
+}
+
+impl Configured {
+    const ALL: [Self; 11] = [
+        Self::Nothing,
+        Self::KeepsEstablished,
+        Self::PolicesHairpins,
+        Self::Rejects,
+        Self::Logs,
+        Self::HasBridge,
+        Self::RunsIpvs,
+        Self::KnowsNetworks,
+        Self::ChecksSources(2),
+        Self::ChecksSources(20),
+        Self::IsAnotherNode,
+    ];
+
+    fn config(self) -> NodeConfig {
+        let mut config = config();
+        let interface = |name: &str| InterfaceName::new(name).unwrap();
+        match self {
+            Self::Nothing => {}
+            Self::KeepsEstablished => config.keep_established = true,
+            Self::PolicesHairpins => config.hairpin = Hairpin::Police,
+            Self::Rejects => config.deny = DenyAction::Reject,
+            Self::Logs => config.log_denied = true,
+            Self::HasBridge => config.bridges = [interface("br0")].into(),
+            Self::RunsIpvs => config.ipvs = true,
+            Self::KnowsNetworks => config.pod_networks = ["10.0.0.0/28".parse().unwrap()].into(),
+            Self::ChecksSources(count) => {
+                let behind = |last: u8| {
+                    let addresses = [address(last).parse().unwrap()].into();
+                    (interface(&format!("veth{last}")), addresses)
+                };
+                let interfaces = (1..=count).map(behind).collect();
+                config.antispoof = Some(Antispoof { interfaces, tunnel_ports: [].into() });
+            }
+            Self::IsAnotherNode => config.node = NodeName::new("n2").unwrap(),
+        }
+        config
+    }
 }
 
 fn labels() -> impl Strategy<Value = Value> {
@@ -69,12 +133,12 @@ fn address(last: u8) -> String {
 
 fn pod() -> impl Strategy<Value = Change> {
     let status = (
-        prop::option::weighted(0.9, 1..7_u8),
+        prop::option::weighted(0.9, prop_oneof![2 => 1..7_u8, 3 => 7..30_u8]),
         prop::option::weighted(0.2, 1..9_u8),
         prop_oneof![6 => Just("Running"), 1 => Just("Succeeded")],
     );
     let spec = (any::<bool>(), prop::bool::weighted(0.1), prop::option::of(80..83_u16));
-    (namespace(), 0..3_u8, labels(), spec, status, 0..3_u8).prop_map(
+    (namespace(), 0..8_u8, labels(), spec, status, 0..3_u8).prop_map(
         |(namespace, name, labels, (local, host, port), (own, of_node, phase), uid)| {
             let ports = port.map(|port| json!([{"name": "http", "containerPort": port}]));
             let object = json!({
@@ -154,8 +218,8 @@ fn change() -> impl Strategy<Value = Change> {
         Change::Namespace(object)
     });
     prop_oneof![
-        10 => pod(),
-        3 => (namespace(), 0..3_u8).prop_map(|(namespace, name)| Change::PodGone(namespace, name)),
+        16 => pod(),
+        3 => (namespace(), 0..8_u8).prop_map(|(namespace, name)| Change::PodGone(namespace, name)),
         5 => policy(),
         2 => (namespace(), 0..2_u8)
             .prop_map(|(namespace, name)| Change::PolicyGone(namespace, name)),
@@ -165,6 +229,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => Just(Change::NodeGone),
         1 => (0..3_u8).prop_map(Change::Relisted),
         1 => (0..3_u8).prop_map(Change::PodsRelisted),
+        1 => prop::sample::select(&Configured::ALL[..]).prop_map(Change::Config),
+        2 => Just(Change::Asked),
         2 => Just(Change::MembersAhead),
         6 => Just(Change::Flush),
     ]
@@ -208,21 +274,44 @@ fn event(change: &Change, now: &Snapshot) -> Option<Event> {
             let objects = objects.into_values().map(PackedPod::new).collect();
             Event::PodsRelisted(PodList::new(objects, unread.collect()))
         }
-        Change::MembersAhead | Change::Flush => return None,
+        Change::Config(_) | Change::Asked | Change::MembersAhead | Change::Flush => return None,
     })
+}
+
+/// Which sets may not be edited is found by the leaves that have changed as it is by all of them.
+fn freezes_the_same_either_way(engine: &Engine) {
+    let structure = engine.outline.structure();
+    for rules in Family::ALL.map(|family| structure.family(family)) {
+        if !structure.whole {
+            let [by_leaves, by_all] = freezes_both_ways(rules);
+            assert_eq!(by_leaves, by_all);
+        }
+    }
 }
 
 proptest! {
     #![proptest_config(crate::laws::config(600))]
 
     #[test]
-    fn nothing_stale_is_left_of_any_history(changes in prop::collection::vec(change(), 1..60)) {
+    fn nothing_stale_is_left_of_any_history(changes in prop::collection::vec(change(), 1..90)) {
         let mut engine = Engine::new(config(), Generation(3));
         let mut kernel = Ruleset::default();
         for change in changes.iter().chain([&Change::Flush]) {
             if let Some(event) = event(change, &engine.snapshot().clone()) {
                 engine.apply(event);
                 continue;
+            }
+            match change {
+                Change::Config(configured) => {
+                    engine.set_config(configured.config());
+                    continue;
+                }
+                Change::Asked => {
+                    engine.pending();
+                    freezes_the_same_either_way(&engine);
+                    continue;
+                }
+                _ => {}
             }
             let ahead = matches!(change, Change::MembersAhead);
             let update = if ahead { engine.flush_members() } else { engine.flush() };

@@ -17,7 +17,16 @@ const ELSEWHERE: u8 = 200;
 /// x/web and x/db on n1; x/web lets app=client in, x/db app=other; pods elsewhere; policies for pods
 /// that are not on n1.
 fn started() -> Engine {
+    started_beside(0)
+}
+
+/// The same, with so many more pods of web on n1.
+fn started_beside(more: u8) -> Engine {
     let mut engine = Engine::new(config(), Generation(1));
+    for number in 10..10 + more {
+        let address = format!("10.0.0.{number}");
+        engine.apply(applied(pod(&format!("web{number}"), "web", "n1", &address)));
+    }
     engine.apply(applied(pod("web", "web", "n1", "10.0.0.1")));
     engine.apply(applied(pod("db", "db", "n1", "10.0.0.2")));
     for number in 0..ELSEWHERE {
@@ -32,6 +41,11 @@ fn started() -> Engine {
     engine.flush();
     engine.take_work();
     engine
+}
+
+/// That the structure was looked at.
+fn compiled() -> Work {
+    Work { structures: 1, ..Work::default() }
 }
 
 fn work_of(engine: &mut Engine, event: Event) -> (Work, Update) {
@@ -78,7 +92,7 @@ fn of_a_policy_that_changes_the_bodies_are_compiled_and_no_others() {
     let (work, _) =
         work_of(&mut engine, policy(lets("web", "web", "client", &json!({"port": 82}))));
     // Its set stands, and nobody joins or leaves it.
-    let both_pods = Work { structures: 1, selections: 2, bodies: 1, ..Work::default() };
+    let both_pods = Work { selections: 2, judged: 2, bodies: 1, chains: 1, ..compiled() };
     assert_eq!(work, both_pods);
     // A definition that is new is compared with the pods that have the label, by kinds.
     let (work, _) = work_of(&mut engine, policy(lets("web", "web", "a1", &json!({"port": 82}))));
@@ -96,11 +110,12 @@ fn a_policy_that_changes_is_read_for_the_pods_of_its_namespace_and_a_pod_that_co
     };
     for number in 100..110 {
         let (work, _) = work_of(&mut engine, applied(elsewhere(number)));
-        assert_eq!(work, Work { structures: 1, selections: 1, ..Work::default() });
+        assert_eq!(work, Work { selections: 1, judged: 1, ..compiled() });
     }
     let (work, _) =
         work_of(&mut engine, policy(lets("web", "web", "client", &json!({"port": 82}))));
-    assert_eq!(work, Work { structures: 1, selections: 2, bodies: 1, ..Work::default() });
+    let both_pods = Work { selections: 2, judged: 2, bodies: 1, chains: 1, ..compiled() };
+    assert_eq!(work, both_pods);
 }
 
 #[test]
@@ -116,8 +131,15 @@ fn of_definitions_united_only_those_are_compared_that_nobody_had() {
     });
     let both = crate::decode::policy(&both.into(), None).unwrap().object;
     let (work, _) = work_of(&mut engine, policy(both));
-    let expected =
-        Work { structures: 1, selections: 2, bodies: 1, comparisons: 1, sets: 1, pods: 0 };
+    let expected = Work {
+        selections: 2,
+        judged: 2,
+        bodies: 1,
+        comparisons: 1,
+        sets: 1,
+        chains: 1,
+        ..compiled()
+    };
     assert_eq!(work, expected);
 }
 
@@ -126,10 +148,12 @@ fn a_pod_of_the_node_joins_the_set_that_its_own_policy_asks_and_leaves_it() {
     let mut engine = started();
     work_of(&mut engine, policy(lets("self", "client", "client", &json!({"port": 82}))));
     let comes = applied(pod("new", "client", "n1", "10.0.0.9"));
-    // The others follow what has changed of policies meanwhile.
-    for (event, selections, bodies) in [(comes, 3, 1), (Event::PodDeleted(key("new")), 0, 0)] {
+    // Its chain and the tree that leads there.
+    let expected = Work { selections: 1, judged: 1, bodies: 1, chains: 2, ..compiled() };
+    let goes = Work { chains: 2, ..compiled() };
+    for (event, expected) in [(comes, expected), (Event::PodDeleted(key("new")), goes)] {
         let (work, update) = work_of(&mut engine, event);
-        assert_eq!(work, Work { structures: 1, selections, bodies, ..Work::default() });
+        assert_eq!(work, expected);
         let edited = |step: &Step| matches!(step, Step::AddMembers(_) | Step::RemoveMembers(_));
         assert!(update.steps.iter().any(edited), "{update:?}");
     }
@@ -139,7 +163,21 @@ fn a_pod_of_the_node_joins_the_set_that_its_own_policy_asks_and_leaves_it() {
 fn a_pod_of_the_node_takes_a_chain_and_no_body() {
     let mut engine = started();
     let (work, _) = work_of(&mut engine, applied(pod("web2", "web", "n1", "10.0.0.3")));
-    assert_eq!(work, Work { structures: 1, selections: 1, bodies: 0, ..Work::default() });
+    assert_eq!(work, Work { selections: 1, judged: 1, chains: 2, ..compiled() });
+}
+
+#[test]
+fn a_pod_of_the_node_that_comes_or_goes_is_the_only_one_that_is_looked_at() {
+    let mut engine = started_beside(90);
+    work_of(&mut engine, applied(pod("web2", "web", "n1", "10.0.0.101")));
+    // Its own chain, and the one of the tree that leads there.
+    let comes = Work { selections: 1, judged: 1, chains: 2, ..compiled() };
+    let (work, _) = work_of(&mut engine, applied(pod("web3", "web", "n1", "10.0.0.102")));
+    assert_eq!(work, comes);
+    let moved = applied(pod("web3", "web", "n1", "10.0.0.103"));
+    assert_eq!(work_of(&mut engine, moved).0, Work { judged: 1, chains: 2, ..compiled() });
+    let (work, _) = work_of(&mut engine, Event::PodDeleted(key("web3")));
+    assert_eq!(work, Work { chains: 2, ..compiled() });
 }
 
 #[test]
