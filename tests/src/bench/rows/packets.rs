@@ -120,7 +120,7 @@ impl<'a> Stage<'a> {
 fn both_ways(stage: &Stage<'_>, take: &mut Take<'_>) -> Result<(), BenchError> {
     if stage.selection.has("node") {
         let mut sent = SentByNode::open(&stage.road, stage.first()?)?;
-        let title = ("node", "established packet that the node sends, with IPVS");
+        let title = ("node", "established packet of the node, with IPVS");
         let row = stage.duel(title, (&stage.nothing, &stage.ours), &mut sent)?;
         take(vec![row.aiming(Target::AtMost(1.03))]);
     }
