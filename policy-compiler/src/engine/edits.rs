@@ -36,12 +36,11 @@ impl Edits {
 
     /// What a delta comes to in a set of `family` that holds `kernel`.
     pub(super) fn of_delta(family: Family, kernel: &AddressSet, delta: &Delta) -> Self {
-        let members = |addresses: &BTreeSet<IpAddr>| -> MemberSet {
-            addresses.iter().copied().filter(|address| Family::of(*address) == family).collect()
-        };
+        let members = |addresses: Vec<IpAddr>| addresses.into_iter().collect::<MemberSet>();
+        let (joined, left) = delta.of(family);
         Self {
-            join: members(&delta.joined).difference(&kernel.members),
-            leave: members(&delta.left).intersection(&kernel.members),
+            join: members(joined).difference(&kernel.members),
+            leave: members(left).intersection(&kernel.members),
         }
     }
 

@@ -34,6 +34,7 @@ mod program;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use self::plan::{Names, Renamed, Standing, Way, taken_apart};
@@ -259,14 +260,13 @@ impl Engine {
             let (Step::AddMembers(sets) | Step::RemoveMembers(sets)) = step else { continue };
             for (name, members) in sets {
                 let source = structure.family(name.family).sets().get(&without_generation(name));
-                for address in members.iter().map(|member| member.net.addr()) {
-                    match source {
-                        Some(Source::Pods(id)) => self.index.settle(*id, address),
-                        Some(Source::Number(id, number)) => {
-                            self.index.settle_number(*id, *number, address);
-                        }
-                        Some(Source::Known(_) | Source::Fixed(_)) | None => {}
+                let taken: Vec<IpAddr> = members.iter().map(|member| member.net.addr()).collect();
+                match source {
+                    Some(Source::Pods(id)) => self.index.settle(*id, &taken),
+                    Some(Source::Number(id, number)) => {
+                        self.index.settle_number(*id, *number, &taken);
                     }
+                    Some(Source::Known(_) | Source::Fixed(_)) | None => {}
                 }
             }
         }

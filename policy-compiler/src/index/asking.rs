@@ -1,15 +1,16 @@
 //! Definitions by what a pod must have for them to mean it: a group that is new is compared with the
 //! few that may mean it, however many there are.
 //!
-//! Each is kept once, with the groups that it means: a membership that is new compares only those of its
-//! definitions with groups that no other has.
+//! Each is kept once, with the groups that it was found to mean: a membership that is new compares only
+//! those of its definitions with groups that no other has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::definition::{PodDefinition, Scope};
-use super::groups::{Group, GroupId};
+use super::groups::Group;
 use super::memberships::MembershipId;
+use super::search::Found;
 use crate::labels::Labels;
 use crate::lookup::Lookup;
 use crate::name::NamespaceName;
@@ -24,8 +25,8 @@ pub(super) struct Defined {
     pub(super) definition: Arc<PodDefinition>,
     /// Those that have it, sorted.
     pub(super) memberships: Vec<MembershipId>,
-    /// The groups that it means.
-    pub(super) groups: BTreeSet<GroupId>,
+    /// The groups that it means, as far as that was asked.
+    pub(super) found: Option<Found>,
 }
 
 /// A definition where it is looked for.
@@ -103,23 +104,26 @@ pub(super) struct Asking {
 }
 
 impl Asking {
+    pub(super) fn get(&self, id: DefinitionId) -> Option<&Defined> {
+        self.slots.get(id.0)?.as_ref()
+    }
+
     pub(super) fn get_mut(&mut self, id: DefinitionId) -> Option<&mut Defined> {
         self.slots.get_mut(id.0)?.as_mut()
     }
 
-    /// Lets a membership have a definition, and says whether none had it before: then the groups that it
-    /// means are to be found.
+    /// Lets a membership have a definition.
     pub(super) fn add(
         &mut self,
         membership: MembershipId,
         definition: &Arc<PodDefinition>,
-    ) -> (DefinitionId, bool) {
+    ) -> DefinitionId {
         if let Some(id) = self.ids.get(definition).copied() {
             if let Some(defined) = self.get_mut(id) {
                 let at = defined.memberships.partition_point(|other| *other < membership);
                 defined.memberships.insert(at, membership);
             }
-            return (id, false);
+            return id;
         }
         let id = self.free.pop().unwrap_or(DefinitionId(self.slots.len()));
         if id.0 == self.slots.len() {
@@ -133,8 +137,8 @@ impl Asking {
             Scope::All | Scope::Matching(_) => self.anywhere.add(&entry),
         }
         let memberships = vec![membership];
-        self.slots[id.0] = Some(Defined { definition, memberships, groups: BTreeSet::new() });
-        (id, true)
+        self.slots[id.0] = Some(Defined { definition, memberships, found: None });
+        id
     }
 
     /// A membership has a definition no more.
@@ -175,7 +179,7 @@ impl Asking {
     /// There are no groups any more.
     pub(super) fn forget_groups(&mut self) {
         for defined in self.slots.iter_mut().flatten() {
-            defined.groups.clear();
+            defined.found = None;
         }
     }
 }

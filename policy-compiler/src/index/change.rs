@@ -3,11 +3,12 @@
 //! A pod is taken out as it was and put in as it is, and what joins again what it has just left cancels
 //! out. An address leaves a membership only where no other pod holds it there: two pods may claim one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::groups::GroupId;
+use super::memberships::Judged;
 use super::named::NamedId;
 use super::pods::{Facts, PodId, Put};
 use super::{Index, MembershipId, Touched, owners};
@@ -16,13 +17,6 @@ use crate::cluster::{ContainerPort, Node, Snapshot};
 use crate::name::{NamespaceName, ObjectKey};
 use crate::packed::{PackedPod, Place};
 use crate::policy::Policy;
-
-/// Whose holding of an address does not count.
-#[derive(Clone, Copy)]
-enum But {
-    Pod(PodId),
-    Group(GroupId),
-}
 
 impl Index {
     /// A pod is so; what that has touched, unless it was the same before.
@@ -101,35 +95,68 @@ impl Index {
     /// A namespace may have other labels than it had.
     pub(crate) fn namespace(&mut self, objects: &Snapshot, name: &NamespaceName) -> Touched {
         let labels = objects.namespace_labels(name);
-        self.memberships.relabelled(name);
-        let mut changed = BTreeSet::new();
-        for id in self.groups.of_namespace(name).clone() {
-            let Some(group) = self.groups.get_mut(id) else { continue };
-            let (begun, ceased) = self.memberships.judge(id, group, &labels);
-            if begun.is_empty() && ceased.is_empty() {
-                continue;
+        let Some(before) = self.groups.relabel(name, labels) else { return Touched::default() };
+        let (mut judged, mut changed) = (BTreeMap::new(), BTreeSet::new());
+        for id in self.groups.of_namespace(name).to_vec() {
+            let now = self.memberships.judge(id, &mut self.groups, &before);
+            if now.was != now.is {
+                changed.extend(now.begun().into_iter().chain(now.ceased()));
+                judged.insert(id, now);
             }
-            let Some(group) = self.groups.get(id) else { continue };
-            self.looked_at += self.groups.count(group);
-            let pods = group.commons.iter().flat_map(|common| self.groups.pods(*common));
-            let facts = pods.filter_map(|pod| self.pods.facts(*pod));
-            let addresses: BTreeSet<IpAddr> =
-                facts.flat_map(|pod| pod.addresses().iter()).collect();
-            for address in addresses {
-                for membership in &begun {
-                    self.join(*membership, address, But::Group(id));
-                }
-                for membership in &ceased {
-                    self.leave(*membership, address, But::Group(id));
-                }
-            }
-            changed.extend(begun.into_iter().chain(ceased));
+        }
+        let mut contested = BTreeSet::new();
+        for (id, judged) in &judged {
+            contested.extend(self.feeds_others(*id, judged));
+        }
+        for address in contested {
+            self.held_by_others(address, &judged);
         }
         let mut numbers = false;
         for id in self.named.among(&changed) {
             numbers |= self.recount(id);
         }
         Touched { numbers, ..Touched::default() }
+    }
+
+    /// A group feeds other memberships than it did. Most of its addresses nobody else claims: they join
+    /// and leave together. The others are left.
+    fn feeds_others(&mut self, id: GroupId, judged: &Judged) -> Vec<IpAddr> {
+        let Some(group) = self.groups.get(id) else { return Vec::new() };
+        self.looked_at += self.groups.count(group);
+        let pods = group.commons.iter().flat_map(|common| self.groups.pods(*common));
+        let facts = pods.filter_map(|pod| self.pods.facts(*pod));
+        let addresses = facts.flat_map(|pod| pod.addresses().iter());
+        let visible = addresses.filter(|address| !self.owners.is_claimed_of_node(*address));
+        let (contested, alone): (Vec<IpAddr>, Vec<IpAddr>) =
+            visible.partition(|address| self.owners.is_contested(*address));
+        for membership in judged.begun() {
+            self.memberships.note(membership, &alone, true);
+        }
+        for membership in judged.ceased() {
+            self.memberships.note(membership, &alone, false);
+        }
+        contested
+    }
+
+    /// Groups feed other memberships than they did: an address that several pods claim joins those in
+    /// which none of them was, and leaves those in which none of them is.
+    fn held_by_others(&mut self, address: IpAddr, judged: &BTreeMap<GroupId, Judged>) {
+        let (mut was, mut is) = (BTreeSet::new(), BTreeSet::new());
+        for pod in self.owners.of(address).to_vec() {
+            let common = self.pods.facts(pod).map(|facts| facts.common);
+            let group = common.and_then(|common| self.groups.id_of(common));
+            if let Some(judged) = group.and_then(|group| judged.get(&group)) {
+                was.extend(judged.was.iter().copied());
+                is.extend(judged.is.iter().copied());
+            } else {
+                let feeds = self.fed_by(pod);
+                was.extend(feeds.iter().copied());
+                is.extend(feeds.iter().copied());
+            }
+        }
+        for membership in is.symmetric_difference(&was) {
+            self.memberships.note(*membership, &[address], is.contains(membership));
+        }
     }
 
     /// A policy was `old` and is `new`; whether that concerns a pod of the node.
@@ -190,7 +217,7 @@ impl Index {
 
     /// Takes a pod out; whether that took a number away.
     fn withdraw(&mut self, id: PodId, pod: &Facts) -> bool {
-        let feeds = self.shared_feeds_of(pod.common);
+        let feeds = self.feeds_of(pod.common);
         let ports = self.pods.ports(pod);
         let mut numbers = false;
         for (question, family) in self.asking_about(pod, &ports, &feeds) {
@@ -200,16 +227,15 @@ impl Index {
         self.go(pod);
         for address in pod.addresses().iter() {
             self.owners.release(address, id);
-            for membership in feeds.iter() {
-                self.leave(*membership, address, But::Pod(id));
-            }
+            self.moves(&feeds, address, id, false);
         }
         numbers
     }
 
     /// Puts a pod in; whether that brought a number.
     fn put_forward(&mut self, objects: &Snapshot, id: PodId, pod: &Facts) -> bool {
-        let feeds = self.come(objects, id, pod);
+        self.come(objects, id, pod);
+        let feeds = self.feeds_of(pod.common);
         let ports = self.pods.ports(pod);
         let mut numbers = false;
         for (question, family) in self.asking_about(pod, &ports, &feeds) {
@@ -218,9 +244,7 @@ impl Index {
         }
         for address in pod.addresses().iter() {
             self.owners.claim(address, id);
-            for membership in feeds.iter() {
-                self.join(*membership, address, But::Pod(id));
-            }
+            self.moves(&feeds, address, id, true);
         }
         numbers
     }
@@ -276,18 +300,16 @@ impl Index {
         let mut claimed = false;
         for (list, joins) in [(come, false), (gone, true)] {
             for address in list {
-                let claimants = self.owners.of(*address);
+                let claimants = self.owners.of(*address).to_vec();
                 claimed |= !claimants.is_empty();
                 touched.local |= claimants.iter().any(|id| self.is_local_id(*id));
                 touched.owners |= touched.local;
-                let feeds: BTreeSet<MembershipId> =
-                    claimants.iter().flat_map(|id| self.fed_by(*id)).copied().collect();
+                let mut feeds = BTreeSet::new();
+                for id in claimants {
+                    feeds.extend(self.fed_by(id).iter().copied());
+                }
                 for membership in feeds {
-                    if joins {
-                        self.memberships.join(membership, *address);
-                    } else {
-                        self.memberships.leave(membership, *address);
-                    }
+                    self.memberships.note(membership, &[*address], joins);
                 }
             }
         }
@@ -297,8 +319,9 @@ impl Index {
         touched
     }
 
-    fn fed_by(&self, id: PodId) -> &[MembershipId] {
-        self.pods.facts(id).map(|facts| self.feeds_of(facts.common)).unwrap_or_default()
+    fn fed_by(&mut self, id: PodId) -> Arc<[MembershipId]> {
+        let common = self.pods.facts(id).map(|facts| facts.common);
+        common.map(|common| self.feeds_of(common)).unwrap_or_default()
     }
 
     fn recount(&mut self, id: NamedId) -> bool {
@@ -308,29 +331,20 @@ impl Index {
         self.named.recount(id, meant)
     }
 
-    fn join(&mut self, id: MembershipId, address: IpAddr, but: But) {
-        if !self.owners.is_node(address) && !self.is_held(id, address, but) {
-            self.memberships.join(id, address);
+    /// An address that a pod has, or had, joins some memberships or leaves them, but for those in which others
+    /// hold it.
+    fn moves(&mut self, memberships: &[MembershipId], address: IpAddr, own: PodId, joins: bool) {
+        if memberships.is_empty() || self.owners.is_node(address) {
+            return;
         }
-    }
-
-    fn leave(&mut self, id: MembershipId, address: IpAddr, but: But) {
-        if !self.owners.is_node(address) && !self.is_held(id, address, but) {
-            self.memberships.leave(id, address);
+        let holders = self.owners.of(address).iter().copied();
+        let holders: Vec<PodId> = holders.filter(|holder| *holder != own).collect();
+        let held: Vec<Arc<[MembershipId]>> =
+            holders.into_iter().map(|holder| self.fed_by(holder)).collect();
+        for membership in memberships {
+            if !held.iter().any(|held| held.binary_search(membership).is_ok()) {
+                self.memberships.note(*membership, &[address], joins);
+            }
         }
-    }
-
-    /// Whether a pod of the membership claims an address, but for some that do not count.
-    fn is_held(&self, id: MembershipId, address: IpAddr, but: But) -> bool {
-        self.owners.of(address).iter().any(|claimant| {
-            let counts = match but {
-                But::Pod(own) => *claimant != own,
-                But::Group(own) => {
-                    let facts = self.pods.facts(*claimant);
-                    facts.is_some_and(|facts| self.groups.id_of(facts.common) != Some(own))
-                }
-            };
-            counts && self.fed_by(*claimant).binary_search(&id).is_ok()
-        })
     }
 }

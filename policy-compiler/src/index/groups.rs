@@ -3,11 +3,15 @@
 //! Whatever a selector says of one pod of a group it says of all of them. There are as many groups as
 //! kinds of pods, however many pods there are. A group has no pods of its own: it has those of workloads
 //! that cannot be told apart, so that to group pods takes a look at each workload and none at a pod.
+//!
+//! Which groups came to be otherwise is kept for a while: who knows which groups something means need
+//! look at no others to know it again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::memberships::MembershipId;
+use super::memberships::Feeds;
+use super::namespaces::{NamespaceId, Namespaces};
 use super::pods::{CommonId, PodId};
 use crate::labels::Labels;
 use crate::lookup::Lookup;
@@ -18,17 +22,25 @@ use crate::packed::Common;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct GroupId(u32);
 
+/// How many changes of groups are kept.
+const KEPT: usize = if cfg!(test) { 8 } else { 4_096 };
+
+/// How many changes of groups there had been.
+pub(super) type Moment = u64;
+
 /// Pods that no selector tells apart.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     /// Where they are.
     pub(super) namespace: NamespaceName,
+    /// The number of that.
+    pub(super) namespace_id: NamespaceId,
     /// Those of their labels that are asked about.
     pub(super) labels: Labels,
     /// What they have in common, for each of their workloads.
     pub(super) commons: Vec<CommonId>,
-    /// The memberships that they belong to, sorted.
-    pub(super) feeds: Arc<[MembershipId]>,
+    /// The memberships that they belong to, as far as that was asked.
+    pub(super) feeds: Feeds,
 }
 
 /// The live pods that have all in common.
@@ -50,9 +62,13 @@ pub(super) struct Groups {
     ids: Lookup<(NamespaceName, Labels), GroupId>,
     slots: Vec<Option<Group>>,
     free: Vec<GroupId>,
-    of_namespace: BTreeMap<NamespaceName, BTreeSet<GroupId>>,
+    namespaces: Namespaces,
     /// Only looked up.
     labelled: Lookup<Arc<str>, Lookup<Arc<str>, BTreeSet<GroupId>>>,
+    /// The groups that came, went, or have other labels of their namespace now: the last of these changes.
+    changed: Vec<GroupId>,
+    /// How many changes there were before those.
+    before: Moment,
     /// No groups.
     none: BTreeSet<GroupId>,
 }
@@ -95,10 +111,6 @@ impl Groups {
     }
 
     /// The group of the pods that have this in common, once they are grouped.
-    pub(super) fn of_common(&self, common: CommonId) -> Option<&Group> {
-        self.get(self.id_of(common)?)
-    }
-
     pub(super) fn id_of(&self, common: CommonId) -> Option<GroupId> {
         self.alike.get(common.place())?.group
     }
@@ -143,14 +155,49 @@ impl Groups {
         slots.filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
     }
 
-    /// The groups of each namespace that has any.
-    pub(super) fn namespaces(&self) -> &BTreeMap<NamespaceName, BTreeSet<GroupId>> {
-        &self.of_namespace
+    /// The namespaces that have groups.
+    pub(super) fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
     }
 
-    /// The groups of a namespace.
-    pub(super) fn of_namespace(&self, namespace: &NamespaceName) -> &BTreeSet<GroupId> {
-        self.of_namespace.get(namespace).unwrap_or(&self.none)
+    /// The labels of the namespace that a group is in.
+    pub(super) fn namespace_labels(&self, group: &Group) -> Option<&Labels> {
+        self.namespaces.get(group.namespace_id).map(|namespace| &namespace.labels)
+    }
+
+    /// The groups of a namespace, in their order.
+    pub(super) fn of_namespace(&self, namespace: &NamespaceName) -> &[GroupId] {
+        let namespace = self.namespaces.find(namespace).and_then(|id| self.namespaces.get(id));
+        namespace.map(|namespace| &*namespace.groups).unwrap_or_default()
+    }
+
+    /// A namespace has these labels now; which it had, if they are others and it has groups.
+    pub(super) fn relabel(&mut self, namespace: &NamespaceName, labels: Labels) -> Option<Labels> {
+        let before = self.namespaces.relabel(self.namespaces.find(namespace)?, labels)?;
+        for group in self.of_namespace(namespace).to_vec() {
+            self.note(group);
+        }
+        Some(before)
+    }
+
+    fn note(&mut self, group: GroupId) {
+        if self.changed.len() == KEPT {
+            self.before += self.changed.len() as Moment;
+            self.changed.clear();
+        }
+        self.changed.push(group);
+    }
+
+    /// How many changes of groups there have been.
+    pub(super) fn now(&self) -> Moment {
+        self.before + self.changed.len() as Moment
+    }
+
+    /// The groups that are not as they were then, some of them more than once; `None` where that is not
+    /// known any more.
+    pub(super) fn changed_since(&self, then: Moment) -> Option<&[GroupId]> {
+        let known = usize::try_from(then.checked_sub(self.before)?).ok()?;
+        self.changed.get(known..)
     }
 
     /// The groups whose pods have this label.
@@ -159,33 +206,42 @@ impl Groups {
         groups.unwrap_or(&self.none)
     }
 
-    /// Puts the pods that have this in common into their group; says which, and whether there was none
-    /// before.
-    pub(super) fn join(&mut self, common: &Common, common_id: CommonId) -> (GroupId, bool) {
+    /// Puts the pods that have this in common into their group. The labels of their namespace are asked
+    /// for if they are the first there.
+    pub(super) fn join(
+        &mut self,
+        common: &Common,
+        common_id: CommonId,
+        labels_of: impl FnOnce() -> Labels,
+    ) {
         let traits = (common.namespace.clone(), common.labels.only(&self.asked));
         let known = self.ids.get(&traits).copied();
-        let id = known.unwrap_or_else(|| self.found(traits));
+        let id = known.unwrap_or_else(|| self.found(traits, labels_of));
         let Some(group) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) else {
-            return (id, false);
+            return;
         };
         group.commons.push(common_id);
         if let Some(alike) = self.alike.get_mut(common_id.place()) {
             let place = u32::try_from(group.commons.len() - 1).unwrap_or(u32::MAX);
             (alike.group, alike.place) = (Some(id), place);
         }
-        (id, known.is_none())
     }
 
     /// Makes a group.
-    fn found(&mut self, traits: (NamespaceName, Labels)) -> GroupId {
-        let (namespace, labels) = traits.clone();
-        let (commons, feeds) = (Vec::new(), Arc::default());
-        let group = Group { namespace: namespace.clone(), labels, commons, feeds };
+    fn found(
+        &mut self,
+        traits: (NamespaceName, Labels),
+        labels_of: impl FnOnce() -> Labels,
+    ) -> GroupId {
         let next = GroupId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
         let id = self.free.pop().unwrap_or(next);
         if id == next {
             self.slots.push(None);
         }
+        let namespace_id = self.namespaces.add(&traits.0, labels_of, id);
+        let (namespace, labels) = traits.clone();
+        let (commons, feeds) = (Vec::new(), Feeds::default());
+        let group = Group { namespace, namespace_id, labels, commons, feeds };
         for (key, value) in group.labels.shared() {
             let values = self.labelled.entry(Arc::clone(key)).or_default();
             values.entry(Arc::clone(value)).or_default().insert(id);
@@ -193,17 +249,18 @@ impl Groups {
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             *slot = Some(group);
         }
-        self.of_namespace.entry(namespace).or_default().insert(id);
         self.ids.insert(traits, id);
+        self.note(id);
         id
     }
 
-    /// Takes the pods that have this in common out of their group; says which that was, and the group
-    /// itself if nobody is left in it.
-    pub(super) fn leave(&mut self, common: CommonId) -> Option<(GroupId, Option<Group>)> {
-        let alike = self.alike.get_mut(common.place())?;
-        let (id, place) = (alike.group.take()?, alike.place);
-        let group = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+    /// Takes the pods that have this in common out of their group, which is no more if nobody is left in
+    /// it.
+    pub(super) fn leave(&mut self, common: CommonId) {
+        let Some(alike) = self.alike.get_mut(common.place()) else { return };
+        let (Some(id), place) = (alike.group.take(), alike.place) else { return };
+        let slot = self.slots.get_mut(id.0 as usize);
+        let Some(group) = slot.and_then(Option::as_mut) else { return };
         if (place as usize) < group.commons.len() {
             group.commons.swap_remove(place as usize);
         }
@@ -212,12 +269,11 @@ impl Groups {
         {
             alike.place = place;
         }
-        if !group.commons.is_empty() {
-            return Some((id, None));
+        if group.commons.is_empty()
+            && let Some(gone) = self.slots.get_mut(id.0 as usize).and_then(Option::take)
+        {
+            self.dissolve(id, &gone);
         }
-        let group = self.slots.get_mut(id.0 as usize)?.take()?;
-        self.dissolve(id, &group);
-        Some((id, Some(group)))
     }
 
     /// Forgets where a group was found.
@@ -237,11 +293,7 @@ impl Groups {
                 self.labelled.remove(key);
             }
         }
-        if let Some(groups) = self.of_namespace.get_mut(&traits.0) {
-            groups.remove(&id);
-            if groups.is_empty() {
-                self.of_namespace.remove(&traits.0);
-            }
-        }
+        self.namespaces.remove(group.namespace_id, id);
+        self.note(id);
     }
 }

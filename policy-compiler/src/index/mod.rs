@@ -24,12 +24,15 @@
 mod asking;
 mod change;
 mod definition;
+mod delta;
 mod groups;
 mod memberships;
 mod named;
+mod namespaces;
 mod owners;
 mod pods;
 mod policies;
+mod search;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,9 +43,10 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 pub(crate) use self::definition::{PodDefinition, Scope};
+pub(crate) use self::delta::Delta;
 use self::groups::Groups;
 use self::memberships::Memberships;
-pub(crate) use self::memberships::{Definitions, Delta, MembershipId};
+pub(crate) use self::memberships::{Definitions, MembershipId};
 use self::named::NamedPorts;
 pub(crate) use self::named::{NamedId, NamedQuestion};
 use self::owners::Owners;
@@ -51,6 +55,7 @@ use self::policies::Policies;
 pub(crate) use self::policies::{PolicyChange, PolicyState, Stamp};
 use crate::cidr::Family;
 use crate::cluster::{Addresses, Namespace, Pod, Snapshot};
+use crate::compile::networks::Coverage;
 use crate::document::Location;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::{Common, PackedPod};
@@ -283,21 +288,21 @@ impl Index {
         let labels: BTreeSet<Arc<str>> =
             definitions.iter().flat_map(|one| one.asked()).cloned().collect();
         self.tell_apart(objects, &labels);
-        let labels_of = |name: &NamespaceName| objects.namespace_labels(name);
-        self.memberships.add(Arc::clone(definitions), &mut self.groups, &labels_of)
+        self.memberships.add(Arc::clone(definitions), &self.groups)
     }
 
     /// Its members of a family, in their order.
     pub(crate) fn members(&self, id: MembershipId, family: Family) -> Vec<IpAddr> {
-        let groups = self.memberships.groups(id).filter_map(|group| self.groups.get(group));
+        let groups = self.memberships.groups(id, &self.groups);
+        let groups = groups.into_iter().filter_map(|group| self.groups.get(group));
         let commons = groups.flat_map(|group| &group.commons);
         let pods = commons.flat_map(|common| self.groups.pods(*common));
-        let facts = pods.filter_map(|pod| self.pods.facts(*pod));
-        let mut members: Vec<IpAddr> =
-            facts.filter_map(|facts| facts.addresses().of(family)).collect();
-        members.sort_unstable();
-        members.dedup();
-        self.owners.leave_out_nodes(&mut members);
+        let addresses = pods.filter_map(|pod| Some(self.pods.facts(*pod)?.addresses()));
+        let mut members = match family {
+            Family::V4 => in_order(addresses.filter_map(|addresses| addresses.v4)),
+            Family::V6 => in_order(addresses.filter_map(|addresses| addresses.v6)),
+        };
+        members.retain(|address| !self.owners.is_claimed_of_node(*address));
         members
     }
 
@@ -363,14 +368,14 @@ impl Index {
         self.named.delta(id, number)
     }
 
-    /// What has come about of an address in a membership was taken.
-    pub(crate) fn settle(&mut self, id: MembershipId, address: IpAddr) {
-        self.memberships.settle(id, address);
+    /// What has come about of some addresses in a membership, which are sorted, was taken.
+    pub(crate) fn settle(&mut self, id: MembershipId, addresses: &[IpAddr]) {
+        self.memberships.settle(id, addresses);
     }
 
-    /// The same, of an address at which a number is found.
-    pub(crate) fn settle_number(&mut self, id: NamedId, number: NonZeroU16, address: IpAddr) {
-        self.named.settle(id, number, address);
+    /// The same, of addresses at which a number is found.
+    pub(crate) fn settle_number(&mut self, id: NamedId, number: NonZeroU16, addresses: &[IpAddr]) {
+        self.named.settle(id, number, addresses);
     }
 
     /// What has come about so far was taken.
@@ -395,7 +400,7 @@ impl Index {
     ) {
         self.named.retain(named);
         let asked_of = self.named.asked_of().chain(memberships.iter().copied()).collect();
-        self.memberships.retain(&asked_of, &mut self.groups);
+        self.memberships.retain(&asked_of);
         let asked = self.memberships.asked();
         if self.groups.asked().len() > 2 * asked.len() + STALE {
             self.regroup(objects, asked);
@@ -407,21 +412,49 @@ impl Index {
         addresses.of(family).filter(|address| !self.owners.is_node(*address))
     }
 
-    /// The numbers that pods declare which a question means, and where each is found.
+    /// The numbers that pods declare which a question means, and where each is found. They are looked for
+    /// among those that declare the name, or among those of the membership where no others are meant.
     fn meant(&self, question: &NamedQuestion) -> Vec<(NonZeroU16, Option<IpAddr>)> {
+        let Some(declaring) = self.named.declaring(question.protocol, &question.name) else {
+            return Vec::new();
+        };
+        let groups = self.memberships.groups(question.pods, &self.groups);
+        let commons = || groups.iter().filter_map(|id| self.groups.get(*id)).map(|g| &*g.commons);
+        let few = *question.coverage == Coverage::Nothing
+            && commons().map(<[CommonId]>::len).sum::<usize>() < declaring.len();
         let mut meant = Vec::new();
-        let declaring = self.named.declaring(question.protocol, &question.name);
-        for id in declaring.into_iter().flatten() {
-            let Some(common) = self.pods.common(*id) else { continue };
-            let is_member = self.feeds_of(*id).binary_search(&question.pods).is_ok();
-            let numbers = question.declared_by(&common.ports);
-            let pods = self.groups.pods(*id).iter().filter_map(|pod| self.pods.facts(*pod));
-            for pod in pods.filter(|pod| question.means(pod.addresses(), is_member)) {
-                let address = self.visible(pod.addresses(), question.family);
-                meant.extend(numbers.iter().map(|number| (*number, address)));
+        if few {
+            for id in commons().flatten() {
+                self.count_meant(question, *id, true, &mut meant);
             }
+            return meant;
+        }
+        for id in declaring {
+            let group = self.groups.id_of(*id);
+            let is_member = group.is_some_and(|group| groups.binary_search(&group).is_ok());
+            self.count_meant(question, *id, is_member, &mut meant);
         }
         meant
+    }
+
+    /// The same, of the pods that have this in common.
+    fn count_meant(
+        &self,
+        question: &NamedQuestion,
+        id: CommonId,
+        is_member: bool,
+        meant: &mut Vec<(NonZeroU16, Option<IpAddr>)>,
+    ) {
+        let Some(common) = self.pods.common(id) else { return };
+        let numbers = question.declared_by(&common.ports);
+        if numbers.is_empty() || !is_member && *question.coverage == Coverage::Nothing {
+            return;
+        }
+        let pods = self.groups.pods(id).iter().filter_map(|pod| self.pods.facts(*pod));
+        for pod in pods.filter(|pod| question.means(pod.addresses(), is_member)) {
+            let address = self.visible(pod.addresses(), question.family);
+            meant.extend(numbers.iter().map(|number| (*number, address)));
+        }
     }
 
     /// Groups pods by these labels too.
@@ -439,7 +472,7 @@ impl Index {
         let commons = self.inhabited().filter(|(_, common)| concerned(common));
         let commons: Vec<(CommonId, Arc<Common>)> = commons.collect();
         for (id, _) in &commons {
-            self.leave_group(*id);
+            self.groups.leave(*id);
         }
         self.groups.ask(new);
         for (id, common) in commons {
@@ -468,33 +501,11 @@ impl Index {
 
     /// Puts the pods that have this in common into their group.
     fn join_group(&mut self, objects: &Snapshot, id: CommonId, common: &Common) {
-        let (group_id, is_new) = self.groups.join(common, id);
-        if is_new
-            && !self.memberships.is_empty()
-            && let Some(group) = self.groups.get_mut(group_id)
-        {
-            let labels = objects.namespace_labels(&group.namespace);
-            self.memberships.admit(group_id, group, &labels);
-        }
+        self.groups.join(common, id, || objects.namespace_labels(&common.namespace));
     }
 
-    /// Takes the pods that have this in common out of their group, and says which memberships that fed.
-    fn leave_group(&mut self, id: CommonId) -> Arc<[MembershipId]> {
-        match self.groups.leave(id) {
-            Some((group_id, Some(gone))) => {
-                self.memberships.dismiss(group_id, &gone);
-                gone.feeds
-            }
-            Some((group_id, None)) => {
-                self.groups.get(group_id).map(|group| Arc::clone(&group.feeds)).unwrap_or_default()
-            }
-            None => Arc::default(),
-        }
-    }
-
-    /// Counts a live pod among those with which it has all in common, and says which memberships it
-    /// feeds.
-    fn come(&mut self, objects: &Snapshot, id: PodId, facts: &Facts) -> Arc<[MembershipId]> {
+    /// Counts a live pod among those with which it has all in common.
+    fn come(&mut self, objects: &Snapshot, id: PodId, facts: &Facts) {
         let rank = self.groups.add_pod(facts.common, id);
         self.pods.set_rank(id, u32::try_from(rank).unwrap_or(u32::MAX));
         if rank == 0
@@ -505,30 +516,33 @@ impl Index {
                 self.join_group(objects, facts.common, &common);
             }
         }
-        self.shared_feeds_of(facts.common)
     }
 
-    /// Does not count a pod any more that was live, and says which memberships it fed.
-    fn go(&mut self, facts: &Facts) -> Arc<[MembershipId]> {
-        let feeds = self.shared_feeds_of(facts.common);
+    /// Does not count a pod any more that was live.
+    fn go(&mut self, facts: &Facts) {
         let moved = self.groups.remove_pod(facts.common, facts.rank as usize);
         if let Some(moved) = moved {
             self.pods.set_rank(moved, facts.rank);
         }
         if self.groups.pods(facts.common).is_empty() {
-            self.leave_group(facts.common);
+            self.groups.leave(facts.common);
             self.named.retract(&self.pods.ports(facts), facts.common);
         }
-        feeds
     }
 
-    /// The memberships that pods feed which have this in common.
-    fn feeds_of(&self, common: CommonId) -> &[MembershipId] {
-        self.groups.of_common(common).map(|group| &*group.feeds).unwrap_or_default()
+    /// The memberships that pods feed which have this in common, in their order.
+    fn feeds_of(&mut self, common: CommonId) -> Arc<[MembershipId]> {
+        match self.groups.id_of(common) {
+            Some(group) => self.memberships.fed_by(group, &mut self.groups),
+            None => Arc::default(),
+        }
     }
+}
 
-    fn shared_feeds_of(&self, common: CommonId) -> Arc<[MembershipId]> {
-        let group = self.groups.of_common(common);
-        group.map(|group| Arc::clone(&group.feeds)).unwrap_or_default()
-    }
+/// Each once, in their order.
+fn in_order<A: Ord + Into<IpAddr>>(addresses: impl Iterator<Item = A>) -> Vec<IpAddr> {
+    let mut addresses: Vec<A> = addresses.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.into_iter().map(Into::into).collect()
 }

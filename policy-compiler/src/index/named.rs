@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::memberships::{Delta, MembershipId};
+use super::delta::Delta;
+use super::memberships::MembershipId;
 use super::pods::CommonId;
 use crate::cidr::Family;
 use crate::cluster::{Addresses, ContainerPort};
@@ -304,10 +305,10 @@ impl NamedPorts {
         self.get(id)?.deltas.get(&number)
     }
 
-    pub(super) fn settle(&mut self, id: NamedId, number: NonZeroU16, address: IpAddr) {
+    pub(super) fn settle(&mut self, id: NamedId, number: NonZeroU16, addresses: &[IpAddr]) {
         let named = self.slots.get_mut(id.0).and_then(Option::as_mut);
         if let Some(delta) = named.and_then(|named| named.deltas.get_mut(&number)) {
-            delta.settle(address);
+            delta.settle(addresses);
         }
     }
 

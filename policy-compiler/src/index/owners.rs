@@ -18,6 +18,8 @@ pub(super) struct Owners {
     contested: BTreeMap<IpAddr, Vec<PodId>>,
     /// How many objects say that an address is a node's.
     nodes: BTreeMap<IpAddr, usize>,
+    /// Nodes' addresses that pods claim.
+    claimed_of_nodes: BTreeSet<IpAddr>,
     /// Addresses that somebody began to have or ceased to, some of them more than once.
     moved: Vec<IpAddr>,
 }
@@ -43,9 +45,7 @@ impl Owners {
     pub(super) fn of(&self, address: IpAddr) -> &[PodId] {
         match self.any(address) {
             None => &[],
-            Some(_) if !self.contested.is_empty() && self.contested.contains_key(&address) => {
-                &self.contested[&address]
-            }
+            Some(_) if self.is_contested(address) => &self.contested[&address],
             Some(one) => std::slice::from_ref(one),
         }
     }
@@ -60,6 +60,9 @@ impl Owners {
 
     pub(super) fn claim(&mut self, address: IpAddr, id: PodId) {
         self.moved.push(address);
+        if self.is_node(address) {
+            self.claimed_of_nodes.insert(address);
+        }
         match self.any(address) {
             None => self.put(address, Some(id)),
             Some(first) => {
@@ -73,6 +76,7 @@ impl Owners {
         self.moved.push(address);
         let Some(claimants) = self.contested.get_mut(&address) else {
             self.put(address, None);
+            self.claimed_of_nodes.remove(&address);
             return;
         };
         claimants.retain(|other| *other != id);
@@ -88,16 +92,14 @@ impl Owners {
         self.nodes.contains_key(&address)
     }
 
-    /// Leaves out of some addresses, which are in their order, those that are nodes'.
-    pub(super) fn leave_out_nodes(&self, addresses: &mut Vec<IpAddr>) {
-        if addresses.len() < self.nodes.len() / 16 {
-            return addresses.retain(|address| !self.is_node(*address));
-        }
-        let mut nodes = self.nodes.keys().peekable();
-        addresses.retain(|address| {
-            while nodes.next_if(|node| *node < address).is_some() {}
-            nodes.peek() != Some(&address)
-        });
+    /// Whether an address that a pod claims is a node's.
+    pub(super) fn is_claimed_of_node(&self, address: IpAddr) -> bool {
+        !self.claimed_of_nodes.is_empty() && self.claimed_of_nodes.contains(&address)
+    }
+
+    /// Whether several pods claim an address.
+    pub(super) fn is_contested(&self, address: IpAddr) -> bool {
+        !self.contested.is_empty() && self.contested.contains_key(&address)
     }
 
     /// One more object says that these are a node's; the addresses of which none said so before.
@@ -111,6 +113,11 @@ impl Owners {
                 new.push(address);
             }
         }
+        for address in &new {
+            if self.any(*address).is_some() {
+                self.claimed_of_nodes.insert(*address);
+            }
+        }
         new
     }
 
@@ -122,6 +129,7 @@ impl Owners {
                 *count -= 1;
                 if *count == 0 {
                     self.nodes.remove(&address);
+                    self.claimed_of_nodes.remove(&address);
                     self.moved.push(address);
                     gone.push(address);
                 }

@@ -57,6 +57,9 @@ fn work_of(engine: &mut Engine, event: Event) -> (Work, Update) {
 #[test]
 fn a_pod_elsewhere_of_a_known_kind_is_compared_with_nothing() {
     let mut engine = started();
+    // What a kind means to policies is found out when it is first asked about.
+    let (work, _) = work_of(&mut engine, applied(pod("first", "client", "n2", "10.0.2.3")));
+    assert_eq!(work, Work { comparisons: 1, ..Work::default() });
     for event in [
         applied(pod("new", "client", "n2", "10.0.2.1")),
         applied(pod("new", "a1", "n2", "10.0.2.1")),
@@ -147,6 +150,7 @@ fn of_definitions_united_only_those_are_compared_that_nobody_had() {
 fn a_pod_of_the_node_joins_the_set_that_its_own_policy_asks_and_leaves_it() {
     let mut engine = started();
     work_of(&mut engine, policy(lets("self", "client", "client", &json!({"port": 82}))));
+    work_of(&mut engine, applied(pod("first", "client", "n2", "10.0.2.3")));
     let comes = applied(pod("new", "client", "n1", "10.0.0.9"));
     // Its chain and the tree that leads there.
     let expected = Work { selections: 1, judged: 1, bodies: 1, chains: 2, ..compiled() };
@@ -212,5 +216,88 @@ fn a_list_that_says_nothing_new_costs_a_comparison_of_objects_and_no_step() {
     let mut other = listed;
     other.pods.remove(&key("p0"));
     let (work, update) = work_of(&mut engine, Event::Relisted(Box::new(other)));
-    assert_eq!((work, update.steps.len()), (Work::default(), 1));
+    // What became of the kind of the pod that is gone is asked for the first time.
+    let expected = Work { comparisons: 1, ..Work::default() };
+    assert_eq!((work, update.steps.len()), (expected, 1));
+}
+
+/// Pods elsewhere, one in each of 50 namespaces: ten have team=a, of which one is exposed, and the others
+/// team=b.
+fn teams() -> Engine {
+    let mut engine = started();
+    for number in 0..50_u8 {
+        let name = NamespaceName::new(&format!("n{number}")).unwrap();
+        let mut labels: Labels =
+            [("team", if number < 10 { "a" } else { "b" })].into_iter().collect();
+        if number == 0 {
+            labels.insert("exposed", "true");
+        }
+        engine.apply(Event::NamespaceApplied(Namespace::new(name, labels, Location::default())));
+        let mut pod = pod("p", "peer", "n2", &format!("10.0.3.{number}"));
+        pod.key = ObjectKey::new(&format!("n{number}"), "p").unwrap();
+        engine.apply(applied(pod));
+    }
+    engine.flush();
+    engine.take_work();
+    engine
+}
+
+/// x/web lets in all pods of the namespaces with these labels.
+fn from_namespaces(name: &str, selector: &serde_json::Value, pods: &serde_json::Value) -> Event {
+    let object = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "x"},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": [
+            {"namespaceSelector": selector, "podSelector": pods},
+        ]}]},
+    });
+    policy(crate::decode::policy(&object.into(), None).unwrap().object)
+}
+
+#[test]
+fn a_new_definition_looks_at_the_namespaces_that_have_the_label_and_at_no_others() {
+    let label = |key: &str, value: &str| json!({"matchLabels": {key: value}});
+    let is = |key: &str, operator: &str| json!({"matchExpressions": [{"key": key, "operator": operator}]});
+    let both = json!({
+        "matchLabels": {"team": "b"}, "matchExpressions": [{"key": "exposed", "operator": "Exists"}],
+    });
+    // How many namespaces have the rarest label that is asked for, and how many kinds of pods are in those
+    // that are meant. Of a label that is not to be there all 51 are asked.
+    for (selector, namespaces, kinds) in [
+        (label("team", "a"), 10, 10),
+        (label("team", "nobody"), 0, 0),
+        (is("exposed", "Exists"), 1, 1),
+        (both, 1, 0),
+        (is("exposed", "DoesNotExist"), 51, 49 + 10),
+    ] {
+        let mut engine = teams();
+        let (work, _) = work_of(&mut engine, from_namespaces("teams", &selector, &json!({})));
+        assert_eq!(work.comparisons, namespaces + kinds, "{selector}");
+    }
+}
+
+#[test]
+fn definitions_that_mean_the_same_namespaces_look_for_them_once() {
+    let mut engine = teams();
+    let a = json!({"matchLabels": {"team": "a"}});
+    let but = |app: &str| json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": [app]}]});
+    engine.apply(from_namespaces("one", &a, &but("y")));
+    engine.apply(from_namespaces("two", &a, &but("z")));
+    engine.flush();
+    assert_eq!(engine.take_work().comparisons, 10 + 10 + 10);
+}
+
+#[test]
+fn a_definition_is_compared_again_with_the_kinds_that_came_meanwhile_and_with_no_others() {
+    let mut engine = teams();
+    let a = json!({"matchLabels": {"team": "a"}});
+    work_of(&mut engine, from_namespaces("teams", &a, &json!({})));
+    let mut new = pod("new", "unheard-of", "n2", "10.0.4.1");
+    new.key = ObjectKey::new("n5", "new").unwrap();
+    // Once to know what the new kind feeds.
+    assert_eq!(work_of(&mut engine, applied(new)).0.comparisons, 1);
+    // Once to know who feeds the union of what is known and of what is new.
+    let from = |app: &str| json!({"matchLabels": {"app": app}});
+    let (work, update) = work_of(&mut engine, from_namespaces("more", &from("x"), &from("none")));
+    assert_eq!((work.comparisons, work.sets), (1, 1), "{update:?}");
 }
