@@ -95,7 +95,7 @@ impl Index {
     /// A namespace may have other labels than it had.
     pub(crate) fn namespace(&mut self, objects: &Snapshot, name: &NamespaceName) -> Touched {
         let labels = objects.namespace_labels(name);
-        let Some(before) = self.groups.relabel(name, labels) else { return Touched::default() };
+        let Some(before) = self.groups.relabel(name, &labels) else { return Touched::default() };
         let (mut judged, mut changed) = (BTreeMap::new(), BTreeSet::new());
         for id in self.groups.of_namespace(name).to_vec() {
             let now = self.memberships.judge(id, &mut self.groups, &before);

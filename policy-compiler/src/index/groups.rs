@@ -172,7 +172,7 @@ impl Groups {
     }
 
     /// A namespace has these labels now; which it had, if they are others and it has groups.
-    pub(super) fn relabel(&mut self, namespace: &NamespaceName, labels: Labels) -> Option<Labels> {
+    pub(super) fn relabel(&mut self, namespace: &NamespaceName, labels: &Labels) -> Option<Labels> {
         let before = self.namespaces.relabel(self.namespaces.find(namespace)?, labels)?;
         for group in self.of_namespace(namespace).to_vec() {
             self.note(group);

@@ -52,8 +52,8 @@ impl Judged {
 }
 
 /// Those of some that are not among others, which are in their order.
-fn without(these: &[MembershipId], those: &[MembershipId]) -> Vec<MembershipId> {
-    these.iter().filter(|id| those.binary_search(id).is_err()).copied().collect()
+fn without(some: &[MembershipId], others: &[MembershipId]) -> Vec<MembershipId> {
+    some.iter().filter(|id| others.binary_search(id).is_err()).copied().collect()
 }
 
 /// The pods that some definitions together mean.

@@ -101,7 +101,7 @@ impl Namespaces {
     /// A group is in a namespace no more.
     pub(super) fn remove(&mut self, id: NamespaceId, group: GroupId) {
         let Some(place) = self.get_mut(id) else { return };
-        remove(&mut place.groups, group);
+        remove(&mut place.groups, &group);
         if !place.groups.is_empty() {
             return;
         }
@@ -112,14 +112,14 @@ impl Namespaces {
     }
 
     /// A namespace has these labels now; which it had, if they are others.
-    pub(super) fn relabel(&mut self, id: NamespaceId, labels: Labels) -> Option<Labels> {
+    pub(super) fn relabel(&mut self, id: NamespaceId, labels: &Labels) -> Option<Labels> {
         let place = self.get_mut(id)?;
-        if place.labels == labels {
+        if place.labels == *labels {
             return None;
         }
         let before = std::mem::replace(&mut place.labels, labels.clone());
         self.unlist(id, &before);
-        self.list(id, &labels);
+        self.list(id, labels);
         Some(before)
     }
 
@@ -135,7 +135,7 @@ impl Namespaces {
         for (key, value) in labels.shared().filter(|(key, _)| is_listed(key)) {
             let Some(labelled) = self.labelled.get_mut(key) else { continue };
             if let Some(list) = labelled.values.get_mut(value) {
-                remove(list, id);
+                remove(list, &id);
                 labelled.count -= 1;
                 if list.is_empty() {
                     labelled.values.remove(value);
@@ -232,8 +232,8 @@ fn insert<T: Ord>(sorted: &mut Vec<T>, one: T) {
 }
 
 /// Takes one out of others that are sorted.
-fn remove<T: Ord>(sorted: &mut Vec<T>, one: T) {
-    if let Ok(at) = sorted.binary_search(&one) {
+fn remove<T: Ord>(sorted: &mut Vec<T>, one: &T) {
+    if let Ok(at) = sorted.binary_search(one) {
         sorted.remove(at);
     }
 }
