@@ -3,7 +3,6 @@
 //! Where the set is filled from what it was filled from before, the index has kept what has come about,
 //! and nobody else is looked at. Else all members are compared.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::plan::Members;
