@@ -4,10 +4,10 @@
 //! Either is found out when it is asked, and kept: a group that comes or goes changes nothing here, nor
 //! does a membership that comes change any group.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::asking::{Asking, DefinitionId};
 use super::definition::{PodDefinition, Scope};
@@ -77,7 +77,27 @@ pub(super) struct Memberships {
     /// Those with a delta.
     changed: BTreeSet<MembershipId>,
     /// How often a definition was compared where nothing can be kept.
-    compared: Cell<usize>,
+    compared: Counter,
+}
+
+/// What is counted by who may only read: an index can be shared.
+#[derive(Debug, Default)]
+struct Counter(AtomicUsize);
+
+impl Counter {
+    fn add(&self, count: usize) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn take(&mut self) -> usize {
+        std::mem::take(self.0.get_mut())
+    }
+}
+
+impl Clone for Counter {
+    fn clone(&self) -> Self {
+        Self(AtomicUsize::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 impl Memberships {
@@ -131,7 +151,7 @@ impl Memberships {
                 }
             }
         }
-        self.compared.set(self.compared.get() + search.compared);
+        self.compared.add(search.compared);
         all.sort();
         all.dedup();
         all
