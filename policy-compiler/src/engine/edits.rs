@@ -3,8 +3,6 @@
 //! Where the set is filled from what it was filled from before, the index has kept what has come about,
 //! and nobody else is looked at. Else all members are compared.
 
-use std::net::IpAddr;
-
 use super::plan::Members;
 use crate::cidr::Family;
 use crate::compile::Source;
@@ -35,11 +33,10 @@ impl Edits {
 
     /// What a delta comes to in a set of `family` that holds `kernel`.
     pub(super) fn of_delta(family: Family, kernel: &AddressSet, delta: &Delta) -> Self {
-        let members = |addresses: Vec<IpAddr>| addresses.into_iter().collect::<MemberSet>();
         let (joined, left) = delta.of(family);
         Self {
-            join: members(joined).difference(&kernel.members),
-            leave: members(left).intersection(&kernel.members),
+            join: kernel.members.telling_apart(joined, false),
+            leave: kernel.members.telling_apart(left, true),
         }
     }
 

@@ -185,7 +185,9 @@ impl Standing<'_> {
             let source = rules.sets().get(set)?;
             Some(Set { name: set, source, edits: self.edits(set, source, rules, index) })
         };
-        sets.into_iter().filter_map(edited).collect()
+        let mut all = Vec::with_capacity(sets.len());
+        all.extend(sets.into_iter().filter_map(edited));
+        all
     }
 
     /// How a set that stands changes; `None` for one that does not stand.

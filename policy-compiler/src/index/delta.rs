@@ -47,6 +47,11 @@ impl Delta {
     /// Addresses of a family that are members now and were not, and those that were members and are not
     /// now, both in their order.
     pub(crate) fn of(&self, family: Family) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        // So it mostly is: one pod elsewhere.
+        if let [(address, joined)] = *self.log {
+            let here = if Family::of(address) == family { vec![address] } else { Vec::new() };
+            return if joined { (here, Vec::new()) } else { (Vec::new(), here) };
+        }
         let log = self.log.iter().filter(|(address, _)| Family::of(*address) == family);
         let (joined, left): (Vec<_>, Vec<_>) =
             net(log.copied().collect()).into_iter().partition(|(_, joined)| *joined);

@@ -86,6 +86,16 @@ impl MemberSet {
         self.compared(other, true)
     }
 
+    /// Those of some addresses, which are in their order, that are `held` here too, or those that are not.
+    pub(crate) fn telling_apart(&self, mut addresses: Vec<IpAddr>, held: bool) -> Self {
+        let (mut v4, mut v6) = (self.v4.search(), self.v6.search());
+        addresses.retain(|address| match address {
+            IpAddr::V4(address) => v4.finds(address) == held,
+            IpAddr::V6(address) => v6.finds(address) == held,
+        });
+        if addresses.is_empty() { Self::default() } else { addresses.into_iter().collect() }
+    }
+
     fn compared(&self, other: &Self, held: bool) -> Self {
         Self {
             v4: self.v4.compared(&other.v4, held),

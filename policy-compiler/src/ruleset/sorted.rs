@@ -4,15 +4,15 @@
 //! edit of either one makes one chunk anew, however many there are. What is searched for in its order, as
 //! whole sets are, is found in one go through both.
 //!
-//! Always: keys ascend through all chunks, no chunk is empty or holds more than [`MOST`], and two that are
-//! neighbours hold more than [`FEW`] together. (So there are at most four times as many as are needed.)
+//! Always: keys ascend through all chunks, no chunk is empty or holds more than [`Sorted::MOST`], and two that
+//! are neighbours hold more than [`Sorted::FEW`] together. (So there are at most four times as many as are
+//! needed.)
 
 use std::sync::Arc;
 
-/// How many keys a chunk holds at most: what an edit moves.
-const MOST: usize = 512;
-/// Up to how many keys two neighbours become one: few enough that one key more does not part them again.
-const FEW: usize = MOST / 2;
+/// How many bytes of keys a chunk holds at most: what an edit moves, and little enough for an allocator to
+/// have it at hand.
+const BYTES: usize = 768;
 
 /// Different keys in their order.
 #[derive(Clone, Debug)]
@@ -35,6 +35,11 @@ impl<K: PartialEq> PartialEq for Sorted<K> {
 impl<K: Eq> Eq for Sorted<K> {}
 
 impl<K> Sorted<K> {
+    /// How many keys a chunk holds at most.
+    const MOST: usize = if size_of::<K>() > BYTES / 16 { 16 } else { BYTES / size_of::<K>() };
+    /// Up to how many keys two neighbours become one: few enough that one key more does not part them again.
+    const FEW: usize = Self::MOST / 2;
+
     pub(super) fn len(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.len()).sum()
     }
@@ -50,12 +55,17 @@ impl<K> Sorted<K> {
 
 impl<K: Copy + Ord> Sorted<K> {
     pub(super) fn contains(&self, key: &K) -> bool {
-        Search::of(self).finds(key)
+        self.search().finds(key)
+    }
+
+    /// A search for keys in their order.
+    pub(super) fn search(&self) -> Search<'_, K> {
+        Search { chunk: &[], rest: &self.chunks }
     }
 
     /// Those that are `held` in the other one too, or those that are not.
     pub(super) fn compared(&self, other: &Self, held: bool) -> Self {
-        let mut search = Search::of(other);
+        let mut search = other.search();
         self.iter().filter(|key| search.finds(key) == held).copied().collect()
     }
 
@@ -105,7 +115,7 @@ impl<K: Copy + Ord> Sorted<K> {
     /// Makes a chunk and the next one into one, if both hold few keys.
     fn join(&mut self, at: usize) {
         if let [one, next, ..] = self.chunks.get(at..).unwrap_or_default()
-            && one.len() + next.len() <= FEW
+            && one.len() + next.len() <= Self::FEW
         {
             self.chunks[at] = one.iter().chain(next.iter()).copied().collect();
             self.chunks.remove(at + 1);
@@ -115,7 +125,8 @@ impl<K: Copy + Ord> Sorted<K> {
 
 /// Ascending keys in as few chunks as can be, which are about equally long.
 fn chunks<K: Copy>(keys: &[K]) -> impl Iterator<Item = Arc<[K]>> {
-    let length = keys.len().div_ceil(keys.len().div_ceil(MOST).max(1)).max(1);
+    let most = Sorted::<K>::MOST;
+    let length = keys.len().div_ceil(keys.len().div_ceil(most).max(1)).max(1);
     keys.chunks(length).map(Arc::from)
 }
 
@@ -158,18 +169,14 @@ fn without<K: Copy + Ord>(chunk: &[K], keys: &[K]) -> Vec<K> {
 }
 
 /// A search for keys that ascend, each from where the one before was found.
-struct Search<'a, K> {
+pub(super) struct Search<'a, K> {
     chunk: &'a [K],
     rest: &'a [Arc<[K]>],
 }
 
-impl<'a, K: Ord> Search<'a, K> {
-    fn of(keys: &'a Sorted<K>) -> Self {
-        Self { chunk: &[], rest: &keys.chunks }
-    }
-
+impl<K: Ord> Search<'_, K> {
     /// Whether a key is there that is not less than the one before.
-    fn finds(&mut self, key: &K) -> bool {
+    pub(super) fn finds(&mut self, key: &K) -> bool {
         if self.chunk.last() < Some(key) {
             let skipped = self.rest.partition_point(|chunk| chunk.last() < Some(key));
             let Some((chunk, rest)) = self.rest[skipped..].split_first() else {
@@ -195,9 +202,9 @@ mod tests {
 
     fn well_formed(keys: &Sorted<u16>) {
         assert!(keys.iter().is_sorted_by(|a, b| a < b), "they ascend");
-        assert!(keys.chunks.iter().all(|chunk| (1..=MOST).contains(&chunk.len())));
+        assert!(keys.chunks.iter().all(|chunk| (1..=Sorted::<u16>::MOST).contains(&chunk.len())));
         let sizes: Vec<usize> = keys.chunks.iter().map(|chunk| chunk.len()).collect();
-        assert!(sizes.windows(2).all(|pair| pair[0] + pair[1] > FEW), "{sizes:?}");
+        assert!(sizes.windows(2).all(|pair| pair[0] + pair[1] > Sorted::<u16>::FEW), "{sizes:?}");
     }
 
     /// Keys that lie so close that many are met again, in runs as those of a node's pods.
