@@ -23,6 +23,7 @@
 
 mod asking;
 mod change;
+mod claims;
 mod definition;
 mod delta;
 mod groups;
@@ -42,6 +43,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+pub(crate) use self::claims::Claimant;
 pub(crate) use self::definition::{PodDefinition, Scope};
 pub(crate) use self::delta::Delta;
 use self::groups::Groups;
@@ -56,7 +58,6 @@ pub(crate) use self::policies::{PolicyChange, PolicyState, Stamp};
 use crate::cidr::Family;
 use crate::cluster::{Addresses, Namespace, Pod, Snapshot};
 use crate::compile::networks::Coverage;
-use crate::document::Location;
 use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::{Common, PackedPod};
 use crate::port::{PortName, Protocol};
@@ -86,15 +87,6 @@ impl std::ops::BitOrAssign for Touched {
         self.here |= other.here;
         self.owners |= other.owners;
     }
-}
-
-/// A pod that claims an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claimant {
-    /// Which.
-    pub(crate) key: ObjectKey,
-    /// Where it stands.
-    pub(crate) location: Location,
 }
 
 /// The index of one node's view of a cluster.
@@ -219,61 +211,9 @@ impl Index {
         self.policies.changes_since(namespace, state)
     }
 
-    /// The newest pod that claims an address which is no node's.
-    pub(crate) fn newest(&self, address: IpAddr) -> Option<Claimant> {
-        let newest = match self.claiming(address) {
-            [] => None,
-            [only] => self.pods.pod(*only),
-            several => {
-                let pods = several.iter().filter_map(|id| self.pods.pod(*id));
-                pods.max_by(|a, b| (&a.age, &a.key).cmp(&(&b.age, &b.key)))
-            }
-        };
-        newest.map(|Pod { key, location, .. }| Claimant { key, location })
-    }
-
-    /// Whether a pod is the newest that claims an address which is no node's.
-    pub(crate) fn is_newest(&self, address: IpAddr, key: &ObjectKey) -> bool {
-        match self.claiming(address) {
-            [] => false,
-            [only] => self.pods.find(&key.namespace, key.name.as_str()) == Some(*only),
-            _ => self.newest(address).is_some_and(|newest| newest.key == *key),
-        }
-    }
-
     /// Whether a pod is the node's, and somebody.
     pub(crate) fn is_local(&self, key: &ObjectKey) -> bool {
         self.local.contains(key)
-    }
-
-    /// The pods that claim an address which is no node's.
-    pub(crate) fn claimants(&self, address: IpAddr) -> impl Iterator<Item = ObjectKey> {
-        self.claiming(address).iter().filter_map(|id| self.pods.key(*id))
-    }
-
-    fn claiming(&self, address: IpAddr) -> &[PodId] {
-        if self.owners.is_node(address) { &[] } else { self.owners.of(address) }
-    }
-
-    /// Whether an address is a node's.
-    pub(crate) fn is_node(&self, address: IpAddr) -> bool {
-        self.owners.is_node(address)
-    }
-
-    /// Whether an address belongs to somebody.
-    pub(crate) fn is_known(&self, address: IpAddr) -> bool {
-        self.owners.is_node(address) || !self.owners.of(address).is_empty()
-    }
-
-    /// The addresses that came to belong to somebody or ceased to, since the deltas were last forgotten.
-    /// There may be others among them, and some more than once.
-    pub(crate) fn moved(&self) -> &[IpAddr] {
-        self.owners.moved()
-    }
-
-    /// The addresses in `networks`, which are disjoint, that belong to somebody.
-    pub(crate) fn known_in(&self, networks: &[ipnet::IpNet]) -> BTreeSet<IpAddr> {
-        self.owners.known_in(networks)
     }
 
     /// The membership that some definitions make.
