@@ -111,9 +111,18 @@ impl Node {
         save.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect()
     }
 
-    /// All sets with their members.
+    /// All sets by name, each with its members in the kernel's order. That of the sets is the order
+    /// they were made in, and tells nothing: both families make theirs at the same time.
     pub(crate) fn sets(&self) -> String {
-        self.tool(&["ipset", "save"], "")
+        let mut sets: Vec<String> = Vec::new();
+        for line in self.tool(&["ipset", "save"], "").split_inclusive('\n') {
+            match sets.last_mut() {
+                Some(set) if line.starts_with("add ") => set.push_str(line),
+                _ => sets.push(line.to_owned()),
+            }
+        }
+        sets.sort();
+        sets.concat()
     }
 
     pub(crate) fn everything(&self) -> String {
