@@ -5,7 +5,7 @@ use policy_compiler::reach::{Level, Partition};
 use serde::Serialize;
 
 use crate::args::{
-    Can, Cli, Command, Explain, ExplainPod, Format, Graph, GraphFormat, Render, Shell,
+    self, Can, Cli, Command, Explain, ExplainPod, Format, Graph, GraphFormat, Render, Shell,
 };
 use crate::can::{self, Port};
 use crate::described::Described;
@@ -46,8 +46,9 @@ pub fn command(caller: Caller) -> clap::Command {
 #[must_use]
 pub fn main(caller: Caller) -> std::process::ExitCode {
     use clap::FromArgMatches as _;
-    let matches = command(caller).get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let parsed = command(caller).try_get_matches().map_err(args::with_hint);
+    let cli = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.unwrap_or_else(|error| error.exit());
     std::process::ExitCode::from(run(&cli).code())
 }
 

@@ -3,6 +3,7 @@
 mod asked;
 mod check;
 mod explain;
+mod mistake;
 mod picture;
 mod render;
 
@@ -13,6 +14,7 @@ pub use self::check::{
     ChangeKind, Diff, DiffFormat, Lint, LintFormat, Test, TestFormat, Threshold,
 };
 pub use self::explain::{Can, Explain, ExplainPod, ExplainPolicy, WhoCan};
+pub use self::mistake::with_hint;
 pub use self::picture::{By, Graph, GraphFormat, Matrix, MatrixFormat};
 pub use self::render::Render;
 

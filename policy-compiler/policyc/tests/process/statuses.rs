@@ -133,6 +133,18 @@ fn what_is_left_out_or_skipped_makes_every_answer_one_about_less() {
 }
 
 #[test]
+fn whoever_names_manifests_as_arguments_is_told_how_to() {
+    for line in ["lint shop", "explain pod shop/cart-0 shop", "can shop/a shop/b 80 shop"] {
+        let run = policyc(line);
+        assert_eq!(run.status, 2, "{line}");
+        let tip = "\n  tip: manifests are named with `-f shop`\n";
+        assert!(run.stderr.contains(tip), "{line}\n{}", run.stderr);
+    }
+    let run = policyc("lint nowhere.yaml");
+    assert!(!run.stderr.contains("manifests are named"), "{}", run.stderr);
+}
+
+#[test]
 fn cases_are_read_from_standard_input_and_their_diagnostics_are_shown_once() {
     let cases = "policies: {x/p: {podSelector: {}, ingress: [{form: []}]}}\npods: {x/a: {}, x/b: {}}\ncases:\n- {name: one, EXPECTED deny: [x/a -> x/b]}\n- {name: two, EXPECTED deny: [x/b -> x/a]}\n";
     let run = policyc_with("test -", &cases.replace("EXPECTED", ""), &[]);
