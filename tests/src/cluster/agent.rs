@@ -41,6 +41,8 @@ pub fn command(node: &str, backend: Backend, kubeconfig: &Path) -> Result<Comman
         .args(["run", "--node", node, "--iptables-backend", backend, "--kubeconfig"])
         .arg(kubeconfig)
         .env("NO_COLOR", "1")
+        // As the DaemonSet has it.
+        .env("MALLOC_ARENA_MAX", "1")
         .env_remove("NODE_NAME")
         .env_remove("KUBECONFIG")
         .env(LOCK_FILE, OWN_NAMESPACE);

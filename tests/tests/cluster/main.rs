@@ -23,6 +23,7 @@ mod beginnings;
 mod changes;
 mod churn;
 mod crowd;
+mod envelope;
 mod latency;
 mod long;
 mod reports;
