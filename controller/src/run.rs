@@ -11,7 +11,7 @@ use policy_compiler::name::NodeName;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::agent::{Agent, AgentError};
 use crate::announce::Announcer;
@@ -282,6 +282,7 @@ impl Signals {
             let _ = ended.send(());
         })?;
         let name = self.signal_unless(&mut end);
+        debug!(signal = name, "ending; another signal would not wait for the write in hand");
         // The write in hand is finished first, for which every program has its time; unless whoever
         // stops us insists.
         let _ = sender.send(Input::Stop);

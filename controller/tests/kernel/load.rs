@@ -17,7 +17,7 @@ use policyd::sync::{Outlets, Sync, View};
 use serde_json::json;
 
 use crate::dataplane::settings;
-use crate::node::{Node, PODS, allow};
+use crate::node::{Node, PATIENCE, PODS, allow};
 
 /// A cluster that a test speaks for.
 struct Cluster {
@@ -169,9 +169,8 @@ fn a_burst_is_written_together_and_each_of_its_events_is_timed() {
                 cluster.policy(port);
                 thread::sleep(Duration::from_micros(200));
                 if port == EVENTS / 2 {
-                    let asked = Instant::now();
+                    // It is answered amid all that.
                     cluster.writes();
-                    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
                 }
             }
             cluster.await_kernel();
@@ -184,14 +183,6 @@ fn a_burst_is_written_together_and_each_of_its_events_is_timed() {
         let name = format!("{ENFORCED}{{resource=\"networkpolicies\"}}");
         assert!((metric(&outlets, &name) - f64::from(EVENTS)).abs() < 0.5);
     });
-}
-
-/// When a line was logged, in milliseconds of its day, and how many a write took that it tells of.
-fn written(line: &str) -> (f64, f64) {
-    let (time, _) = line.split_once('T').unwrap().1.split_once('Z').unwrap();
-    let units: Vec<f64> = time.split(':').map(|unit| unit.parse().unwrap()).collect();
-    let took = line.rsplit_once("ms=").unwrap().1.parse().unwrap();
-    (units.iter().fold(0.0, |sum, unit| sum * 60.0 + unit) * 1_000.0, took)
 }
 
 #[test]
@@ -207,23 +198,24 @@ fn a_kernel_that_writes_slowly_is_not_kept_busy_all_the_time() {
         node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
         let mut policyd = node.start();
         policyd.await_lines("INFO ready ", 1);
-        for port in 1_000..1_050 {
+        let (begun, before) = (Instant::now(), policyd.lines("INFO applied "));
+        let mut port = 1_000;
+        // Wanted all the time.
+        while begun.elapsed() < Duration::from_secs(4)
+            || policyd.lines("INFO applied ") < before + 8
+        {
+            assert!(begun.elapsed() < 4 * PATIENCE, "{}", policyd.log());
+            port += 1;
             node.write("policy.yaml", &allow("web", "a", "b", port));
             thread::sleep(Duration::from_millis(60));
         }
-        let log = policyd.log();
-        let updates = log.lines().filter(|line| line.contains("applied whole=false"));
-        let updates: Vec<(f64, f64)> = updates.map(written).collect();
-        assert!(updates.len() > 3, "{log}");
-        let span = updates[updates.len() - 1].0 - updates[0].0;
-        let busy: f64 = updates[1..].iter().map(|(_, took)| took).sum();
-        let before = &updates[..updates.len() - 1];
-        let pauses: f64 = before.iter().map(|(_, took)| took.min(500.0) - 20.0).sum();
-        assert!(span >= busy + pauses * 0.8, "{busy} ms of {span}, due {pauses}: {log}");
-        let begun = Instant::now();
-        while !node.tables().contains("--dport 1049 ") {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{}", policyd.log());
-        }
+        let writes = u32::try_from(policyd.lines("INFO applied ") - before).unwrap();
+        // Each takes 0.1 s at least, and is followed by a pause of as long. One may begin at once, and
+        // one may have been under way.
+        let most = 2 + begun.elapsed().as_millis() / 180;
+        assert!(u128::from(writes) <= most, "{writes} writes, {most} at most\n{}", policyd.log());
+        let last = format!("--dport {port} ");
+        policyd.await_that("the last rule", |_| node.tables().contains(&last));
     });
 }
 
@@ -268,9 +260,17 @@ fn nothing_is_written_before_all_is_listed_and_what_is_stale_later_is_a_note() {
             cluster.list(Kind::Pod);
             cluster.pod("a", "n1", "10.244.1.10");
             cluster.stand(Kind::Policy, false, Some("forbidden"));
+            let begun = Instant::now();
+            loop {
+                let readiness = cluster.ask(|view| format!("{:?}", view.health.readiness()));
+                if readiness.contains("networkpolicies: forbidden") {
+                    break;
+                }
+                assert!(begun.elapsed() < PATIENCE, "{readiness}");
+                thread::sleep(Duration::from_millis(20));
+            }
+            // Nor by what the loop does once a second.
             thread::sleep(Duration::from_millis(1_200));
-            let readiness = cluster.ask(|view| format!("{:?}", view.health.readiness()));
-            assert!(readiness.contains("networkpolicies: forbidden"), "{readiness}");
             assert_eq!(node.everything(), untouched);
 
             cluster.list(Kind::Policy);

@@ -12,7 +12,20 @@ use nix::unistd::Pid;
 use policy_tests::namespace::Namespace;
 
 /// How long anything may take before a test gives it up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// What makes iptables-legacy wait for the lock.
+pub(crate) const LOCK_WAIT: [&str; 2] = ["-w", "30"];
+
+/// Options with which policyd tells of each reading of the kernel.
+pub(crate) const TELLING: [&str; 2] = ["--log-level", "debug"];
+
+/// Waits until both families were read that were just written: that comes two seconds after a start,
+/// whatever the interval, and finds what no probe sees.
+pub(crate) fn await_first_reading(policyd: &mut Running) {
+    for family in ["IPv4", "IPv6"] {
+        policyd.await_lines(&format!("read, and as it was written family={family}"), 1);
+    }
+}
 
 pub(crate) const PODS: &str = "\
 apiVersion: v1
@@ -69,8 +82,28 @@ impl Node {
     /// Runs a program of the node that must succeed.
     pub(crate) fn tool(&self, words: &[&str], input: &str) -> String {
         let mut command = Command::new(words[0]);
+        // policyd may hold the lock just now, whatever it was last seen to do.
+        let writes = words[0].ends_with("-legacy") || words[0].ends_with("-legacy-restore");
+        if writes && !words.contains(&"-w") {
+            command.args(LOCK_WAIT);
+        }
         command.args(&words[1..]).env("XTABLES_LOCKFILE", self.file("xtables.lock"));
         self.namespace.run(&mut command, input).unwrap()
+    }
+
+    /// Destroys a set that no rule refers to any more: with nft the kernel lets go of it a moment after
+    /// the rules are gone.
+    pub(crate) fn destroy(&self, set: &str) {
+        let begun = Instant::now();
+        loop {
+            let mut command = Command::new("ipset");
+            let done = self.namespace.run(command.args(["destroy", set]), "");
+            if done.is_ok() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{done:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -219,19 +252,54 @@ impl Running {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// How many lines of the log have `text`.
+    pub(crate) fn lines(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until the log has as many lines with `text`.
     pub(crate) fn await_lines(&mut self, text: &str, count: usize) -> &mut Self {
+        self.await_that(&format!("{count} lines with `{text}`"), |log| {
+            log.lines().filter(|line| line.contains(text)).count() >= count
+        })
+    }
+
+    /// Waits until it is so; what it asks is told the log.
+    pub(crate) fn await_that(&mut self, what: &str, is_so: impl Fn(&str) -> bool) -> &mut Self {
         let begun = Instant::now();
         loop {
             let log = self.log();
-            if log.lines().filter(|line| line.contains(text)).count() >= count {
+            if is_so(&log) {
                 return self;
             }
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "policyd ended: {ended:?}\n{log}");
-            assert!(begun.elapsed() < PATIENCE, "no {count} lines with `{text}`:\n{log}");
+            assert!(begun.elapsed() < PATIENCE, "it never came to this: {what}\n{log}");
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Does something while policyd stands still, so that it sees all of it at once.
+    pub(crate) fn unseen<T>(&self, deed: impl FnOnce() -> T) -> T {
+        self.signal(Signal::SIGSTOP);
+        let begun = Instant::now();
+        while !self.stands_still() {
+            assert!(begun.elapsed() < PATIENCE, "policyd goes on though it was stopped");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let done = deed();
+        self.signal(Signal::SIGCONT);
+        done
+    }
+
+    /// Whether all of its threads are stopped.
+    fn stands_still(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.filter_map(Result::ok).all(|thread| {
+            let status = fs::read_to_string(thread.path().join("status"));
+            // One that has ended meanwhile does nothing either.
+            status.is_ok_and(|status| status.contains("State:\tT")) || !thread.path().exists()
+        })
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -243,9 +311,17 @@ impl Running {
         self.child.id()
     }
 
+    /// Ends it and waits for that.
     pub(crate) fn stop(mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
-        self.child.wait().unwrap()
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < 2 * PATIENCE, "{signal} does not end it:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The program as an operator meets it.
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use policy_tests::privilege::kernel_test;
 
-use crate::node::{Node, PODS, allow};
+use crate::node::{Node, PATIENCE, PODS, TELLING, allow};
 
 /// Makes a test of each scenario under each backend.
 macro_rules! under_both_backends {
@@ -49,18 +50,21 @@ fn an_edit_is_applied_and_cleanup_leaves_only_what_others_wrote(backend: &'stati
     assert!(node.tables().contains("--dport 80 "), "{}", node.tables());
     assert!(node.sets().contains(" 10.244.2.10\n"), "{}", node.sets());
 
+    let has_port = |tables: &str, port: u16| tables.contains(&format!("--dport {port} "));
     node.write("policy.yaml", &allow("web", "a", "b", 443));
-    policyd.await_lines("INFO applied ", 2);
-    assert!(node.tables().contains("--dport 443 "), "{}", node.tables());
-    assert!(!node.tables().contains("--dport 80 "), "{}", node.tables());
+    policyd.await_that("one port in the place of another, in both families", |_| {
+        let tables = ["iptables", "ip6tables"].map(|family| node.table(family, backend));
+        tables.iter().all(|table| has_port(table, 443) && !has_port(table, 80))
+    });
 
     // Another peer on the same port changes members and no rule.
     let tables = node.tables();
     node.write("pods.yaml", &PODS.replace("10.244.2.10", "10.244.2.11"));
-    policyd.await_lines("INFO applied ", 3);
+    policyd.await_that("one member in the place of another", |_| {
+        let sets = node.sets();
+        sets.contains(" 10.244.2.11\n") && !sets.contains(" 10.244.2.10\n")
+    });
     assert_eq!(node.tables(), tables);
-    assert!(node.sets().contains(" 10.244.2.11\n"), "{}", node.sets());
-    assert!(!node.sets().contains(" 10.244.2.10\n"), "{}", node.sets());
 
     let in_force = node.everything();
     assert!(policyd.stop(Signal::SIGTERM).success());
@@ -85,12 +89,12 @@ fn a_restart_takes_over_old_rules_without_a_gap(backend: &'static str) {
 
     node.write("policy.yaml", &allow("web", "a", "b", 443));
     let mut policyd = node.start();
-    while !policyd.log().contains("INFO ready ") {
+    policyd.await_that("ready", |log| {
         let forward = node.forward();
         assert!(forward.iter().any(|target| target == "NPC-FORWARD"), "{forward:?}");
-    }
+        log.contains("INFO ready ")
+    });
     assert_eq!(node.forward(), ["NPC-FORWARD", "DOCKER", "DOCKER"]);
-    policyd.await_lines("INFO ready ", 1);
     assert!(policyd.stop(Signal::SIGINT).success());
     let taken_over = node.tables();
 
@@ -135,8 +139,9 @@ fn a_file_that_breaks_keeps_what_it_held_and_one_broken_from_the_start_stops_the
     let in_force = node.everything();
     assert_ne!(in_force, before);
 
+    let told = policyd.lines("not ready");
     node.write("policy.yaml", "kind: [[");
-    policyd.await_lines("not ready", 2);
+    policyd.await_lines("not ready", told + 1);
     assert_eq!(node.everything(), in_force);
     node.write("policy.yaml", &allow("web", "a", "b", 81));
     policyd.await_lines("INFO ready ", 2);
@@ -156,8 +161,9 @@ fn a_failure_in_one_family_does_not_stop_the_other_and_is_made_good(backend: &'s
     assert!(!node.table("ip6tables", backend).contains(":NPC-"));
 
     node.write("policy.yaml", &allow("web", "a", "b", 443));
-    policyd.await_lines("INFO applied ", 2);
-    assert!(node.table("iptables", backend).contains("--dport 443 "));
+    policyd.await_that("the other family follows", |_| {
+        node.table("iptables", backend).contains("--dport 443 ")
+    });
 
     std::fs::remove_file(broken).unwrap();
     policyd.await_lines("INFO ready ", 1);
@@ -171,16 +177,16 @@ fn policies_that_go_and_come_back_at_once_are_in_force(backend: &'static str) {
     let mut policyd = node.start();
     policyd.await_lines("INFO ready ", 1);
     let tables = node.table("iptables", backend);
-    for round in 1..=3 {
+    for _ in 0..3 {
         std::fs::remove_file(node.source().join("policy.yaml")).unwrap();
-        policyd.await_lines("INFO applied ", 2 * round);
-        assert!(!node.tables().contains("10.244.1.10"), "{}", node.tables());
+        policyd.await_that("nobody is isolated", |_| !node.tables().contains("10.244.1.10"));
         // The kernel may still hold the sets that were given up a moment ago.
         node.write("policy.yaml", &policy);
-        policyd.await_lines("INFO applied ", 2 * round + 1);
-        let again = node.table("iptables", backend);
-        assert_eq!(again.lines().count(), tables.lines().count(), "{again}");
-        assert!(node.sets().contains("add npc4-iso 10.244.1.10\n"), "{}", node.sets());
+        policyd.await_that("the pod is isolated again", |_| {
+            let again = node.table("iptables", backend);
+            again.lines().count() == tables.lines().count()
+                && node.sets().contains("add npc4-iso 10.244.1.10\n")
+        });
         assert!(!node.sets().contains("swap"), "{}", node.sets());
     }
     assert!(!policyd.log().contains("failed"), "{}", policyd.log());
@@ -210,15 +216,16 @@ fn a_rule_that_the_kernel_refuses_stops_no_other_and_denies(backend: &'static st
     assert!(node.table("ip6tables", backend).contains("-p sctp"));
 
     node.write("web.yaml", &allow("web", "a", "b", 443));
-    policyd.await_lines("INFO applied ", 2);
-    assert!(node.table("iptables", backend).contains("--dport 443 "));
+    policyd
+        .await_that("others follow", |_| node.table("iptables", backend).contains("--dport 443 "));
 
     std::fs::remove_file(node.source().join("sctp.yaml")).unwrap();
     policyd.await_lines("INFO ready ", 1);
 
     // The kernel learns it later.
+    let told = policyd.lines("not ready");
     node.write("sctp.yaml", &sctp);
-    policyd.await_lines("not ready", 2);
+    policyd.await_lines("not ready", told + 1);
     std::fs::remove_file(wrapper).unwrap();
     policyd.await_lines("INFO ready ", 2);
     assert!(node.table("iptables", backend).contains("-p sctp"));
@@ -275,13 +282,13 @@ fn a_chain_that_others_lead_to_stops_no_update_and_alone_outlives_cleanup(backen
     node.tool(&[&iptables, "-A", "DOCKER", "-j", &held], "");
 
     std::fs::remove_file(node.source().join("policy.yaml")).unwrap();
-    policyd.await_lines("INFO applied ", 2);
-    let v4 = node.table("iptables", backend);
-    assert!(v4.contains(&format!(":{held} ")) && !v4.contains("-A NPC-"), "it is empty: {v4}");
+    policyd.await_that("the chain is empty, and there", |_| {
+        let v4 = node.table("iptables", backend);
+        v4.contains(&format!(":{held} ")) && !v4.contains("-A NPC-")
+    });
     node.write("pods.yaml", &PODS.replace("app: a", "app: c"));
     node.write("policy.yaml", &allow("web", "c", "b", 443));
-    policyd.await_lines("INFO applied ", 3);
-    assert!(node.tables().contains("--dport 443 "), "{}", node.tables());
+    policyd.await_that("updates go on", |_| node.tables().contains("--dport 443 "));
     assert!(!policyd.log().contains("not ready"), "{}", policyd.log());
     assert!(policyd.stop(Signal::SIGTERM).success());
 
@@ -309,7 +316,9 @@ fn leftovers_in_the_other_backend_are_removed_once_that_is_possible(backend: &'s
     let mut policyd = node.start();
     policyd.await_lines("not ready reason=\"IPv4: leftovers in iptables-", 1);
     assert!(node.table("iptables", other).contains("NPC-FORWARD"));
-    assert!(!node.table("ip6tables", other).contains(":NPC-"));
+    policyd.await_that("those of the other family go", |_| {
+        !node.table("ip6tables", other).contains(":NPC-")
+    });
     std::fs::remove_file(broken).unwrap();
     policyd.await_lines("INFO ready ", 1);
     assert!(!node.table("iptables", other).contains(":NPC-"));
@@ -340,20 +349,23 @@ fn a_second_signal_does_not_wait_for_a_program_that_hangs() {
     kernel_test("program::a_second_signal_does_not_wait_for_a_program_that_hangs", || {
         let mut node = Node::new("nft");
         let begun = node.file("begun");
-        let script = format!("touch {}; exec sleep 8", begun.display());
+        // It acknowledges that it is there, and then hangs for longer than it is let.
+        let script = format!(
+            "while IFS= read -r line; do echo \"$line\"; [ \"$line\" = COMMIT ] && break; done; \
+             echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
+            begun.display()
+        );
         node.impersonate("iptables-nft-restore", &script);
+        node.options = TELLING.to_vec();
         node.write("pods.yaml", PODS).write("policy.yaml", &allow("web", "a", "b", 80));
-        let policyd = node.start();
-        let patience = std::time::Instant::now();
-        while !begun.exists() {
-            assert!(patience.elapsed().as_secs() < 10, "{}", policyd.log());
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        let mut policyd = node.start();
+        policyd.await_that("a program hangs", |_| begun.exists());
         policyd.signal(Signal::SIGTERM);
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let asked = std::time::Instant::now();
+        // Two that come together are one.
+        policyd.await_lines("another signal would not wait", 1);
         assert_eq!(policyd.stop(Signal::SIGTERM).code(), Some(1));
-        assert!(asked.elapsed().as_secs() < 4, "{:?}", asked.elapsed());
+        let program = std::fs::read_to_string(&begun).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(program), Signal::SIGKILL).expect("it was not waited for");
     });
 }
 
@@ -374,10 +386,10 @@ fn a_reading_that_fails_is_no_reading_until_one_succeeds() {
         policyd.await_lines("INFO ready ", 1);
         std::fs::write(&broken, "").unwrap();
         policyd.await_lines("not ready", 1);
+        policyd.await_lines("cannot read the sets", 1);
+        // It is tried again meanwhile.
         std::thread::sleep(std::time::Duration::from_millis(800));
-        let log = policyd.log();
-        assert!(log.contains("cannot read the sets"), "{log}");
-        assert_eq!(log.matches("INFO ready ").count(), 1, "{log}");
+        assert_eq!(policyd.lines("INFO ready "), 1, "{}", policyd.log());
         node.tool(&["iptables-nft", "-F", "FORWARD"], "");
         std::fs::remove_file(broken).unwrap();
         policyd.await_lines("INFO ready ", 2);
@@ -476,7 +488,7 @@ fn a_log_that_nobody_reads_holds_up_no_rule() {
             let in_force = |port: &str| {
                 let begun = std::time::Instant::now();
                 while !node.table("iptables", "nft").contains(&format!("--dport {port} ")) {
-                    assert!(begun.elapsed().as_secs() < 20, "{port} with a reader: {}", !gone);
+                    assert!(begun.elapsed() < PATIENCE, "{port} with a reader: {}", !gone);
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
             };

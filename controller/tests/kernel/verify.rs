@@ -284,7 +284,10 @@ fn every_kind_of_sabotage_is_named(backend: &'static str) {
                 };
                 for deed in *deeds {
                     let line = fill(deed);
-                    node.tool(&line.split(' ').collect::<Vec<_>>(), "");
+                    match line.strip_prefix("ipset destroy ") {
+                        Some(set) => node.destroy(set),
+                        None => drop(node.tool(&line.split(' ').collect::<Vec<_>>(), "")),
+                    }
                 }
                 let found: BTreeSet<String> = written.differences().into_iter().collect();
                 let expected: BTreeSet<String> = expected.iter().map(|line| fill(line)).collect();

@@ -355,6 +355,7 @@ impl FamilyPlane {
             }
             self.watch.cleared = looked_changed.map(|headers| (self.writes, headers));
             self.tidy(kernel);
+            debug!(family = %self.family, "read, and as it was written");
             return Outcome::Unchanged;
         }
         let now = Instant::now();
