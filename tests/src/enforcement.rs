@@ -265,7 +265,7 @@ pub fn check_counts(backend: Backend, node: &Namespace, ruleset: &Ruleset) -> Re
 }
 
 /// How long the kernel may hold on to a set after the rules that named it went.
-const LET_GO: Duration = Duration::from_secs(5);
+const LET_GO: Duration = Duration::from_secs(20);
 
 /// Empties a node: table filter and all sets, its own or not.
 ///

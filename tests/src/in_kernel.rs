@@ -72,17 +72,25 @@ pub fn lines(backend: Backend, namespace: &Namespace) -> Result<BTreeSet<String>
             lines.insert(format!("{family} {place} {}", without_generations(line)));
         }
     }
-    let sets = namespace.run(Command::new("ipset").arg("save"), "")?;
-    for line in sets.lines().filter(|line| line.contains(" npc")) {
-        // How large a set was made is no part of what it says.
-        let line = line.split(" hashsize ").next().unwrap_or_default();
-        lines.insert(without_generations(line));
-    }
+    lines.extend(sets(namespace)?);
     Ok(lines)
 }
 
+/// Those about our sets alone.
+///
+/// # Errors
+/// Where the kernel cannot be read.
+pub fn sets(namespace: &Namespace) -> Result<BTreeSet<String>, LabError> {
+    let sets = namespace.run(Command::new("ipset").arg("save"), "")?;
+    let ours = sets.lines().filter(|line| line.contains(" npc"));
+    // How large a set was made is no part of what it says.
+    let said = ours.map(|line| line.split(" hashsize ").next().unwrap_or_default());
+    Ok(said.map(without_generations).collect())
+}
+
 /// `npc4-p-HASH-GENERATION` as `npc4-p-HASH`.
-fn without_generations(line: &str) -> String {
+#[must_use]
+pub fn without_generations(line: &str) -> String {
     let word = |word: &str| {
         let peers = word.starts_with("npc4-p-") || word.starts_with("npc6-p-");
         match word.rsplit_once('-') {

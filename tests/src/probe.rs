@@ -65,23 +65,45 @@ const ATTEMPTS: usize = 2;
 /// A burst small enough for every queue on the way.
 const BURST: usize = 64;
 /// How long a marker may take on a busy machine, and after what time it is sent again.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const MARKER_REPEAT: Duration = Duration::from_millis(250);
 /// How long an answer may take that a receiver's stack has to make.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 /// The discard port.
 const MARKER_PORT: u16 = 9;
 
-/// Sends all probes and says what became of each, in their order.
+/// Sends all probes and says what became of each, in their order. An answer is waited for where a stack
+/// makes one.
 ///
 /// # Errors
 /// Where a packet cannot be sent or a marker is lost, so that nothing is proved.
 pub fn send_all(lab: &Lab, probes: &[Probe]) -> Result<Vec<Fate>, LabError> {
+    let awaited: Vec<bool> = probes.iter().map(Probe::answerable).collect();
+    send_awaiting(lab, probes, &awaited)
+}
+
+/// The same, where an answer is waited for of those that are `awaited` alone: what has a source that is not
+/// the sender's is answered to somebody else.
+///
+/// # Errors
+/// As [`send_all`].
+pub fn send_awaiting(lab: &Lab, probes: &[Probe], awaited: &[bool]) -> Result<Vec<Fate>, LabError> {
+    in_order(|| Round::new(lab, probes).run(awaited))
+}
+
+/// Waits until every link of a lab carries packets both ways. The kernel takes a link into use a while
+/// after it was set up, and drops what is sent before: an answer is not sent again.
+pub(crate) fn await_links(lab: &Lab) -> Result<(), LabError> {
+    in_order(|| Round::new(lab, &[]).sweep())
+}
+
+/// Does something on a thread whose packets arrive in the order in which they were sent.
+pub fn in_order<T: Send>(send: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         scope
             .spawn(|| {
                 stay_on_one_processor();
-                Round::new(lab, probes).run()
+                send()
             })
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -117,25 +139,25 @@ impl<'a> Round<'a> {
         Self { lab, probes, tokens, arrived: BTreeMap::new(), answered: BTreeMap::new() }
     }
 
-    fn run(mut self) -> Result<Vec<Fate>, LabError> {
+    fn run(mut self, awaited: &[bool]) -> Result<Vec<Fate>, LabError> {
         for _ in 0..ATTEMPTS {
             self.send_missing()?;
             self.sweep()?;
         }
         // Answers set out when probes arrived; another sweep catches up with most of them.
         self.sweep()?;
-        self.await_answers()?;
+        self.await_answers(awaited)?;
         Ok((0..self.probes.len()).map(|index| self.fate(index)).collect())
     }
 
     /// Waits for the answers that are still missing: the receiver's own stack makes them when it
     /// gets to it, which no marker overtakes for certain.
-    fn await_answers(&mut self) -> Result<(), LabError> {
+    fn await_answers(&mut self, awaited: &[bool]) -> Result<(), LabError> {
         let start = Instant::now();
         let missing = |round: &Self| {
-            (0..round.probes.len()).any(|index| {
+            awaited.iter().enumerate().filter(|(_, awaited)| **awaited).any(|(index, _)| {
                 let fate = round.fate(index);
-                round.probes[index].answerable() && fate.arrived && !fate.answered
+                fate.arrived && !fate.answered
             })
         };
         while missing(self) && start.elapsed() < ANSWER_PATIENCE {

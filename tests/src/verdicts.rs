@@ -18,7 +18,7 @@ use crate::enforcement::{self, Backend, Loader};
 use crate::error::LabError;
 use crate::lab::{BRIDGE, Lab, Wiring};
 use crate::placement::{Placement, Trial, Unmapped};
-use crate::probe::{Fate, send_all};
+use crate::probe::{Fate, send_awaiting};
 
 /// A flow and what must become of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +170,9 @@ fn rounds(trials: Vec<Asked<'_>>) -> Vec<Vec<Asked<'_>>> {
 
 fn judge(lab: &Lab, round: &[Asked<'_>], report: &mut Report) -> Result<(), LabError> {
     let probes: Vec<_> = round.iter().flat_map(|(_, trial)| trial.probes.iter().cloned()).collect();
-    let mut fates = send_all(lab, &probes)?.into_iter();
+    let awaited: Vec<bool> =
+        round.iter().flat_map(|(_, trial)| trial.probes.iter().map(|_| trial.answer)).collect();
+    let mut fates = send_awaiting(lab, &probes, &awaited)?.into_iter();
     for (question, trial) in round {
         let fates: Vec<Fate> = fates.by_ref().take(trial.probes.len()).collect();
         report.judged += 1;

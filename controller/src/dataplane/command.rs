@@ -404,11 +404,14 @@ const MOST_SAID: usize = 1000;
 mod tests {
     use super::*;
 
+    /// Less than what is not waited for takes, and longer than anything else.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     const SH: Program = Program { name: "sh", package: "dash" };
 
     #[test]
     fn input_is_piped_and_output_returned() {
-        let runner = Runner::new(Duration::from_secs(10));
+        let runner = Runner::new(PATIENCE);
         let big = "line\n".repeat(100_000);
         assert_eq!(runner.run(SH, &["-c", "cat"], &big).unwrap(), big);
         assert_eq!(runner.started(), 1);
@@ -416,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_failure_quotes_the_line_that_the_program_names() {
-        let runner = Runner::new(Duration::from_secs(10));
+        let runner = Runner::new(PATIENCE);
         for message in [
             "iptables-restore: line 2 failed",
             "Error occurred at line: 2",
@@ -439,13 +442,13 @@ mod tests {
             let begun = Instant::now();
             let error = runner.run(SH, &["-c", script], "").unwrap_err();
             assert!(matches!(error, CommandError::TimedOut { .. }), "{script}: {error}");
-            assert!(begun.elapsed() < Duration::from_secs(10), "{script}");
+            assert!(begun.elapsed() < PATIENCE, "{script}");
         }
     }
 
     #[test]
     fn a_program_that_succeeds_without_reading_its_input_has_failed() {
-        let runner = Runner::new(Duration::from_secs(10));
+        let runner = Runner::new(PATIENCE);
         let big = "line\n".repeat(100_000);
         let error = runner.run(SH, &["-c", "head -n 1 >/dev/null"], &big).unwrap_err();
         assert!(matches!(error, CommandError::Pipe { .. }), "{error}");
@@ -454,7 +457,7 @@ mod tests {
 
     #[test]
     fn what_a_program_says_is_kept_within_bounds() {
-        let runner = Runner::new(Duration::from_secs(20));
+        let runner = Runner::new(PATIENCE);
         let script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1";
         match runner.run(SH, &["-c", script], "") {
             Err(CommandError::Failed { message, .. }) => {

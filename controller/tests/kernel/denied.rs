@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use policy_tests::namespace::Namespace;
 use policy_tests::socket;
 
-use crate::node::{Node, PODS, Running, allow};
+use crate::node::{Node, PATIENCE, PODS, Running, allow};
 
 /// Makes a test of each scenario under each backend.
 macro_rules! under_both_backends {
@@ -37,9 +37,6 @@ under_both_backends!(
     audited_traffic_passes_and_is_told_of_until_another_policy_isolates,
     a_kernel_that_cannot_tell_of_audits_lets_their_traffic_pass,
 );
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A pod joined to the node by a link of its own.
 fn pod(node: &Node, number: u8, last: &str) -> Namespace {
@@ -146,8 +143,12 @@ fn denied_traffic_is_named_once_a_flow_and_followed_packet_by_packet(backend: &'
         let _ = b.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(300)));
     };
     connect(80);
-    connect(443);
-    policyd.await_lines("port=443", 1);
+    // The rules tell of so many packets a second: one that comes behind many may go untold.
+    let begun = Instant::now();
+    while policyd.lines("port=443 ") == 0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", policyd.log());
+        connect(443);
+    }
     let told = denials(&policyd);
     assert_eq!(told.len(), 3, "{told:#?}");
     let udp = "direction=\"ingress\" source=\"shop/b\" source_address=10.244.2.10 \
@@ -162,19 +163,43 @@ fn a_flood_is_counted_to_the_last_packet_and_told_of_in_part(backend: &'static s
     let (node, _a, b) = lab(backend);
     let mut policyd = node.start();
     policyd.await_lines("INFO ready ", 1);
-    send(&b, "10.244.1.10:81", 700);
+    // No queue on the way is to overflow, and the first packets are sent before the links are in use.
+    let mut sent = 0;
+    let begun = Instant::now();
+    while sent < 700 {
+        let before = arrived(&node);
+        let some = if before == 0 { 1 } else { 700 - sent };
+        send(&b, "10.244.1.10:81", some.min(50));
+        let settled = Instant::now();
+        while arrived(&node) == before && settled.elapsed() < Duration::from_millis(200) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        sent = arrived(&node);
+        assert!(begun.elapsed() < PATIENCE, "{sent} have arrived");
+    }
     policyd.await_lines(" denied ", 1);
     let begun = Instant::now();
     loop {
         let metrics = node.namespace.enter(metrics).unwrap();
-        let count = "policyd_denied_packets_total{family=\"ipv4\",direction=\"ingress\"} 700\n";
-        if metrics.contains(count) {
+        let total = arrived(&node);
+        let count = "policyd_denied_packets_total{family=\"ipv4\",direction=\"ingress\"}";
+        if metrics.contains(&format!("{count} {total}\n")) {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{metrics}");
+        assert!(begun.elapsed() < PATIENCE, "{total} have arrived\n{metrics}");
         thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(denials(&policyd).len(), 1, "one flow, one minute: {}", policyd.log());
+}
+
+/// How many packets the kernel has seen come to where they are denied.
+fn arrived(node: &Node) -> usize {
+    let program = format!("iptables-{}", node.backend);
+    let rules = node.tool(&[&program, "-v", "-S", "NPC-DENY-I"], "");
+    let last = rules.lines().find(|rule| rule.contains("-j DROP")).unwrap();
+    let words: Vec<&str> = last.split(' ').collect();
+    let at = words.iter().position(|word| *word == "-c").unwrap();
+    words[at + 1].parse().unwrap()
 }
 
 fn metrics() -> String {
@@ -312,10 +337,8 @@ fn audited_traffic_passes_and_is_told_of_until_another_policy_isolates(backend: 
     }
 
     // Another policy that isolates: now there is nothing more to deny, and that is not told of.
-    let changes = policyd.log().matches("INFO applied ").count();
     node.write("other.yaml", &allow("other", "a", "b", 81));
-    policyd.await_lines("INFO applied ", changes + 1);
-    assert!(!node.tables().contains("NPC-AUDIT"), "{}", node.tables());
+    policyd.await_that("nothing is audited", |_| !node.tables().contains("NPC-AUDIT"));
     sends_until_heard(&b, &listening);
     let closed = ear(&a, 83);
     for _ in 0..5 {

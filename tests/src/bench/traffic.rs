@@ -349,7 +349,8 @@ impl Connections {
         Ok(Self { listeners, turns: turns.to_vec(), turn: 0 })
     }
 
-    fn one(&mut self) -> io::Result<()> {
+    /// Makes one, breaks it off, and returns the server's end of it.
+    fn one(&mut self) -> io::Result<TcpStream> {
         let ends = self.turns.get(self.turn % self.turns.len()).ok_or(ErrorKind::NotFound)?;
         let lap = self.turn / self.turns.len() % 50_000;
         self.turn += 1;
@@ -359,18 +360,31 @@ impl Connections {
         let (server, _) = listener.accept()?;
         SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
         drop(client);
-        drop(server);
-        Ok(())
+        Ok(server)
+    }
+}
+
+/// Waits until a connection is known to be broken off: who closes it before sends one packet more.
+fn await_reset(mut server: TcpStream) -> io::Result<()> {
+    server.set_read_timeout(Some(PATIENCE))?;
+    match server.read(&mut [0]) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(ErrorKind::InvalidData.into()),
     }
 }
 
 impl Traffic for Connections {
     fn batch(&mut self, sent: &mut Packets) -> Result<f64, BenchError> {
+        let mut servers = Vec::with_capacity(Self::BATCH);
         let begun = Instant::now();
         for _ in 0..Self::BATCH {
-            self.one().map_err(BenchError::system("make a connection"))?;
+            servers.push(self.one().map_err(BenchError::system("make a connection"))?);
         }
         let elapsed = begun.elapsed();
+        for server in servers {
+            await_reset(server).map_err(BenchError::system("see a connection broken off"))?;
+        }
         let count = u64::try_from(Self::BATCH).unwrap_or(u64::MAX);
         sent.add(Passage::Allowed, count, count);
         // The answer, its acknowledgement, the reset.

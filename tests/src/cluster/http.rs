@@ -8,7 +8,7 @@ use crate::error::LabError;
 use crate::namespace::Namespace;
 
 /// How long a program on the same machine may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use super::{BRIDGE, Lab, LabNode, Plan, Slot, Station, StationId, Wiring};
 use crate::conntrack::Conntrack;
 use crate::error::LabError;
 use crate::namespace::Namespace;
+use crate::probe::await_links;
 
 /// What an endpoint's kernel must not do by itself.
 pub(crate) const QUIET: &[(&str, &str)] = &[
@@ -103,7 +104,9 @@ pub(super) fn build(plan: &Plan) -> Result<Lab, LabError> {
         });
     }
     let external = push(&mut stations, "outside", outside, "node")?;
-    Ok(Lab::assemble(nodes, external, stations))
+    let lab = Lab::assemble(nodes, external, stations);
+    await_links(&lab)?;
+    Ok(lab)
 }
 
 /// Makes an IPv6 address work at once; that of a device waits for the link and for the kernel.

@@ -21,7 +21,7 @@ use policy_tests::daemon::{Daemon, built_program};
 use policy_tests::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
 use policy_tests::lab::{BRIDGE, Lab, Plan, Slot, StationId, Wiring};
 use policy_tests::packet::{Outline, Segment, Sighting};
-use policy_tests::probe::{Probe, send_all};
+use policy_tests::probe::{Probe, in_order, send_all};
 use policy_tests::socket;
 use tempfile::TempDir;
 
@@ -214,11 +214,13 @@ fn heard_by_node(scene: &Scene, from: usize, sent: &[(IpAddr, u16)]) -> Vec<u16>
     let station = scene.lab.station(scene.slot(from).station);
     let start = Instant::now();
     loop {
-        for (source, port) in sent {
-            let outline =
-                Outline::opening(*source, address, Traffic::udp(*port), scene.lab.next_port());
-            station.send(&outline.bytes(scene.lab.next_token()), address).unwrap();
-        }
+        in_order(|| {
+            for (source, port) in sent {
+                let outline =
+                    Outline::opening(*source, address, Traffic::udp(*port), scene.lab.next_port());
+                station.send(&outline.bytes(scene.lab.next_token()), address).unwrap();
+            }
+        });
         // What is sent last is let through, so that what was sent before it had its time.
         if last.recv(&mut [0; 64]).is_ok() {
             break;

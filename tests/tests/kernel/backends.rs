@@ -1,7 +1,7 @@
 //! The node turns from one iptables to the other while policyd runs, and policyd with it: no packet
 //! finds a window, nothing stays behind, and what a forced backend is told stays forced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -13,7 +13,9 @@ use clap::Parser;
 use nix::sys::signal::Signal;
 use policy_compiler::cidr::Family;
 use policy_tests::daemon::Daemon;
-use policy_tests::enforcement::{Backend, Counts, LOCK_FILE, OWN_NAMESPACE};
+use policy_tests::enforcement::{Backend, Counts, LOCK_FILE, Loader, OWN_NAMESPACE};
+use policy_tests::in_kernel;
+use policy_tests::namespace::Namespace;
 use policy_tests::privilege::kernel_test;
 use policyd::args::{Cli, Command as Word};
 use policyd::dataplane::Dataplane;
@@ -23,8 +25,7 @@ use policyd::source::directory::Directory;
 use policyd::source::{Input, Source};
 use policyd::sync::Sync;
 
-use crate::crash::seed;
-use crate::random::Dice;
+use crate::random::{Dice, seed};
 use crate::town::{PATIENCE, State, Town, expect_nothing_wrong};
 
 fn other(backend: Backend) -> Backend {
@@ -250,10 +251,14 @@ impl Town {
 
     /// What `nft` shows of table filter, less what counts.
     fn native(&self, family: &str) -> String {
-        let mut command = Command::new("nft");
-        command.args(["-s", "list", "table", family, "filter"]);
-        self.node().run(&mut command, "").unwrap()
+        listed(self.node(), family)
     }
+}
+
+fn listed(namespace: &Namespace, family: &str) -> String {
+    let mut command = Command::new("nft");
+    command.args(["-s", "list", "table", family, "filter"]);
+    namespace.run(&mut command, "").unwrap()
 }
 
 #[test]
@@ -304,30 +309,43 @@ fn native_rules_stop_nothing() {
     }
 }
 
-/// Waits until the chains are just those of `state`, and one hook leads to them, before the rule of
+/// Waits until our chains and sets are just those of `state`, and one hook leads to them, before the rule of
 /// others.
 fn expect_native(town: &Town, state: &State) {
-    let ruleset = Town::ruleset(state);
+    let reference = Namespace::create().unwrap();
+    Loader::Text.load(Backend::Nft, &reference, &Town::ruleset(state)).unwrap();
+    let expected = ["ip", "ip6"].map(|family| chains(&listed(&reference, family)));
+    let sets = in_kernel::sets(&reference).unwrap();
     let begun = Instant::now();
-    for (family, table) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
-        let expected: BTreeSet<String> =
-            ruleset.family(family).chains.keys().map(ToString::to_string).collect();
-        loop {
-            let text = town.native(table);
-            let chains = text.lines().filter_map(|line| {
-                line.trim().strip_prefix("chain ")?.strip_suffix(" {").map(str::to_owned)
-            });
-            let chains: BTreeSet<String> = chains.filter(|name| name.starts_with("NPC-")).collect();
-            let forward = text.split("chain FORWARD {").nth(1).unwrap_or_default();
-            let rules: Vec<&str> =
-                forward.lines().skip(2).map(str::trim).take_while(|line| *line != "}").collect();
-            let hooked = matches!(rules[..], [first, second]
-                if first.ends_with("jump NPC-FORWARD") && second.contains("vmap"));
-            if chains == expected && hooked {
-                break;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{expected:?}\n{text}");
-            thread::sleep(Duration::from_millis(20));
+    loop {
+        let texts = ["ip", "ip6"].map(|family| listed(town.node(), family));
+        let found = texts.each_ref().map(|text| chains(text));
+        if found == expected
+            && texts.iter().all(|text| is_hooked(text))
+            && in_kernel::sets(town.node()).unwrap() == sets
+        {
+            return;
         }
+        assert!(begun.elapsed() < PATIENCE, "{expected:#?}\n{sets:#?}\n{}", texts.concat());
+        thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Our chains in what `nft` has listed, each with its rules.
+fn chains(listed: &str) -> BTreeMap<String, Vec<String>> {
+    let chains = listed.split("chain ").skip(1).filter(|chain| chain.starts_with("NPC-"));
+    let lines = |chain: &str| -> Vec<String> {
+        let lines = chain.lines().skip(1).map(str::trim).take_while(|line| *line != "}");
+        lines.map(in_kernel::without_generations).collect()
+    };
+    let name = |chain: &str| chain.split(' ').next().unwrap_or_default().to_owned();
+    chains.map(|chain| (name(chain), lines(chain))).collect()
+}
+
+fn is_hooked(listed: &str) -> bool {
+    let forward = listed.split("chain FORWARD {").nth(1).unwrap_or_default();
+    let rules: Vec<&str> =
+        forward.lines().skip(2).map(str::trim).take_while(|line| *line != "}").collect();
+    matches!(rules[..], [first, second]
+        if first.ends_with("jump NPC-FORWARD") && second.contains("vmap"))
 }

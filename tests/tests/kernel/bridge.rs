@@ -20,7 +20,7 @@ use policy_tests::privilege::kernel_test;
 use policy_tests::probe::{Probe, send_all};
 use policy_tests::socket;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Both slots are pods by the lab's own addresses; a may talk to b, nobody else to anybody.
 fn isolate(lab: &Lab, backend: Backend) {

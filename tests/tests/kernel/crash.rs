@@ -1,19 +1,15 @@
 //! policyd killed at any moment, amid random updates: nothing leaks, nothing is lost, and whoever
 //! starts after it brings the kernel to what is wanted.
 
-use std::env;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use policy_compiler::cidr::Family;
 use policy_tests::enforcement::Backend;
 
-use crate::random::Dice;
+use crate::random::{Dice, seed};
 use crate::town::{PATIENCE, State, Town, expect_nothing_wrong};
-
-/// Replays a run.
-const SEED: &str = "CRASH_SEED";
 
 under_both_backends!(
     killed_at_any_moment_it_leaves_nothing_open_and_the_next_one_converges,
@@ -53,14 +49,6 @@ fn a_vigil_sees_a_rule_too_many_that_stands_for_a_moment(backend: Backend) {
     let tally = vigil.end().unwrap();
     let ways = |family: &str| tally.told.iter().any(|line| line.contains(family));
     assert!(ways("IPv4") && tally.leaked >= 10 && tally.lost >= 8, "{tally:?}");
-}
-
-pub(crate) fn seed() -> u64 {
-    let given = env::var(SEED).ok().and_then(|text| text.parse().ok());
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-    let seed = given.unwrap_or(u64::from(nanos));
-    println!("{SEED}={seed} replays what follows");
-    seed
 }
 
 pub(crate) fn crashes(backend: Backend, rounds: usize) {

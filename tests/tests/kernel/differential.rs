@@ -1,8 +1,6 @@
 //! Random clusters and flows: what real packets do must be what `evaluate` says.
 //!
-//! The seed is new for every run and printed where something fails; `LAB_SEED` replays it.
-
-use std::hash::{BuildHasher, RandomState};
+//! `LAB_SEED` chooses others than those that every run has.
 
 use policy_compiler::evaluate::evaluate;
 use policy_tests::enforcement::{Backend, Loader};
@@ -10,23 +8,13 @@ use policy_tests::lab::{Lab, Plan, Wiring};
 use policy_tests::privilege::kernel_test;
 use policy_tests::verdicts::{Question, Report, ask};
 
-use crate::random::{Dice, cluster, flow};
+use crate::random::{Dice, SEED, cluster, flow, seed};
 
-/// Names the seed to replay.
-const SEED: &str = "LAB_SEED";
 const CLUSTERS: u64 = 6;
 const FLOWS: usize = 40;
 
-fn seed() -> u64 {
-    match std::env::var(SEED) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{SEED} is no number: {text}")),
-        Err(_) => RandomState::new().hash_one("seed") >> 16,
-    }
-}
-
 fn differ(backend: Backend, wiring: Wiring, nodes: usize) {
     let seed = seed();
-    println!("{SEED}={seed}");
     let lab = Lab::build(&Plan::uniform(nodes, 12, wiring)).unwrap();
     let mut all = Report::default();
     for number in 0..CLUSTERS {

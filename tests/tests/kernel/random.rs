@@ -2,6 +2,7 @@
 //!
 //! A seed makes the same cluster everywhere, so that a failure can be replayed.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -20,6 +21,21 @@ use policy_compiler::policy::{
 };
 use policy_compiler::port::{PortName, PortRange, Protocol};
 use policy_compiler::selector::{Operator, Requirement, Selector};
+
+/// Names the seed of what is drawn: a number, or `new` for one that nobody has drawn from before. It is the same
+/// for all else, so that a change is judged by what it changed.
+pub(crate) const SEED: &str = "LAB_SEED";
+
+/// The seed to draw from, which is told.
+pub(crate) fn seed() -> u64 {
+    let seed = match std::env::var(SEED) {
+        Ok(text) if text == "new" => RandomState::new().hash_one("seed") >> 16,
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{SEED} is no number: {text}")),
+        Err(_) => 1,
+    };
+    println!("{SEED}={seed} replays what follows");
+    seed
+}
 
 /// `splitmix64`: small, and the same on every machine.
 pub(crate) struct Dice(u64);

@@ -54,14 +54,24 @@ struct Connection {
 }
 
 impl Connection {
-    /// Whether what the server says over TCP arrives, then what the client says, then its datagram.
-    fn stands(&mut self) -> [bool; 3] {
+    /// Whether what the server says over TCP arrives, then what the client says, then its datagram: as is
+    /// expected, or else otherwise. What is to arrive is waited for.
+    fn stands(&mut self, expected: [bool; 3]) -> [bool; 3] {
+        let wait = |arrives: bool| Some(if arrives { PATIENCE } else { QUIET });
         let _ = self.server.write_all(b"s");
+        self.client.set_read_timeout(wait(expected[0])).unwrap();
         let server = heard(|b| self.client.read(b));
         let _ = self.client.write_all(b"c");
+        self.server.set_read_timeout(wait(expected[1])).unwrap();
         let client = heard(|b| self.server.read(b));
         let _ = self.datagrams.0.send(b"c");
+        self.datagrams.1.set_read_timeout(wait(expected[2])).unwrap();
         [server, client, heard(|b| self.datagrams.1.recv(b))]
+    }
+
+    #[track_caller]
+    fn expect(&mut self, expected: [bool; 3], when: &str) {
+        assert_eq!(self.stands(expected), expected, "{when}");
     }
 }
 
@@ -148,15 +158,10 @@ impl Scene {
         let (accepted, _) = listener.accept().unwrap();
         asking.connect(datagrams.local_addr().unwrap()).unwrap();
         datagrams.connect(asking.local_addr().unwrap()).unwrap();
-        for stream in [&stream, &accepted] {
-            stream.set_read_timeout(Some(QUIET)).unwrap();
-        }
-        for socket in [&asking, &datagrams] {
-            socket.set_read_timeout(Some(QUIET)).unwrap();
-        }
+        asking.set_read_timeout(Some(PATIENCE)).unwrap();
         let datagrams = (asking, datagrams);
         let mut connection = Connection { client: stream, server: accepted, datagrams };
-        assert_eq!(connection.stands(), [true; 3], "before any change");
+        connection.expect([true; 3], "before any change");
         // Before it is answered, a flow of datagrams is new with each of them.
         connection.datagrams.1.send(b"s").unwrap();
         assert!(heard(|b| connection.datagrams.0.recv(b)), "before any change");
@@ -213,17 +218,17 @@ fn what_a_change_denies_is_cut_and_nothing_else_notices(backend: Backend) {
     scene.write("policy.yaml", &policy("other"));
     await_cut(&daemon, 0);
     for connection in &mut good {
-        assert_eq!(connection.stands(), [false; 3]);
+        connection.expect([false; 3], "after it");
     }
     for connection in &mut other {
-        assert_eq!(connection.stands(), [true; 3]);
+        connection.expect([true; 3], "after it");
     }
     // A label decides as a policy does.
     let read = daemon.lines().len();
     scene.write("pods.yaml", &pods(["good", "stranger", "server"]));
     await_cut(&daemon, read);
     for connection in &mut other {
-        assert_eq!(connection.stands(), [false; 3]);
+        connection.expect([false; 3], "after it");
     }
 }
 
@@ -235,7 +240,7 @@ fn they_live_on_where_the_operator_wants_it(backend: Backend) {
     scene.write("policy.yaml", &policy("other"));
     daemon.await_line("applied", read, PATIENCE).unwrap();
     for connection in &mut good {
-        assert_eq!(connection.stands(), [true; 3]);
+        connection.expect([true; 3], "after it");
     }
 }
 
@@ -247,10 +252,10 @@ fn what_was_denied_while_policyd_was_away_is_cut_at_its_start(backend: Backend) 
     scene.write("policy.yaml", &policy("other"));
     await_cut(&scene.start(&[]), 0);
     for connection in &mut good {
-        assert_eq!(connection.stands(), [false; 3]);
+        connection.expect([false; 3], "after it");
     }
     for connection in &mut other {
-        assert_eq!(connection.stands(), [true; 3]);
+        connection.expect([true; 3], "after it");
     }
 }
 
@@ -285,11 +290,11 @@ fn what_stood_before_anything_was_tracked_is_judged_by_its_next_packet(backend: 
     scene.write("policy.yaml", &policy("other"));
     let _daemon = scene.start(&[]);
     for connection in &mut good {
-        assert_eq!(connection.stands(), [false; 3]);
+        connection.expect([false; 3], "after it");
     }
     // A datagram is as good as the first, where policy allows it.
     for connection in &mut other {
-        assert_eq!(connection.stands(), [false, false, true]);
+        connection.expect([false, false, true], "after it");
     }
     // Those that begin now stand.
     drop(scene.connect(1));

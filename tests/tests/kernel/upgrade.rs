@@ -16,8 +16,7 @@ use policy_compiler::ruleset::{ChainName, FamilyRules, Match, SetRole, Target};
 use policy_compiler::update::ChainsUpdate;
 use policy_tests::enforcement::{Backend, LOCK_FILE, OWN_NAMESPACE};
 
-use crate::crash::seed;
-use crate::random::Dice;
+use crate::random::{Dice, seed};
 use crate::town::{PATIENCE, State, Town, expect_nothing_wrong};
 
 under_both_backends!(

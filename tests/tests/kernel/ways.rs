@@ -16,7 +16,7 @@ use policy_tests::enforcement::{Backend, Loader};
 use policy_tests::lab::{BRIDGE, Lab, Plan, Slot, StationId, Wiring};
 use policy_tests::packet::Outline;
 use policy_tests::placement::Placement;
-use policy_tests::probe::{Probe, send_all};
+use policy_tests::probe::{Probe, send_awaiting};
 use serde_json::json;
 
 use crate::town::{PATIENCE, State, Town, expect_nothing_wrong};
@@ -78,7 +78,7 @@ fn a_pod_reaches_itself_through_a_service_unless_that_is_policed_and_never_on_th
     let arrived = || -> Vec<bool> {
         lab.forget_connections().unwrap();
         let probes: Vec<Probe> = trials.iter().flat_map(|trial| trial.probes.clone()).collect();
-        let mut fates = send_all(&lab, &probes).unwrap().into_iter();
+        let mut fates = send_awaiting(&lab, &probes, &[]).unwrap().into_iter();
         let any = |trial: &policy_tests::placement::Trial| {
             fates
                 .by_ref()
@@ -139,7 +139,7 @@ fn arrive(lab: &Lab, packets: &[(StationId, IpAddr, Traffic, IpAddr, StationId)]
     };
     let probes: Vec<Probe> = packets.iter().map(probe).collect();
     lab.forget_connections().unwrap();
-    send_all(lab, &probes).unwrap().iter().map(|fate| fate.arrived).collect()
+    send_awaiting(lab, &probes, &[]).unwrap().iter().map(|fate| fate.arrived).collect()
 }
 
 /// The node's raw socket stands for IPVS, which sends what comes for a Service from OUTPUT on.

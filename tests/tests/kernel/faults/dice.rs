@@ -1,8 +1,7 @@
 //! Random faults amid random updates.
 
-use std::env;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use policy_compiler::cidr::Family;
@@ -10,11 +9,8 @@ use policy_tests::enforcement::Backend;
 use policy_tests::faults::{Fault, Order};
 
 use super::{AMPLE, Scene};
-use crate::random::Dice;
+use crate::random::{Dice, seed};
 use crate::town::State;
-
-/// Replays a run.
-const SEED: &str = "FAULTS_SEED";
 
 /// What the kernel may say to libipset.
 const REFUSALS: [&str; 6] = [
@@ -25,14 +21,6 @@ const REFUSALS: [&str; 6] = [
     "Hash is full, cannot add more elements",
     "Set cannot be destroyed: it is in use by a kernel component",
 ];
-
-fn seed() -> u64 {
-    let given = env::var(SEED).ok().and_then(|text| text.parse().ok());
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-    let seed = given.unwrap_or(u64::from(nanos));
-    println!("{SEED}={seed} replays what follows");
-    seed
-}
 
 /// So many times: some orders, some updates, and perhaps a kill; then all is to become well.
 pub(crate) fn random_faults(backend: Backend, rounds: usize) {

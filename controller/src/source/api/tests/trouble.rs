@@ -99,7 +99,7 @@ async fn a_watch_that_is_refused_after_all_ends_no_failure() {
     let (_third, again) = Watch::new();
     let server =
         Server::new([list(&[], 1), watched, Answer::Refused, taken, Answer::Refused, again]);
-    let grace = Duration::from_secs(2);
+    let grace = Duration::from_secs(6);
     let mut following = Following::new::<Pods>(&server, Delays { grace, ..QUICK }).await;
     following.next().await;
     assert_eq!(following.next().await, standing(true, None));
@@ -108,7 +108,7 @@ async fn a_watch_that_is_refused_after_all_ends_no_failure() {
     while server.asked().len() < 4 {
         sleep(Duration::from_millis(1)).await;
     }
-    following.is_quiet(grace / 6).await;
+    following.is_quiet(Duration::from_millis(300)).await;
     second.send("ERROR", &status_of(500, "no"));
     drop(second);
     let refused = "the API server at https://cluster fails to watch pods (500): no";
@@ -137,7 +137,7 @@ async fn a_list_that_breaks_off_changes_nothing() {
     let (_half, stuck) = Watch::new();
     let answers = [page(&[&web], 1, Some("next")), stuck, list(&[&api], 3)];
     let server = Server::new(answers);
-    let rest = Duration::from_secs(1);
+    let rest = Duration::from_secs(3);
     let mut following = Following::new::<Pods>(&server, Delays { list: rest, ..QUICK }).await;
     let reason = following.fails().await;
     assert!(reason.contains("no more of an answer within"), "{reason}");
@@ -150,7 +150,7 @@ async fn a_watch_that_is_silent_for_too_long_is_taken_up_where_it_was() {
     let (silent, watched) = Watch::new();
     let (second, again) = Watch::new();
     let server = Server::new([list(&[], 1), watched, again]);
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(6);
     let mut following = Following::new::<Pods>(&server, Delays { watch: limit, ..QUICK }).await;
     assert_eq!(following.next().await, all::<Pods>(&[]));
     assert_eq!(following.next().await, standing(true, None));
