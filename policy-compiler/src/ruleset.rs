@@ -4,6 +4,7 @@
 //! as [`crate::simulate`] does.
 
 mod members;
+mod set_name;
 mod sorted;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::members::MemberSet;
+pub use self::set_name::{Generation, SetHash, SetName, SetRole};
 use crate::cidr::Family;
 use crate::config::{DenyAction, InterfaceName};
 use crate::policy::Direction;
@@ -63,124 +65,6 @@ impl fmt::Display for ChainName {
 impl fmt::Debug for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// The name of a set of ours, at most 31 characters.
-///
-/// A set of pods carries a generation, and so does that of known addresses: to change members and
-/// rules together, the set is made anew under the next one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetName {
-    /// The family of its addresses.
-    pub family: Family,
-    /// What it holds.
-    pub role: SetRole,
-}
-
-/// What a set holds, and so how it is named.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SetRole {
-    /// The addresses of pods that a definition selects: `npc4-p-<hash>-<generation>`.
-    Pods {
-        /// Hash of the canonical definition: 16 characters of base32.
-        hash: Arc<str>,
-        /// Counts the times that it was made anew.
-        generation: Generation,
-    },
-    /// The networks of ipBlocks, named by their content and never edited: `npc4-n-<hash>`.
-    Networks {
-        /// Hash of the content: 16 characters of base32.
-        hash: Arc<str>,
-    },
-    /// The local addresses isolated in any direction: `npc4-iso`.
-    Isolated,
-    /// The addresses in the node's pod networks whose owner is known: `npc4-known-<generation>`. Rules
-    /// deny what is not in it, so that a member that is added opens.
-    Known {
-        /// Counts the times that it was made anew.
-        generation: Generation,
-    },
-}
-
-impl SetRole {
-    /// The generation, of a set that has one.
-    #[must_use]
-    pub fn generation(&self) -> Option<Generation> {
-        match self {
-            SetRole::Pods { generation, .. } | SetRole::Known { generation } => Some(*generation),
-            SetRole::Networks { .. } | SetRole::Isolated => None,
-        }
-    }
-
-    /// The same in that generation, if it has one.
-    #[must_use]
-    pub fn in_generation(&self, generation: Generation) -> Self {
-        match self {
-            SetRole::Pods { hash, .. } => SetRole::Pods { hash: hash.clone(), generation },
-            SetRole::Known { .. } => SetRole::Known { generation },
-            SetRole::Networks { .. } | SetRole::Isolated => self.clone(),
-        }
-    }
-}
-
-/// The generation of a set. Written in base 36, at most 6 characters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation(pub u32);
-
-impl Generation {
-    /// The greatest whose notation still fits a set's name.
-    pub const LIMIT: u32 = 36_u32.pow(6) - 1;
-
-    /// The next one; after the greatest comes 0 again.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(if self.0 >= Self::LIMIT { 0 } else { self.0 + 1 })
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = Vec::new();
-        let mut rest = self.0;
-        loop {
-            digits.push(char::from_digit(rest % 36, 36).unwrap_or('0'));
-            rest /= 36;
-            if rest == 0 {
-                break;
-            }
-        }
-        f.write_str(&digits.into_iter().rev().collect::<String>())
-    }
-}
-
-impl fmt::Display for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = match self.family {
-            Family::V4 => "npc4",
-            Family::V6 => "npc6",
-        };
-        let text = match &self.role {
-            SetRole::Pods { hash, generation } => format!("{family}-p-{hash}-{generation}"),
-            SetRole::Networks { hash } => format!("{family}-n-{hash}"),
-            SetRole::Isolated => format!("{family}-iso"),
-            SetRole::Known { generation } => format!("{family}-known-{generation}"),
-        };
-        f.pad(&text)
-    }
-}
-
-impl SetName {
-    /// The same in that generation, if it has one.
-    #[must_use]
-    pub fn in_generation(&self, generation: Generation) -> Self {
-        Self { family: self.family, role: self.role.in_generation(generation) }
-    }
-}
-
-impl fmt::Debug for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
     }
 }
 

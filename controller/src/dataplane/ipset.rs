@@ -255,7 +255,7 @@ pub fn restore(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use policy_compiler::ruleset::SetHash;
 
     const SAVED: &str = "\
 create npc4-p-abcdefghabcdefgh-1z hash:ip family inet hashsize 64 maxelem 1048576 bucketsize 12 initval 0xb3aa94df
@@ -323,8 +323,8 @@ add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
 
     #[test]
     fn a_set_found_with_other_members_is_swapped_for_a_new_one() {
-        let name =
-            SetName { family: Family::V4, role: SetRole::Networks { hash: Arc::from("abc") } };
+        let hash = SetHash::new("abc").unwrap();
+        let name = SetName { family: Family::V4, role: SetRole::Networks { hash } };
         let set = AddressSet { members: MemberSet::from([member("10.0.0.0/8", false)]) };
         let text =
             restore_text(Family::V4, &BTreeMap::new(), &BTreeMap::from([(name.clone(), set)]));

@@ -113,8 +113,7 @@ pub(super) type Sets = BTreeMap<SetName, AddressSet>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy_compiler::ruleset::{ChainName, Match, SetRole, Side, Target};
-    use std::sync::Arc;
+    use policy_compiler::ruleset::{ChainName, Match, SetHash, SetRole, Side, Target};
 
     fn known(generation: u32) -> SetName {
         let role = SetRole::Known { generation: Generation(generation) };
@@ -122,7 +121,8 @@ mod tests {
     }
 
     fn pods(family: Family, generation: u32) -> SetName {
-        let role = SetRole::Pods { hash: Arc::from("abc"), generation: Generation(generation) };
+        let hash = SetHash::new("abc").unwrap();
+        let role = SetRole::Pods { hash, generation: Generation(generation) };
         SetName { family, role }
     }
 

@@ -52,13 +52,14 @@ mod tests {
     use super::*;
     use policy_compiler::cidr::Family;
     use policy_compiler::config::DenyAction;
-    use policy_compiler::ruleset::{AddressSet, ChainName, SetRole, Side};
+    use policy_compiler::ruleset::{AddressSet, ChainName, SetHash, SetRole, Side};
     use std::collections::BTreeMap;
 
     #[test]
     fn what_a_set_allows_is_left_out_and_what_it_denies_is_denied_to_all() {
         let isolated = SetName { family: Family::V4, role: SetRole::Isolated };
-        let other = SetName { family: Family::V4, role: SetRole::Networks { hash: "abc".into() } };
+        let hash = SetHash::new("abc").unwrap();
+        let other = SetName { family: Family::V4, role: SetRole::Networks { hash } };
         let rule = |set: &SetName, target| Rule {
             matches: vec![Match::NotSyn, Match::Set { set: set.clone(), side: Side::Source }],
             comment: None,

@@ -23,7 +23,8 @@ use crate::index::{Definitions, Index, MembershipId, NamedId, NamedQuestion};
 use crate::policy::Direction;
 use crate::port::{PortName, Protocol};
 use crate::ruleset::{
-    AddressSet, Chain, ChainName, Generation, Match, Member, Rule, SetName, SetRole, Side, Target,
+    AddressSet, Chain, ChainName, Generation, Match, Member, Rule, SetHash, SetName, SetRole, Side,
+    Target,
 };
 
 /// A chain with its name.
@@ -235,7 +236,7 @@ impl<'v, 'a> BodyMaker<'v, 'a> {
             Whom::Networks(coverage) => {
                 let mut digest = Digest::new("networks");
                 feed_coverage(&mut digest, &coverage);
-                let hash = Arc::from(registry.name("networks", digest.finish())?);
+                let hash = SetHash::of(&registry.name("networks", digest.finish())?);
                 let name = SetName { family, role: SetRole::Networks { hash } };
                 if let Coverage::Entries(entries) = &*coverage {
                     let members = entries.iter().copied().collect();
@@ -338,7 +339,7 @@ fn allow(ports: Vec<Match>, address: Option<Match>) -> Rule {
 }
 
 fn pod_set(digest: Digest, family: Family, registry: &mut Registry) -> Result<SetName, Collision> {
-    let hash = Arc::from(registry.name("pods", digest.finish())?);
+    let hash = SetHash::of(&registry.name("pods", digest.finish())?);
     Ok(SetName { family, role: SetRole::Pods { hash, generation: Generation::default() } })
 }
 

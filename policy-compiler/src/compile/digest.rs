@@ -105,8 +105,8 @@ impl Digest {
     fn set(&mut self, set: &SetName) {
         self.text(&set.family.to_string());
         match &set.role {
-            SetRole::Pods { hash, .. } => self.text("pods").text(hash),
-            SetRole::Networks { hash } => self.text("networks").text(hash),
+            SetRole::Pods { hash, .. } => self.text("pods").text(hash.as_str()),
+            SetRole::Networks { hash } => self.text("networks").text(hash.as_str()),
             SetRole::Isolated => self.text("isolated"),
             SetRole::Known { .. } => self.text("known"),
         };

@@ -103,12 +103,11 @@ fn add_ranges(text: &mut String, name: &str, set: &AddressSet) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{Generation, Member};
-    use std::sync::Arc;
+    use crate::ruleset::{Generation, Member, SetHash};
 
     fn rendered(addresses: impl Iterator<Item = u32>) -> String {
         let address = |number| Member::address(IpAddr::V4(Ipv4Addr::from(number)));
-        let role = SetRole::Pods { hash: Arc::from("abc"), generation: Generation(0) };
+        let role = SetRole::Pods { hash: SetHash::of("abc"), generation: Generation(0) };
         let set = AddressSet { members: addresses.map(address).collect() };
         ipset_restore(&BTreeMap::from([(SetName { family: Family::V4, role }, set)]))
     }

@@ -1,13 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
-use std::sync::Arc;
 
 use super::*;
 use crate::cidr::Family;
 use crate::port::{PortRange, Protocol};
 use crate::ruleset::{
-    AddressSet, Chain, ChainName, Generation, Hook, Match, Member, MemberSet, Rule, SetName,
-    SetRole, Side, Target,
+    AddressSet, Chain, ChainName, Generation, Hook, Match, Member, MemberSet, Rule, SetHash,
+    SetName, SetRole, Side, Target,
 };
 use crate::update::ChainsUpdate;
 
@@ -32,7 +31,7 @@ fn set(family: Family, role: SetRole) -> SetName {
 }
 
 fn pods(family: Family) -> SetName {
-    let hash = Arc::from("abcdefghijklmnop");
+    let hash = SetHash::of("abcdefghijklmnop");
     set(family, SetRole::Pods { hash, generation: Generation(36) })
 }
 
@@ -150,7 +149,7 @@ fn every_condition_has_the_words_of_iptables() {
 
 #[test]
 fn sets_are_made_large_enough_and_filled() {
-    let networks = set(Family::V4, SetRole::Networks { hash: Arc::from("qrstuvwxyz234567") });
+    let networks = set(Family::V4, SetRole::Networks { hash: SetHash::of("qrstuvwxyz234567") });
     let member = |net: &str, nomatch| Member { net: net.parse().unwrap(), nomatch };
     let sets = BTreeMap::from([
         (

@@ -139,7 +139,18 @@ impl FromIterator<Member> for MemberSet {
 
 impl FromIterator<IpAddr> for MemberSet {
     fn from_iter<T: IntoIterator<Item = IpAddr>>(addresses: T) -> Self {
-        addresses.into_iter().map(Member::address).collect()
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => v4.push(address),
+                IpAddr::V6(address) => v6.push(address),
+            }
+        }
+        Self {
+            v4: v4.into_iter().collect(),
+            v6: v6.into_iter().collect(),
+            others: Sorted::default(),
+        }
     }
 }
 

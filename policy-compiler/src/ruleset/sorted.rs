@@ -4,6 +4,9 @@
 //! edit of either one makes one chunk anew, however many there are. What is searched for in its order, as
 //! whole sets are, is found in one go through both.
 //!
+//! A set is edited in very many sets' company, and seldom twice in a row, so that what counts is how much memory
+//! an edit meets: a search passes chunks by their first keys, which lie side by side.
+//!
 //! Always: keys ascend through all chunks, no chunk is empty or holds more than [`Sorted::MOST`], and two that
 //! are neighbours hold more than [`Sorted::FEW`] together. (So there are at most four times as many as are
 //! needed.)
@@ -17,12 +20,21 @@ const BYTES: usize = 768;
 /// Different keys in their order.
 #[derive(Clone, Debug)]
 pub(super) struct Sorted<K> {
-    chunks: Vec<Arc<[K]>>,
+    chunks: Box<[Chunk<K>]>,
+}
+
+/// Keys that lie together.
+#[derive(Clone, Debug)]
+struct Chunk<K> {
+    /// The first of them, by which a search passes chunks without a look into them.
+    first: K,
+    /// All of them. They are edited in their place as long as nobody else has them.
+    keys: Arc<Vec<K>>,
 }
 
 impl<K> Default for Sorted<K> {
     fn default() -> Self {
-        Self { chunks: Vec::new() }
+        Self { chunks: Box::default() }
     }
 }
 
@@ -37,11 +49,13 @@ impl<K: Eq> Eq for Sorted<K> {}
 impl<K> Sorted<K> {
     /// How many keys a chunk holds at most.
     const MOST: usize = if size_of::<K>() > BYTES / 16 { 16 } else { BYTES / size_of::<K>() };
+    /// How many keys of very many are put in one: a few less, so that there is room for some that come later.
+    const FULL: usize = Self::MOST - Self::MOST / 16;
     /// Up to how many keys two neighbours become one: few enough that one key more does not part them again.
     const FEW: usize = Self::MOST / 2;
 
     pub(super) fn len(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len()).sum()
+        self.chunks.iter().map(|chunk| chunk.keys.len()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -49,7 +63,7 @@ impl<K> Sorted<K> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &K> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter())
+        self.chunks.iter().flat_map(|chunk| chunk.keys.iter())
     }
 }
 
@@ -60,7 +74,7 @@ impl<K: Copy + Ord> Sorted<K> {
 
     /// A search for keys in their order.
     pub(super) fn search(&self) -> Search<'_, K> {
-        Search { chunk: &[], rest: &self.chunks }
+        Search { keys: &[], rest: &self.chunks }
     }
 
     /// Those that are `held` in the other one too, or those that are not.
@@ -75,39 +89,93 @@ impl<K: Copy + Ord> Sorted<K> {
             self.clone_from(keys);
             return;
         }
-        for keys in &keys.chunks {
-            self.edit(keys, united);
+        if let Some(key) = keys.alone() {
+            return self.add_one(key);
+        }
+        for chunk in &keys.chunks {
+            self.edit(&chunk.keys, united);
         }
     }
 
     /// Removes all keys of another one.
     pub(super) fn remove(&mut self, keys: &Self) {
-        for keys in &keys.chunks {
-            self.edit(keys, without);
+        if let Some(key) = keys.alone() {
+            return self.remove_one(key);
         }
+        for chunk in &keys.chunks {
+            self.edit(&chunk.keys, without);
+        }
+    }
+
+    /// The only key.
+    fn alone(&self) -> Option<K> {
+        match &*self.chunks {
+            [Chunk { first, keys }] if keys.len() == 1 => Some(*first),
+            _ => None,
+        }
+    }
+
+    /// The place of the chunk that a key belongs to.
+    fn place(&self, key: &K) -> usize {
+        self.chunks.partition_point(|chunk| chunk.first <= *key).saturating_sub(1)
+    }
+
+    fn add_one(&mut self, key: K) {
+        let at = self.place(&key);
+        let Some(chunk) = self.chunks.get_mut(at) else { return };
+        let Err(place) = chunk.keys.binary_search(&key) else { return };
+        if chunk.keys.len() == Self::MOST {
+            return self.edit(&[key], united);
+        }
+        chunk.first = chunk.first.min(key);
+        let keys = Arc::make_mut(&mut chunk.keys);
+        if keys.len() == keys.capacity() {
+            keys.reserve_exact((keys.len() / 8).max(1).min(Self::MOST - keys.len()));
+        }
+        keys.insert(place, key);
+    }
+
+    fn remove_one(&mut self, key: K) {
+        let at = self.place(&key);
+        let Some(chunk) = self.chunks.get_mut(at) else { return };
+        let Ok(place) = chunk.keys.binary_search(&key) else { return };
+        if chunk.keys.len() == 1 {
+            return self.replace(at, Vec::new());
+        }
+        let keys = Arc::make_mut(&mut chunk.keys);
+        keys.remove(place);
+        chunk.first = keys.first().copied().unwrap_or(key);
+        self.join(at);
+        self.join(at.saturating_sub(1));
     }
 
     /// Makes those chunks anew which ascending `keys` belong to.
     fn edit(&mut self, mut keys: &[K], edited: fn(&[K], &[K]) -> Vec<K>) {
         while let Some(first) = keys.first() {
-            let behind = self.chunks.partition_point(|chunk| chunk.first() <= Some(first));
-            let at = behind.saturating_sub(1);
-            let next = self.chunks.get(at + 1).and_then(|chunk| chunk.first());
-            let end = next.map_or(keys.len(), |next| keys.partition_point(|key| key < next));
+            let at = self.place(first);
+            let next = self.chunks.get(at + 1).map(|chunk| chunk.first);
+            let end = next.map_or(keys.len(), |next| keys.partition_point(|key| *key < next));
             let (here, rest) = keys.split_at(end);
-            let chunk = self.chunks.get(at).map(|chunk| &**chunk).unwrap_or_default();
+            let chunk = self.chunks.get(at).map(|chunk| chunk.keys.as_slice()).unwrap_or_default();
             let new = edited(chunk, here);
             if new.len() != chunk.len() {
-                self.replace(at, &new);
+                self.replace(at, new);
             }
             keys = rest;
         }
     }
 
     /// Puts these keys in the place of those of a chunk.
-    fn replace(&mut self, at: usize, keys: &[K]) {
-        let after = (at + 1).min(self.chunks.len());
-        self.chunks.splice(at..after, chunks(keys));
+    fn replace(&mut self, at: usize, keys: Vec<K>) {
+        let fits = keys.len() <= Self::MOST;
+        if let (Some(chunk), Some(first), true) = (self.chunks.get_mut(at), keys.first(), fits) {
+            *chunk = Chunk { first: *first, keys: Arc::new(keys) };
+        } else {
+            let mut all = std::mem::take(&mut self.chunks).into_vec();
+            let after = (at + 1).min(all.len());
+            all.splice(at..after, chunks(&keys));
+            self.chunks = all.into();
+        }
         self.join(at);
         self.join(at.saturating_sub(1));
     }
@@ -115,19 +183,23 @@ impl<K: Copy + Ord> Sorted<K> {
     /// Makes a chunk and the next one into one, if both hold few keys.
     fn join(&mut self, at: usize) {
         if let [one, next, ..] = self.chunks.get(at..).unwrap_or_default()
-            && one.len() + next.len() <= Self::FEW
+            && one.keys.len() + next.keys.len() <= Self::FEW
         {
-            self.chunks[at] = one.iter().chain(next.iter()).copied().collect();
-            self.chunks.remove(at + 1);
+            let (first, keys) = (one.first, one.keys.iter().chain(next.keys.iter()).copied());
+            let joined = Chunk { first, keys: Arc::new(keys.collect()) };
+            let mut all = std::mem::take(&mut self.chunks).into_vec();
+            all.splice(at..at + 2, [joined]);
+            self.chunks = all.into();
         }
     }
 }
 
-/// Ascending keys in as few chunks as can be, which are about equally long.
-fn chunks<K: Copy>(keys: &[K]) -> impl Iterator<Item = Arc<[K]>> {
-    let most = Sorted::<K>::MOST;
-    let length = keys.len().div_ceil(keys.len().div_ceil(most).max(1)).max(1);
-    keys.chunks(length).map(Arc::from)
+/// Ascending keys in chunks that have some room left, and are about equally long.
+fn chunks<K: Copy>(keys: &[K]) -> impl Iterator<Item = Chunk<K>> {
+    let count = keys.len().div_ceil(Sorted::<K>::FULL).max(1);
+    let length = keys.len().div_ceil(count).max(1);
+    let chunks = keys.chunks(length);
+    chunks.filter_map(|keys| Some(Chunk { first: *keys.first()?, keys: Arc::new(keys.to_vec()) }))
 }
 
 impl<K: Copy + Ord> FromIterator<K> for Sorted<K> {
@@ -170,25 +242,23 @@ fn without<K: Copy + Ord>(chunk: &[K], keys: &[K]) -> Vec<K> {
 
 /// A search for keys that ascend, each from where the one before was found.
 pub(super) struct Search<'a, K> {
-    chunk: &'a [K],
-    rest: &'a [Arc<[K]>],
+    keys: &'a [K],
+    rest: &'a [Chunk<K>],
 }
 
 impl<K: Ord> Search<'_, K> {
     /// Whether a key is there that is not less than the one before.
     pub(super) fn finds(&mut self, key: &K) -> bool {
-        if self.chunk.last() < Some(key) {
-            let skipped = self.rest.partition_point(|chunk| chunk.last() < Some(key));
-            let Some((chunk, rest)) = self.rest[skipped..].split_first() else {
-                (self.chunk, self.rest) = (&[], &[]);
-                return false;
-            };
-            (self.chunk, self.rest) = (chunk, rest);
+        if self.rest.first().is_some_and(|next| next.first <= *key) {
+            let (passed, rest) =
+                self.rest.split_at(self.rest.partition_point(|chunk| chunk.first <= *key));
+            self.keys = passed.last().map(|chunk| chunk.keys.as_slice()).unwrap_or_default();
+            self.rest = rest;
         }
-        if self.chunk.first() < Some(key) {
-            self.chunk = &self.chunk[self.chunk.partition_point(|other| other < key)..];
+        if self.keys.first() < Some(key) {
+            self.keys = &self.keys[self.keys.partition_point(|other| other < key)..];
         }
-        self.chunk.first() == Some(key)
+        self.keys.first() == Some(key)
     }
 }
 
@@ -202,8 +272,11 @@ mod tests {
 
     fn well_formed(keys: &Sorted<u16>) {
         assert!(keys.iter().is_sorted_by(|a, b| a < b), "they ascend");
-        assert!(keys.chunks.iter().all(|chunk| (1..=Sorted::<u16>::MOST).contains(&chunk.len())));
-        let sizes: Vec<usize> = keys.chunks.iter().map(|chunk| chunk.len()).collect();
+        assert!(
+            keys.chunks.iter().all(|chunk| (1..=Sorted::<u16>::MOST).contains(&chunk.keys.len())
+                && chunk.first == chunk.keys[0])
+        );
+        let sizes: Vec<usize> = keys.chunks.iter().map(|chunk| chunk.keys.len()).collect();
         assert!(sizes.windows(2).all(|pair| pair[0] + pair[1] > Sorted::<u16>::FEW), "{sizes:?}");
     }
 
@@ -263,7 +336,9 @@ mod tests {
                 edited.remove(&one);
             }
             assert_ne!(edited, all);
-            let kept = |chunk: &&Arc<[u16]>| all.chunks.iter().any(|old| Arc::ptr_eq(old, chunk));
+            let kept = |chunk: &&Chunk<u16>| {
+                all.chunks.iter().any(|old| Arc::ptr_eq(&old.keys, &chunk.keys))
+            };
             assert_eq!(edited.chunks.iter().filter(kept).count(), all.chunks.len() - 1);
         }
     }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -13,7 +12,7 @@ use crate::packet::Packet;
 use crate::port::{PortRange, Protocol};
 use crate::ruleset::{
     AddressSet, Chain, ChainName, FamilyRules, Generation, Hook, Match, Member, Rule, Ruleset,
-    SetName, SetRole, Side, Target,
+    SetHash, SetName, SetRole, Side, Target,
 };
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -71,12 +70,12 @@ pub(crate) fn rule<const N: usize>(matches: [Match; N], target: Target) -> Rule 
 }
 
 pub(crate) fn pods(hash: &str, generation: u32) -> SetName {
-    let role = SetRole::Pods { hash: Arc::from(hash), generation: Generation(generation) };
+    let role = SetRole::Pods { hash: SetHash::of(hash), generation: Generation(generation) };
     SetName { family: Family::V4, role }
 }
 
 pub(crate) fn networks(hash: &str) -> SetName {
-    SetName { family: Family::V4, role: SetRole::Networks { hash: Arc::from(hash) } }
+    SetName { family: Family::V4, role: SetRole::Networks { hash: SetHash::of(hash) } }
 }
 
 pub(crate) fn isolated() -> SetName {

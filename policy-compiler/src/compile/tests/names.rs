@@ -115,7 +115,7 @@ fn a_rule_whose_set_has_no_name_of_its_own_is_left_out_and_the_others_stay() {
             SetRole::Isolated | SetRole::Known { .. } => panic!("a body has no {set}"),
         };
         let mut registry = Registry::default();
-        registry.take(kind, hash);
+        registry.take(kind, hash.as_str());
         let (some, remaining, collisions) = made(&mut registry);
         assert_eq!((some.len(), remaining.len()), (2, 2));
         assert!(!remaining.contains_key(set));

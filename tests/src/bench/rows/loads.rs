@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use policy_compiler::cidr::Family;
@@ -69,7 +68,7 @@ fn large_set(count: u32) -> String {
         IpAddr::V4(Ipv4Addr::from((10 << 24) + number / 100 * 256 + number % 100 + 2))
     };
     let members = (0..count).map(|number| Member::address(address(number))).collect();
-    let role = SetRole::Pods { hash: Arc::from("largelargelarge0"), generation: Generation(0) };
+    let role = SetRole::Known { generation: Generation(0) };
     let name = SetName { family: Family::V4, role };
     render::ipset_restore(&BTreeMap::from([(name, AddressSet { members })]))
 }
@@ -117,7 +116,7 @@ mod tests {
     #[test]
     fn the_set_differs_from_the_one_that_grows_in_its_hashsize_alone() {
         let ours = large_set(100_000);
-        let name = "npc4-p-largelargelarge0-0";
+        let name = "npc4-known-0";
         let first = format!("create {name} hash:ip family inet hashsize 131072 maxelem 1048576\n");
         // A node's hundred addresses follow upon each other.
         assert_eq!(ours.lines().count(), 1_001);
