@@ -162,6 +162,13 @@ impl FamilyStructure {
         self.fed.by_membership.keys().copied()
     }
 
+    /// Whether it is what it was, but for members of its sets.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.hooks.changed() + self.chains.changed() + self.sets.changed() == 0
+            && self.leaves.changed() == 0
+            && self.touched.is_empty()
+    }
+
     fn settle(&mut self) {
         self.hooks.settle();
         self.chains.settle();

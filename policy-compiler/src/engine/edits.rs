@@ -10,7 +10,7 @@ use crate::index::{Delta, Index};
 use crate::ruleset::{AddressSet, Member, MemberSet, SetName};
 
 /// Edits of one set.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Edits {
     join: MemberSet,
     leave: MemberSet,
@@ -29,6 +29,12 @@ impl Edits {
         if !self.leave.is_empty() {
             leave.insert(name.clone(), self.leave);
         }
+    }
+
+    /// What a delta comes to in a set of `family` that has followed it so far.
+    pub(super) fn of(family: Family, delta: &Delta) -> Self {
+        let (joined, left) = delta.of(family);
+        Self { join: joined.into_iter().collect(), leave: left.into_iter().collect() }
     }
 
     /// What a delta comes to in a set of `family` that holds `kernel`.

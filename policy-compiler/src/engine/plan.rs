@@ -132,6 +132,10 @@ impl Standing<'_> {
         let (mut steps, mut way) = (Steps::default(), Way::default());
         for family in Family::ALL {
             let rules = structure.family(family);
+            if !structure.whole && rules.is_settled() {
+                self.follow_members(family, rules, index, &mut steps);
+                continue;
+            }
             let sets = self.edited(rules, index);
             // Which sets may be edited matters only where one is to be.
             let stands = sets.iter().filter_map(|set| set.edits.as_ref()).all(Edits::is_empty);
@@ -169,6 +173,36 @@ impl Standing<'_> {
         }
         way.update = steps.in_order();
         way
+    }
+
+    /// The edits where nothing but members has changed, which is what mostly happens: any set may be
+    /// edited, and who joined or left it is known.
+    fn follow_members(
+        &self,
+        family: Family,
+        rules: &FamilyStructure,
+        index: &Index,
+        steps: &mut Steps,
+    ) {
+        for (id, delta) in index.deltas() {
+            let edits = Edits::of(family, delta);
+            if edits.is_empty() {
+                continue;
+            }
+            for name in rules.fed_by(id).iter().filter_map(|set| self.called.get(set)) {
+                edits.clone().put(name, &mut steps.join, &mut steps.leave);
+            }
+        }
+        let numbers = index.number_deltas();
+        let numbers = numbers.filter_map(|(id, number, _)| rules.fed_by_number(id, number));
+        let moved = if index.moved().is_empty() { None } else { Some(rules.known()) };
+        for set in numbers.chain(moved.into_iter().flatten()) {
+            let source = rules.sets().get(set);
+            let edits = source.and_then(|source| self.edits(set, source, rules, index));
+            if let Some((name, edits)) = self.called.get(set).zip(edits) {
+                edits.put(name, &mut steps.join, &mut steps.leave);
+            }
+        }
     }
 
     /// The sets that may be others than they are, and how.
@@ -241,7 +275,11 @@ impl Steps {
 
 /// Those of sets of known addresses, and the others.
 fn split(members: Members) -> (Members, Members) {
-    members.into_iter().partition(|(name, _)| matches!(name.role, SetRole::Known { .. }))
+    let is_known = |name: &SetName| matches!(name.role, SetRole::Known { .. });
+    if !members.keys().any(is_known) {
+        return (Members::new(), members);
+    }
+    members.into_iter().partition(|(name, _)| is_known(name))
 }
 
 fn rule_renamed(rule: &Rule, name_of: &dyn Fn(&SetName) -> SetName) -> Rule {

@@ -5,11 +5,13 @@
 //! those of its definitions with groups that no other has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
-use super::definition::{PodDefinition, Scope};
+use super::definition::{PodDefinition, Scope, Values};
 use super::groups::Group;
 use super::memberships::MembershipId;
+use super::namespaces::Namespaces;
 use super::search::Found;
 use crate::labels::Labels;
 use crate::lookup::Lookup;
@@ -23,6 +25,8 @@ pub(super) struct DefinitionId(usize);
 #[derive(Clone, Debug)]
 pub(super) struct Defined {
     pub(super) definition: Arc<PodDefinition>,
+    /// By which of the labels it is found that it asks of namespaces.
+    label: Option<usize>,
     /// Those that have it, sorted.
     pub(super) memberships: Vec<MembershipId>,
     /// The groups that it means, as far as that was asked.
@@ -34,6 +38,25 @@ pub(super) struct Defined {
 struct Entry {
     id: DefinitionId,
     definition: Arc<PodDefinition>,
+    /// Whether it means every group that is told it by where it is.
+    is_told: bool,
+    /// By which of the labels it is found that it asks of namespaces: the one that the fewest had when it came.
+    label: Option<usize>,
+}
+
+impl Entry {
+    fn new(id: DefinitionId, definition: &Arc<PodDefinition>, namespaces: &Namespaces) -> Self {
+        let is_told = definition.asks_for_values_alone();
+        let asked = definition.namespace_values_asked().enumerate();
+        let rarest = asked.min_by_key(|(_, values)| namespaces.having_one(*values));
+        let label = rarest.map(|(label, _)| label);
+        Self { id, definition: Arc::clone(definition), is_told, label }
+    }
+
+    /// The label of namespaces by which it is found, and the values.
+    fn namespace_values(&self) -> Option<Values<'_>> {
+        self.definition.namespace_values_asked().nth(self.label?)
+    }
 }
 
 /// Definitions by a label of which they ask for a value. Only looked up, so that no order of it matters.
@@ -91,6 +114,16 @@ fn remove(place: &mut Vec<Entry>, entry: &Entry) {
     }
 }
 
+/// Takes a definition from those of a place, which is no more if it was the only one.
+fn take_out<K: Eq + Hash>(places: &mut Lookup<K, ByLabel>, key: &K, entry: &Entry) {
+    if let Some(place) = places.get_mut(key) {
+        place.remove(entry);
+        if place.is_empty() {
+            places.remove(key);
+        }
+    }
+}
+
 /// The definitions of all memberships.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asking {
@@ -99,6 +132,8 @@ pub(super) struct Asking {
     free: Vec<DefinitionId>,
     /// Those in one namespace, by that. Only looked up.
     named: Lookup<NamespaceName, ByLabel>,
+    /// Those in namespaces with a label, by each value of it that they take. Only looked up.
+    labelled: Lookup<Arc<str>, Lookup<Arc<str>, ByLabel>>,
     /// The others.
     anywhere: ByLabel,
 }
@@ -117,6 +152,7 @@ impl Asking {
         &mut self,
         membership: MembershipId,
         definition: &Arc<PodDefinition>,
+        namespaces: &Namespaces,
     ) -> DefinitionId {
         if let Some(id) = self.ids.get(definition).copied() {
             if let Some(defined) = self.get_mut(id) {
@@ -131,13 +167,11 @@ impl Asking {
         }
         let definition = Arc::clone(definition);
         self.ids.insert(Arc::clone(&definition), id);
-        let entry = Entry { id, definition: Arc::clone(&definition) };
-        match &definition.scope {
-            Scope::Named(name) => self.named.entry(name.clone()).or_default().add(&entry),
-            Scope::All | Scope::Matching(_) => self.anywhere.add(&entry),
-        }
+        let entry = Entry::new(id, &definition, namespaces);
+        let label = entry.label;
+        self.list(&entry);
         let memberships = vec![membership];
-        self.slots[id.0] = Some(Defined { definition, memberships, found: None });
+        self.slots[id.0] = Some(Defined { definition, label, memberships, found: None });
         id
     }
 
@@ -149,26 +183,62 @@ impl Asking {
         if !defined.memberships.is_empty() {
             return;
         }
+        let entry =
+            Entry { id, definition: Arc::clone(definition), is_told: false, label: defined.label };
         self.ids.remove(definition);
         self.slots[id.0] = None;
         self.free.push(id);
-        let entry = Entry { id, definition: Arc::clone(definition) };
-        let Scope::Named(name) = &definition.scope else {
-            return self.anywhere.remove(&entry);
+        self.unlist(&entry);
+    }
+
+    /// Puts a definition where it is looked for.
+    fn list(&mut self, entry: &Entry) {
+        if let Scope::Named(name) = &entry.definition.scope {
+            return self.named.entry(name.clone()).or_default().add(entry);
+        }
+        let Some((key, values)) = entry.namespace_values() else {
+            return self.anywhere.add(entry);
         };
-        if let Some(place) = self.named.get_mut(name) {
-            place.remove(&entry);
-            if place.is_empty() {
-                self.named.remove(name);
-            }
+        let places = self.labelled.entry(Arc::clone(key)).or_default();
+        for value in values {
+            places.entry(Arc::clone(value)).or_default().add(entry);
         }
     }
 
-    /// The definitions among which all are that mean a group, whatever labels its namespace has.
-    pub(super) fn candidates(&self, group: &Group) -> Vec<DefinitionId> {
+    /// Takes a definition from where it is looked for.
+    fn unlist(&mut self, entry: &Entry) {
+        if let Scope::Named(name) = &entry.definition.scope {
+            return take_out(&mut self.named, name, entry);
+        }
+        let Some((key, values)) = entry.namespace_values() else {
+            return self.anywhere.remove(entry);
+        };
+        let Some(places) = self.labelled.get_mut(key) else { return };
+        for value in values {
+            take_out(places, value, entry);
+        }
+        if places.is_empty() {
+            self.labelled.remove(key);
+        }
+    }
+
+    /// The definitions that mean a group in a namespace with these labels, and how many were compared with it.
+    pub(super) fn meaning(&self, group: &Group, namespace: &Labels) -> (Vec<&Defined>, usize) {
         let named = self.named.get(&group.namespace);
-        let places = named.into_iter().chain([&self.anywhere]);
-        places.flat_map(|place| place.candidates(&group.labels)).map(|entry| entry.id).collect()
+        let labelled =
+            namespace.iter().filter_map(|(key, value)| self.labelled.get(key)?.get(value));
+        let places = named.into_iter().chain(labelled).chain([&self.anywhere]);
+        let (mut meaning, mut compared) = (Vec::new(), 0);
+        for entry in places.flat_map(|place| place.candidates(&group.labels)) {
+            compared += usize::from(!entry.is_told);
+            let means = |definition: &PodDefinition| {
+                definition.means(&group.namespace, || namespace, &group.labels)
+            };
+            if entry.is_told || means(&entry.definition) {
+                meaning.extend(self.get(entry.id));
+            }
+        }
+        (meaning, compared)
     }
 
     /// The labels of pods that some definition asks about.

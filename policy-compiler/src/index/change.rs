@@ -63,6 +63,11 @@ impl Index {
                 self.go(was);
             }
             touched |= self.told_of_nodes(id, old, new, place_is_new == Some(true));
+        } else if let Some((was, is)) = was.zip(is)
+            && was.addresses() == is.addresses()
+        {
+            touched.numbers |= self.relabel(objects, id, was, is);
+            touched |= self.told_of_nodes(id, old, new, place_is_new == Some(true));
         } else {
             if let Some(was) = was {
                 touched.numbers |= self.withdraw(id, was);
@@ -215,15 +220,50 @@ impl Index {
                 }))
     }
 
-    /// Takes a pod out; whether that took a number away.
-    fn withdraw(&mut self, id: PodId, pod: &Facts) -> bool {
-        let feeds = self.feeds_of(pod.common);
+    /// Lets a pod have other labels or ports, and the addresses that it has; whether that brought a number or
+    /// took one away. Most memberships that it fed it feeds, and nothing is said of them.
+    fn relabel(&mut self, objects: &Snapshot, id: PodId, was: &Facts, is: &Facts) -> bool {
+        let before = self.feeds_of(was.common);
+        let mut numbers = self.discount(was, &before);
+        self.come(objects, id, is);
+        self.go(was);
+        let judged = Judged { was: before, is: self.feeds_of(is.common) };
+        numbers |= self.count_numbers(is, &judged.is);
+        let (begun, ceased) = (judged.begun(), judged.ceased());
+        for address in is.addresses().iter() {
+            self.moves(&ceased, address, id, false);
+            self.moves(&begun, address, id, true);
+        }
+        numbers
+    }
+
+    /// A pod that feeds these memberships does not count for the numbers that it declares; whether that
+    /// took one away.
+    fn discount(&mut self, pod: &Facts, feeds: &[MembershipId]) -> bool {
         let ports = self.pods.ports(pod);
         let mut numbers = false;
-        for (question, family) in self.asking_about(pod, &ports, &feeds) {
+        for (question, family) in self.asking_about(pod, &ports, feeds) {
             let address = self.visible(pod.addresses(), family);
             numbers |= self.named.discount(question, &ports, address);
         }
+        numbers
+    }
+
+    /// It does; whether that brought one.
+    fn count_numbers(&mut self, pod: &Facts, feeds: &[MembershipId]) -> bool {
+        let ports = self.pods.ports(pod);
+        let mut numbers = false;
+        for (question, family) in self.asking_about(pod, &ports, feeds) {
+            let address = self.visible(pod.addresses(), family);
+            numbers |= self.named.count(question, &ports, address);
+        }
+        numbers
+    }
+
+    /// Takes a pod out; whether that took a number away.
+    fn withdraw(&mut self, id: PodId, pod: &Facts) -> bool {
+        let feeds = self.feeds_of(pod.common);
+        let numbers = self.discount(pod, &feeds);
         self.go(pod);
         for address in pod.addresses().iter() {
             self.owners.release(address, id);
@@ -236,12 +276,7 @@ impl Index {
     fn put_forward(&mut self, objects: &Snapshot, id: PodId, pod: &Facts) -> bool {
         self.come(objects, id, pod);
         let feeds = self.feeds_of(pod.common);
-        let ports = self.pods.ports(pod);
-        let mut numbers = false;
-        for (question, family) in self.asking_about(pod, &ports, &feeds) {
-            let address = self.visible(pod.addresses(), family);
-            numbers |= self.named.count(question, &ports, address);
-        }
+        let numbers = self.count_numbers(pod, &feeds);
         for address in pod.addresses().iter() {
             self.owners.claim(address, id);
             self.moves(&feeds, address, id, true);

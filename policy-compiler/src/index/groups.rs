@@ -71,6 +71,8 @@ pub(super) struct Groups {
     before: Moment,
     /// No groups.
     none: BTreeSet<GroupId>,
+    /// No labels.
+    unlabelled: Labels,
 }
 
 impl Groups {
@@ -161,8 +163,9 @@ impl Groups {
     }
 
     /// The labels of the namespace that a group is in.
-    pub(super) fn namespace_labels(&self, group: &Group) -> Option<&Labels> {
-        self.namespaces.get(group.namespace_id).map(|namespace| &namespace.labels)
+    pub(super) fn namespace_labels(&self, group: &Group) -> &Labels {
+        let namespace = self.namespaces.get(group.namespace_id);
+        namespace.map_or(&self.unlabelled, |namespace| &namespace.labels)
     }
 
     /// The groups of a namespace, in their order.

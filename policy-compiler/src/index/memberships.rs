@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::asking::{Asking, DefinitionId};
-use super::definition::{PodDefinition, Scope};
+use super::definition::PodDefinition;
 use super::delta::Delta;
-use super::groups::{Group, GroupId, Groups};
-use super::search::{Search, means};
+use super::groups::{GroupId, Groups};
+use super::search::Search;
 use crate::labels::Labels;
 
 /// A membership, for as long as it is wanted.
@@ -125,7 +125,8 @@ impl Memberships {
             self.slots.push(None);
         }
         self.state += 1;
-        let numbers = definitions.iter().map(|definition| self.asking.add(id, definition));
+        let numbers = definitions.iter();
+        let numbers = numbers.map(|one| self.asking.add(id, one, groups.namespaces()));
         let numbers: Box<[DefinitionId]> = numbers.collect();
         for number in &numbers {
             let Some(defined) = self.asking.get_mut(*number) else { continue };
@@ -163,11 +164,9 @@ impl Memberships {
         if group.feeds.state == self.state {
             return Arc::clone(&group.feeds.memberships);
         }
-        let candidates = self.asking.candidates(group);
-        self.search.compared += candidates.len();
-        let candidates = candidates.into_iter().filter_map(|number| self.asking.get(number));
-        let meant = candidates.filter(|defined| means(&defined.definition, group, groups));
-        let memberships = united(meant.flat_map(|defined| &defined.memberships));
+        let (meaning, compared) = self.asking.meaning(group, groups.namespace_labels(group));
+        self.search.compared += compared;
+        let memberships = united(meaning.into_iter().flat_map(|defined| &defined.memberships));
         self.keep(id, groups, Arc::clone(&memberships));
         memberships
     }
@@ -181,19 +180,13 @@ impl Memberships {
     /// Judges a group anew whose namespace had these labels before.
     pub(super) fn judge(&mut self, id: GroupId, groups: &mut Groups, before: &Labels) -> Judged {
         let Some(group) = groups.get(id) else { return Judged::default() };
-        let candidates = self.asking.candidates(group);
-        self.search.compared += candidates.len();
-        let (mut was, mut is) = (Vec::new(), Vec::new());
-        for defined in candidates.into_iter().filter_map(|number| self.asking.get(number)) {
-            let meant = means(&defined.definition, group, groups);
-            if meant {
-                is.extend(&defined.memberships);
-            }
-            if meant_before(&defined.definition, group, before, meant) {
-                was.extend(&defined.memberships);
-            }
-        }
-        let judged = Judged { was: united(&was), is: united(&is) };
+        let labels = [before, groups.namespace_labels(group)];
+        let [was, is] = labels.map(|labels| {
+            let (meaning, compared) = self.asking.meaning(group, labels);
+            self.search.compared += compared;
+            united(meaning.into_iter().flat_map(|defined| &defined.memberships))
+        });
+        let judged = Judged { was, is };
         self.keep(id, groups, Arc::clone(&judged.is));
         judged
     }
@@ -270,12 +263,4 @@ fn united<'m>(memberships: impl IntoIterator<Item = &'m MembershipId>) -> Arc<[M
     memberships.sort_unstable();
     memberships.dedup();
     memberships.into()
-}
-
-/// Whether a definition, which means a group now or not, meant it when its namespace had these labels.
-fn meant_before(definition: &PodDefinition, group: &Group, before: &Labels, now: bool) -> bool {
-    match definition.scope {
-        Scope::Matching(_) => definition.means(&group.namespace, || before, &group.labels),
-        Scope::All | Scope::Named(_) => now,
-    }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::definition::Values;
 use super::groups::GroupId;
 use crate::cluster::METADATA_NAME_LABEL;
 use crate::labels::Labels;
@@ -180,18 +181,23 @@ impl Namespaces {
     /// How many namespaces at most have the label that is asked for; `None` where those are asked for that
     /// have it not.
     fn count(&self, requirement: &Requirement) -> Option<usize> {
-        let values = match &requirement.operator {
-            Operator::In(values) => Some(values),
-            Operator::Exists => None,
-            Operator::NotIn(_) | Operator::DoesNotExist => return None,
-        };
-        if !is_listed(&requirement.key) {
-            return Some(values.map_or(self.ids.len(), std::collections::BTreeSet::len));
+        match &requirement.operator {
+            Operator::In(values) => Some(self.having_one((&requirement.key, values))),
+            Operator::Exists if is_listed(&requirement.key) => {
+                Some(self.labelled.get(&requirement.key).map_or(0, |labelled| labelled.count))
+            }
+            Operator::Exists => Some(self.ids.len()),
+            Operator::NotIn(_) | Operator::DoesNotExist => None,
         }
-        let Some(labelled) = self.labelled.get(&requirement.key) else { return Some(0) };
-        Some(values.map_or(labelled.count, |values| {
-            values.iter().filter_map(|value| labelled.values.get(value)).map(Vec::len).sum()
-        }))
+    }
+
+    /// How many namespaces at most have one of some values of a label.
+    pub(super) fn having_one(&self, (key, values): Values<'_>) -> usize {
+        if !is_listed(key) {
+            return values.len();
+        }
+        let Some(labelled) = self.labelled.get(key) else { return 0 };
+        values.iter().filter_map(|value| labelled.values.get(value)).map(Vec::len).sum()
     }
 
     /// The namespaces with the label that is asked for, and perhaps others.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::definition::{PodDefinition, Scope};
 use super::groups::{Group, GroupId, Groups, Moment};
 use super::namespaces::Selected;
-use crate::labels::Labels;
 use crate::lookup::Lookup;
 use crate::selector::Selector;
 
@@ -134,10 +133,8 @@ fn sorted(mut groups: Vec<GroupId>) -> Vec<GroupId> {
 }
 
 /// Whether a definition means a group.
-pub(super) fn means(definition: &PodDefinition, group: &Group, groups: &Groups) -> bool {
-    let none = Labels::default();
-    let labels = groups.namespace_labels(group).unwrap_or(&none);
-    definition.means(&group.namespace, || labels, &group.labels)
+fn means(definition: &PodDefinition, group: &Group, groups: &Groups) -> bool {
+    definition.means(&group.namespace, || groups.namespace_labels(group), &group.labels)
 }
 
 /// How many groups have the label that a definition asks for.

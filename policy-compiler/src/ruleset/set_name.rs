@@ -171,3 +171,19 @@ impl fmt::Debug for SetName {
         write!(f, "{self}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_what_it_was_made_of_and_has_its_order() {
+        let texts = ["2", "a", "ab", "abcdefghijklmno", "abcdefghijklmnop", "b"];
+        let hashes = texts.map(|text| SetHash::new(text).unwrap());
+        assert_eq!(hashes.map(|hash| hash.to_string()), texts);
+        assert!(hashes.is_sorted_by(|one, other| one < other));
+        for text in ["", "abcdefghijklmnopq", "a-b", "a\0", "ä"] {
+            assert_eq!(SetHash::new(text), None, "{text:?}");
+        }
+    }
+}
