@@ -45,7 +45,8 @@ impl Flaws {
         let mut news = Vec::new();
         for policy in felt {
             let reason = mistakes(policy, listed, refused.get(policy));
-            if self.told.get(policy) != Some(&reason) {
+            // It may have come a moment ago, and what is wrong with it be listed only after this.
+            if !reason.is_empty() && self.told.get(policy) != Some(&reason) {
                 self.told.insert(policy.clone(), reason.clone());
                 news.push((policy.clone(), reason));
             }
@@ -125,6 +126,7 @@ mod tests {
         let (engine, listed) = cluster("web");
         let mut flaws = Flaws::default();
         let key = ObjectKey::new("x", "odd").unwrap();
+        assert_eq!(flaws.news(&engine, &[], &[]), [], "it is not known yet what is wrong");
         let [(policy, reason)] = &flaws.news(&engine, &listed, &[])[..] else {
             panic!("one is told")
         };
