@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::subjects::News;
+use super::chosen::News;
 use crate::cluster::Snapshot;
 use crate::policy::{Direction, Grant, PeerSelects, Peers, Policy, PortNumbers, Ports};
 use crate::port::{PortName, Protocol};

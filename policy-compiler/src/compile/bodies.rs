@@ -15,7 +15,7 @@ use crate::policy::Direction;
 use crate::ruleset::{ChainName, SetName};
 
 /// What determines a body: pods that agree in this share it.
-pub(super) type BodyKey = (Family, Direction, Vec<Stamp>, BTreeSet<NamedPort>);
+pub(super) type BodyKey = (Family, Direction, Arc<[Stamp]>, Arc<BTreeSet<NamedPort>>);
 
 /// One of the bodies in use; none comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

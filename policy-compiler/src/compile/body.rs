@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::audit::audit_end;
 use super::digest::{Collision, Digest, Fingerprint, Registry};
-use super::grants::{Grants, widest};
+use super::grants::{Grants, NamedPort, Unions, widest};
 use super::layout::{deny, goto, return_all};
 use super::networks::{Coverage, coverage};
 use super::peers::{PeerUnion, feed_definitions};
@@ -19,8 +19,8 @@ use super::ports::{PortKey, conditions};
 use super::structure::Source;
 use crate::cidr::{Family, IpBlock};
 use crate::cluster::Snapshot;
-use crate::index::{Definitions, Index, MembershipId, NamedId, NamedQuestion};
-use crate::policy::Direction;
+use crate::index::{Definitions, Index, MembershipId, NamedId, NamedQuestion, Stamp};
+use crate::policy::{Direction, Policy};
 use crate::port::{PortName, Protocol};
 use crate::ruleset::{
     AddressSet, Chain, ChainName, Generation, Match, Member, Rule, SetHash, SetName, SetRole, Side,
@@ -107,10 +107,16 @@ fn of_rules(kind: &str, rules: &[Rule]) -> Fingerprint {
 pub(super) struct BodyMaker<'v, 'a> {
     pub(super) objects: &'a Snapshot,
     pub(super) index: &'v mut Index,
+    unions: Unions<'a>,
+    /// The same for both families.
+    grants: BTreeMap<GrantsKey, Arc<Grants<'a>>>,
     coverages: BTreeMap<(Family, BTreeSet<&'a IpBlock>), Arc<Coverage>>,
     /// Kept with what they are of, so that its address stays its own.
     memberships: BTreeMap<*const Definitions, (Arc<Definitions>, MembershipId)>,
 }
+
+/// What determines grants: the direction, the states of policies, and the ports that a pod declares by name.
+type GrantsKey = (Direction, Arc<[Stamp]>, Arc<BTreeSet<NamedPort>>);
 
 /// Whom the rules of a body allow, in the order in which they are asked.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +129,26 @@ enum Whom {
 
 impl<'v, 'a> BodyMaker<'v, 'a> {
     pub(super) fn new(objects: &'a Snapshot, index: &'v mut Index) -> Self {
-        Self { objects, index, coverages: BTreeMap::new(), memberships: BTreeMap::new() }
+        Self {
+            objects,
+            index,
+            unions: Unions::default(),
+            grants: BTreeMap::new(),
+            coverages: BTreeMap::new(),
+            memberships: BTreeMap::new(),
+        }
+    }
+
+    /// What policies in these states grant together.
+    pub(super) fn grants(
+        &mut self,
+        (direction, stamps, ports): (Direction, &Arc<[Stamp]>, &Arc<BTreeSet<NamedPort>>),
+        policies: impl FnOnce() -> Vec<&'a Policy>,
+    ) -> Arc<Grants<'a>> {
+        let Self { unions, grants, .. } = self;
+        let known = grants.entry((direction, Arc::clone(stamps), Arc::clone(ports)));
+        let make = || Arc::new(Grants::of(direction, &policies(), ports, unions));
+        Arc::clone(known.or_insert_with(make))
     }
 
     /// The rules of `family` for these grants.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::peers::PeerUnion;
 use super::ports::PortKey;
 use crate::cluster::Pod;
-use crate::policy::{Direction, Grant, Policy, PortMatch, PortNumbers, Ports};
+use crate::policy::{Direction, Grant, Peers, Policy, PortMatch, PortNumbers, Ports};
 use crate::port::{PortName, Protocol};
 
 /// A port that a pod declares under a name.
@@ -40,7 +40,7 @@ pub(super) struct Grants<'a> {
     pub(super) named: BTreeMap<(Protocol, PortName), Arc<PeerUnion<'a>>>,
 }
 
-/// Rules by their number, in the order in which they were read.
+/// Rules by their number.
 type Rules = BTreeSet<usize>;
 
 /// Which rules grant which ports.
@@ -50,20 +50,51 @@ struct Granting {
     named: BTreeMap<(Protocol, PortName), Rules>,
 }
 
+/// The peers of rules, and what comes of them together, each worked out once for all who have these rules.
+#[derive(Default)]
+pub(super) struct Unions<'a> {
+    /// Of the rules by their number.
+    peers: Vec<PeerUnion<'a>>,
+    /// By where their peers stand.
+    numbers: BTreeMap<*const Peers, usize>,
+    united: BTreeMap<Rules, Arc<PeerUnion<'a>>>,
+    less: Subtraction<'a>,
+}
+
+impl<'a> Unions<'a> {
+    /// The number of the rule of a policy that has these peers.
+    fn number(&mut self, policy: &'a Policy, peers: &'a Peers) -> usize {
+        *self.numbers.entry(std::ptr::from_ref(peers)).or_insert_with(|| {
+            self.peers.push(PeerUnion::of(&policy.key.namespace, peers));
+            self.peers.len() - 1
+        })
+    }
+
+    /// The peers of all of these rules.
+    fn unite(&mut self, rules: Rules) -> Arc<PeerUnion<'a>> {
+        if let Some(known) = self.united.get(&rules) {
+            return Arc::clone(known);
+        }
+        let all: Vec<_> = rules.iter().filter_map(|rule| self.peers.get(*rule)).collect();
+        let union = Arc::new(PeerUnion::of_all(&all));
+        self.united.insert(rules, Arc::clone(&union));
+        union
+    }
+}
+
 impl<'a> Grants<'a> {
     /// The union of what `policies` grant to a pod that declares `own_ports`.
     pub(super) fn of(
         direction: Direction,
         policies: &[&'a Policy],
         own_ports: &BTreeSet<NamedPort>,
+        unions: &mut Unions<'a>,
     ) -> Self {
         let mut granting = Granting::default();
-        let mut peers_of = Vec::new();
         for policy in policies {
             for rule in policy.rules(direction) {
                 let Grant::Traffic { peers, ports } = &rule.grant else { continue };
-                let number = peers_of.len();
-                peers_of.push(PeerUnion::of(&policy.key.namespace, peers));
+                let number = unions.number(policy, peers);
                 match ports {
                     Ports::Any => granting.add(PortKey::All, number),
                     Ports::Listed(list) => {
@@ -74,28 +105,18 @@ impl<'a> Grants<'a> {
                 }
             }
         }
-        let mut united: BTreeMap<Rules, Arc<PeerUnion<'a>>> = BTreeMap::new();
-        let mut unite = |rules: Rules| {
-            let all = || rules.iter().filter_map(|rule| peers_of.get(*rule)).collect::<Vec<_>>();
-            if let Some(known) = united.get(&rules) {
-                return Arc::clone(known);
-            }
-            let union = Arc::new(PeerUnion::of_all(&all()));
-            united.insert(rules, Arc::clone(&union));
-            union
-        };
-        let numbered = granting.numbered.into_iter().map(|(key, rules)| (key, unite(rules)));
-        let mut grants = Self { numbered: numbered.collect(), named: BTreeMap::new() };
-        let named = granting.named.into_iter().map(|(key, rules)| (key, unite(rules)));
-        grants.named = named.collect();
-        grants.absorb();
+        let numbered = granting.numbered.into_iter();
+        let numbered = numbered.map(|(key, rules)| (key, unions.unite(rules))).collect();
+        let named = granting.named.into_iter();
+        let named = named.map(|(key, rules)| (key, unions.unite(rules))).collect();
+        let mut grants = Self { numbered, named };
+        grants.absorb(&mut unions.less);
         grants
     }
 
     /// Leaves peers out where a wider key has them.
-    fn absorb(&mut self) {
+    fn absorb(&mut self, less: &mut Subtraction<'a>) {
         let wide = widest(self.numbered.keys().copied());
-        let mut less = Subtraction::default();
         let before = self.numbered.clone();
         for wider in wide {
             let Some(absorbing) = before.get(&wider) else { continue };

@@ -7,32 +7,44 @@ use std::sync::Arc;
 use super::audit::AuditChain;
 use super::bodies::{Bodies, BodyId};
 use super::body::{Body, BodyMaker};
+use super::chosen::{Choice, United};
 use super::digest::Registry;
-use super::grants::{Grants, named_ports};
+use super::grants::{NamedPort, named_ports};
 use super::layout::deny_chain;
 use super::outline::{Counts, OfFamily, place};
 use super::pod_chain::{Made, PodChain};
 use super::structure::Structure;
-use super::subjects::{Chosen, object_ref};
+use super::subjects::object_ref;
 use crate::cidr::Family;
 use crate::cluster::Pod;
 use crate::config::NodeConfig;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::index::{Index, PolicyState};
+use crate::index::Index;
 use crate::name::ObjectKey;
 use crate::policy::{Direction, Policy};
 use crate::ruleset::ChainName;
 
-/// What is to be made of pods: of each what policies make of it, or nothing where it is nobody any more.
-pub(super) type Fates = BTreeMap<ObjectKey, Option<Arc<Chosen>>>;
+/// What is to be made of pods: nothing where one is nobody any more.
+pub(super) type Fates = BTreeMap<ObjectKey, Option<Fate>>;
+
+/// What is to be made of a pod.
+#[derive(Debug)]
+pub(super) struct Fate {
+    /// What policies make of it.
+    pub(super) choice: Choice,
+    /// Whether its addresses or ports may be others than when it was last judged.
+    pub(super) itself: bool,
+}
 
 /// A pod of the node that was judged.
 #[derive(Clone, Debug)]
 pub(super) struct Judged {
     /// What policies make of it.
-    pub(super) chosen: Arc<Chosen>,
+    pub(super) choice: Choice,
     /// The addresses at which its policies count.
     subject_at: [Option<IpAddr>; 2],
+    /// The ports that it declares by name.
+    ports: Arc<BTreeSet<NamedPort>>,
     /// What is its own.
     pub(super) owns: Vec<Own>,
     /// What there is to say of it.
@@ -44,6 +56,11 @@ impl Judged {
     pub(super) fn has_any(&self, bodies: &BTreeSet<BodyId>) -> bool {
         !bodies.is_empty()
             && self.owns.iter().flat_map(|own| &own.bodies).any(|id| bodies.contains(id))
+    }
+
+    /// Whether it declares what another does.
+    pub(super) fn declares_as(&self, other: &Self) -> bool {
+        self.ports == other.ports
     }
 
     /// Whether its policies count at other addresses now.
@@ -71,9 +88,22 @@ pub(super) struct Own {
     bodies: Vec<BodyId>,
     /// Its chain, where that could be named.
     chain: Option<ChainName>,
+    /// Where its packets go.
+    leaf: Option<ChainName>,
     made: Option<Made>,
     /// The chains that others share with it.
     leads_to: Vec<ChainName>,
+}
+
+/// What a pod was and what it is.
+pub(super) struct Course {
+    pub(super) key: ObjectKey,
+    pub(super) was: Option<Judged>,
+    pub(super) is: Option<Judged>,
+}
+
+fn owns(judged: Option<&Judged>) -> impl Iterator<Item = &Own> {
+    judged.into_iter().flat_map(|judged| &judged.owns).filter(|own| own.leaf.is_some())
 }
 
 /// Who judges pods.
@@ -88,17 +118,20 @@ pub(super) struct Judge<'c, 'v, 'a> {
 }
 
 impl<'a> Judge<'_, '_, 'a> {
-    /// Makes of a pod what `chosen` says. What it was last is to be let go.
+    /// Makes of a pod what is its fate. What it was last is to be let go.
     pub(super) fn pod<'l>(
         &mut self,
         pod: &'a Pod,
-        chosen: Arc<Chosen>,
+        Fate { choice, itself }: Fate,
         last: Option<&'l Judged>,
     ) -> Judged {
         self.counts.judged += 1;
-        let subject_at = subject_at(pod, self.maker.index);
-        let mut judged = Judged { chosen, subject_at, owns: Vec::new(), said: Vec::new() };
-        let chosen = Arc::clone(&judged.chosen);
+        let (subject_at, ports) = match last.filter(|_| !itself) {
+            Some(last) => (last.subject_at, Arc::clone(&last.ports)),
+            None => (subject_at(pod, self.maker.index), Arc::new(named_ports(pod))),
+        };
+        let chosen = Arc::clone(&choice.chosen);
+        let mut judged = Judged { choice, subject_at, ports, owns: Vec::new(), said: Vec::new() };
         for (family, address) in Family::ALL.into_iter().zip(subject_at) {
             let Some(address) = address else { continue };
             for (direction, policies) in &chosen.policies {
@@ -119,11 +152,11 @@ impl<'a> Judge<'_, '_, 'a> {
     fn isolate(
         &mut self,
         pod: &'a Pod,
-        (policies, last): (&[Arc<PolicyState>], Option<&Made>),
+        (policies, last): (&United, Option<&Made>),
         mut own: Own,
         judged: &mut Judged,
     ) {
-        let (id, body) = self.body(pod, &judged.chosen, policies, &own);
+        let (id, body) = self.body(judged, policies, &own);
         own.bodies.push(id);
         let chain = PodChain {
             key: &pod.key,
@@ -154,22 +187,15 @@ impl<'a> Judge<'_, '_, 'a> {
                 deny_chain(own.direction)
             }
         };
-        self.dispatch(&own, leaf);
+        own.leaf = Some(leaf);
         judged.owns.push(own);
     }
 
     /// The chain that tells what policies which are audited only would deny it.
-    fn audit(
-        &mut self,
-        pod: &'a Pod,
-        policies: &[Arc<PolicyState>],
-        mut own: Own,
-        judged: &mut Judged,
-    ) {
+    fn audit(&mut self, pod: &'a Pod, policies: &[United], mut own: Own, judged: &mut Judged) {
         let mut bodies = Vec::new();
         for policy in policies {
-            let policy = std::slice::from_ref(policy);
-            let (id, body) = self.body(pod, &judged.chosen, policy, &own);
+            let (id, body) = self.body(judged, policy, &own);
             own.bodies.push(id);
             bodies.push(body);
         }
@@ -191,7 +217,7 @@ impl<'a> Judge<'_, '_, 'a> {
                     own.leads_to.push(shared.0.clone());
                 }
                 own.chain = Some(name.clone());
-                self.dispatch(&own, name);
+                own.leaf = Some(name);
             }
             Err(collision) => {
                 judged.said.push(not_audited(pod, own.direction, &collision.name));
@@ -200,38 +226,55 @@ impl<'a> Judge<'_, '_, 'a> {
         judged.owns.push(own);
     }
 
-    fn dispatch(&mut self, own: &Own, chain: ChainName) {
-        let rules = self.structure.family_mut(own.family);
-        rules.leaves.put((own.direction, own.address), chain.clone());
-        let of_family = &mut self.families[place(own.family)];
-        of_family.dispatch.insert(own.direction, own.audits, own.address, chain);
-        of_family.redispatched.insert(own.direction);
-    }
-
     /// The rules that allow, for a pod isolated by `policies`.
-    fn body(
-        &mut self,
-        pod: &Pod,
-        chosen: &Chosen,
-        policies: &[Arc<PolicyState>],
-        own: &Own,
-    ) -> (BodyId, Arc<Body>) {
+    fn body(&mut self, judged: &Judged, policies: &United, own: &Own) -> (BodyId, Arc<Body>) {
         // On egress the pod's own port names mean nothing.
+        let names_ports = || judged.choice.chosen.names_ports(own.direction);
         let ports = match own.direction {
-            Direction::Ingress if chosen.names_ports(own.direction) => named_ports(pod),
-            Direction::Ingress | Direction::Egress => BTreeSet::new(),
+            Direction::Ingress if names_ports() => Arc::clone(&judged.ports),
+            Direction::Ingress | Direction::Egress => Arc::default(),
         };
-        let stamps = policies.iter().map(|policy| policy.stamp).collect();
-        let key = (own.family, own.direction, stamps, ports);
+        let key = (own.family, own.direction, Arc::clone(&policies.stamps), ports);
         let Self { maker, registry, counts, .. } = self;
-        self.bodies.take(key, self.structure, |(family, direction, _, ports)| {
+        self.bodies.take(key, self.structure, |(family, direction, stamps, ports)| {
             counts.bodies += 1;
             let objects = maker.objects;
-            let policies = policies.iter().filter_map(|policy| objects.policies.get(&policy.key));
-            let policies: Vec<&Policy> = policies.collect();
-            let grants = Grants::of(*direction, &policies, ports);
+            let policies = policies.policies.iter();
+            let policies = || -> Vec<&'a Policy> {
+                policies.filter_map(|policy| objects.policies.get(&policy.key)).collect()
+            };
+            let grants = maker.grants((*direction, stamps, ports), policies);
             maker.body(&grants, *direction, *family, registry)
         })
+    }
+
+    /// Lets packets go where pods want them that were so and are so, all of them at once: another may have
+    /// an address by now.
+    pub(super) fn dispatch(&mut self, pods: &[Course]) {
+        for Course { was, is, .. } in pods {
+            for own in owns(was.as_ref()).filter(|own| !own.is_among(is.as_ref())) {
+                self.redispatch(own, None);
+            }
+        }
+        for Course { was, is, .. } in pods {
+            for own in owns(is.as_ref()).filter(|own| !own.is_among(was.as_ref())) {
+                self.redispatch(own, own.leaf.clone());
+            }
+        }
+    }
+
+    /// Lets packets for a pod go to a chain, or by.
+    fn redispatch(&mut self, own: &Own, leaf: Option<ChainName>) {
+        let rules = self.structure.family_mut(own.family);
+        let of_family = &mut self.families[place(own.family)];
+        of_family.redispatched.insert(own.direction);
+        if let Some(chain) = leaf {
+            rules.leaves.put((own.direction, own.address), chain.clone());
+            of_family.dispatch.insert(own.direction, own.audits, own.address, chain);
+        } else {
+            rules.leaves.remove(&(own.direction, own.address));
+            of_family.dispatch.remove(own.direction, own.audits, own.address);
+        }
     }
 
     /// Lets go what a pod was that is now so.
@@ -263,6 +306,7 @@ impl Own {
             audits,
             bodies: Vec::new(),
             chain: None,
+            leaf: None,
             made: None,
             leads_to: Vec::new(),
         }
@@ -270,6 +314,15 @@ impl Own {
 
     fn is_at(&self, other: &Self) -> bool {
         self.family == other.family && self.direction == other.direction
+    }
+
+    /// Whether the packets go where those of a pod go that has the same address.
+    fn is_among(&self, judged: Option<&Judged>) -> bool {
+        owns(judged).any(|other| {
+            self.is_at(other)
+                && (self.address, self.audits) == (other.address, other.audits)
+                && self.leaf == other.leaf
+        })
     }
 }
 

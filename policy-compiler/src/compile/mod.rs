@@ -3,7 +3,7 @@
 //! ```text
 //!  Snapshot ─> index          who is live, whose an address is, whom definitions mean
 //!                  │
-//!                  ├─> subjects    which local pods are isolated by which policies
+//!                  ├─> chosen      which local pods are isolated by which policies
 //!                  ├─> grants      the union of the policies' rules by ports (peers, ports)
 //!                  ├─> body        rules and the sets they look up (networks: exact union)
 //!                  ├─> pod_chain   a chain for each pod, long bodies shared by content
@@ -28,6 +28,7 @@ mod asking;
 mod audit;
 mod bodies;
 mod body;
+mod chosen;
 mod digest;
 mod grants;
 mod judged;

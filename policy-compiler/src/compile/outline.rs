@@ -11,13 +11,14 @@ use std::sync::Arc;
 use super::asking::asks;
 use super::bodies::Bodies;
 use super::body::BodyMaker;
+use super::chosen::{Choices, News};
 use super::digest::Registry;
-use super::judged::{Fates, Judge, Judged};
+use super::judged::{Course, Fate, Fates, Judge, Judged};
 use super::layout::{Dispatch, Dispatched, Frame, frame, lay_isolated, root};
 use super::spoof::source_check;
 use super::stale::Stale;
 use super::structure::Structure;
-use super::subjects::{News, choose, contested_addresses};
+use super::subjects::contested_addresses;
 use super::tree::Trees;
 use super::warnings::Warnings;
 use crate::cidr::Family;
@@ -134,7 +135,6 @@ impl Outline {
         stale: &Stale,
     ) -> bool {
         let fates = self.fates(objects, index, stale);
-        self.withdraw(&fates);
         let mut maker = BodyMaker::new(objects, index);
         let said = self.judge(config, &mut maker, fates);
         if stale.everything || stale.owners {
@@ -152,14 +152,8 @@ impl Outline {
 
     /// The pods to be judged, each with what policies make of it; of one that is nobody nothing.
     fn fates(&mut self, objects: &Snapshot, index: &mut Index, stale: &Stale) -> Fates {
-        let (mut fates, mut news) = (Fates::new(), News::new());
-        for key in self.stale_pods(index, stale) {
-            let chosen = local(objects, index, &key).map(|pod| {
-                let last = self.pods.get(&key).map(|judged| &judged.chosen);
-                choose(objects, index, pod, last, &mut news, &mut self.counts.selections)
-            });
-            fates.insert(key, chosen);
-        }
+        let mut fates = Fates::new();
+        let news = self.choose(objects, index, stale, &mut fates);
         let asks = asks(objects, &news);
         index.ask(objects, &asks.labels);
         index.ask_names(asks.names);
@@ -169,36 +163,54 @@ impl Outline {
                 let is_stale = judged.has_any(&outdated)
                     || stale.owners
                         && objects.pods.get(key).is_some_and(|pod| judged.is_elsewhere(pod, index));
-                if is_stale && !fates.contains_key(key) {
-                    fates.insert(key.clone(), Some(Arc::clone(&judged.chosen)));
+                if is_stale {
+                    let itself = || Some(Fate { choice: judged.choice.clone(), itself: true });
+                    if let Some(fate) = fates.entry(key.clone()).or_insert_with(itself) {
+                        fate.itself = true;
+                    }
                 }
             }
         }
         fates
     }
 
-    /// The pods of which something may be different.
-    fn stale_pods(&self, index: &Index, stale: &Stale) -> BTreeSet<ObjectKey> {
-        if stale.everything {
-            return index.local().cloned().collect();
+    /// What policies make of pods of which something may be different; those that are new to pods.
+    fn choose(
+        &mut self,
+        objects: &Snapshot,
+        index: &Index,
+        stale: &Stale,
+        fates: &mut Fates,
+    ) -> News {
+        let mut choices = Choices::new(objects, index);
+        let everybody = index.local().filter(|_| stale.everything);
+        for key in everybody.chain(&stale.pods) {
+            let fate = local(objects, index, key).map(|pod| {
+                let last = self.pods.get(key).map(|judged| &judged.choice);
+                Fate { choice: choices.of(pod, last), itself: true }
+            });
+            fates.insert(key.clone(), fate);
         }
-        let here = self.pods.keys().filter(|key| stale.namespaces.contains(&key.namespace));
-        let here = here.filter(|_| !stale.namespaces.is_empty());
-        stale.pods.iter().chain(here).cloned().collect()
-    }
-
-    /// Takes the leaves of pods out that are to be judged: another may have its address by now.
-    fn withdraw(&mut self, fates: &Fates) {
-        for key in fates.keys() {
-            let Some(judged) = self.pods.get(key) else { continue };
-            for own in &judged.owns {
-                let rules = self.structure.family_mut(own.family);
-                rules.leaves.remove(&(own.direction, own.address));
-                let of_family = &mut self.families[place(own.family)];
-                of_family.dispatch.remove(own.direction, own.audits, own.address);
-                of_family.redispatched.insert(own.direction);
+        // What they were is what was followed, until all have been.
+        let mut stand = Vec::new();
+        for (key, judged) in &mut self.pods {
+            if !stale.namespaces.contains(&key.namespace) || fates.contains_key(key) {
+                continue;
+            }
+            let after = choices.after(&key.namespace, &judged.choice);
+            let afresh = || local(objects, index, key).map(|pod| choices.of(pod, None));
+            let Some(choice) = after.or_else(afresh) else { continue };
+            if Arc::ptr_eq(&choice.chosen, &judged.choice.chosen) {
+                stand.push((judged, choice));
+            } else {
+                fates.insert(key.clone(), Some(Fate { choice, itself: false }));
             }
         }
+        for (judged, choice) in stand {
+            judged.choice = choice;
+        }
+        self.counts.selections += choices.worked_out;
+        choices.news
     }
 
     /// Judges pods, and lets go what they had; whether anything was said of them, now or before.
@@ -212,23 +224,25 @@ impl Outline {
             families: &mut self.families,
             counts: &mut self.counts,
         };
-        let (mut former, mut said) = (Vec::new(), false);
-        for (key, chosen) in fates {
-            let last = self.pods.remove(&key);
+        let mut pods = Vec::with_capacity(fates.len());
+        for (key, fate) in fates {
+            let was = self.pods.remove(&key);
             let pod = judge.maker.objects.pods.get(&key);
-            if let Some((chosen, pod)) = chosen.zip(pod) {
-                let judged = judge.pod(pod, chosen, last.as_ref());
-                self.warnings.selected(&key, &judged.chosen);
-                said |= !judged.said.is_empty();
-                self.pods.insert(key.clone(), judged);
-            }
-            former.extend(last.map(|last| (key, last)));
+            let is = fate.zip(pod).map(|(fate, pod)| judge.pod(pod, fate, was.as_ref()));
+            pods.push(Course { key, was, is });
         }
-        for (key, last) in former {
-            said |= !last.said.is_empty();
-            let now = self.pods.get(&key);
-            self.warnings.let_go(&key, &last.chosen, now.map(|now| &*now.chosen));
-            judge.let_go(last, now);
+        judge.dispatch(&pods);
+        let mut said = false;
+        for Course { key, was, is } in pods {
+            let both = was.as_ref().zip(is.as_ref());
+            let declares = !both.is_some_and(|(was, is)| was.declares_as(is));
+            let [last, now] = [&was, &is].map(|pod| pod.as_ref().map(|pod| &*pod.choice.chosen));
+            self.warnings.changed(&key, last, now, declares);
+            said |= [&was, &is].into_iter().flatten().any(|pod| !pod.said.is_empty());
+            if let Some(was) = was {
+                judge.let_go(was, is.as_ref());
+            }
+            self.pods.extend(is.map(|is| (key, is)));
         }
         said
     }

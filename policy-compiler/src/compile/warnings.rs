@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::body::BodyMaker;
-use super::subjects::Chosen;
+use super::chosen::{Chosen, state};
 use super::unresolved::unresolved;
 use crate::diagnostic::Diagnostic;
 use crate::index::{NamedId, PolicyState, Stamp};
@@ -34,34 +34,33 @@ pub(super) struct Warnings {
 }
 
 impl Warnings {
-    /// A pod is so, whether it was so or not.
-    pub(super) fn selected(&mut self, key: &ObjectKey, chosen: &Chosen) {
-        for (direction, policy) in &chosen.naming {
-            let naming = (*direction, policy.stamp);
-            let warned = self.of.entry(naming).or_insert_with(|| Warned {
-                policy: Arc::clone(policy),
-                pods: BTreeSet::new(),
-                asked: BTreeSet::new(),
-                said: Vec::new(),
-            });
-            if warned.pods.insert(key.clone()) || *direction == Direction::Ingress {
-                self.stale.insert(naming);
-            }
-        }
-    }
-
-    /// A pod was so, and is this now.
-    pub(super) fn let_go(&mut self, key: &ObjectKey, was: &Chosen, now: Option<&Chosen>) {
-        for (direction, policy) in &was.naming {
-            let naming = (*direction, policy.stamp);
-            let mut stays = now.into_iter().flat_map(|now| &now.naming);
-            if stays.any(|(direction, policy)| (*direction, policy.stamp) == naming) {
-                continue;
-            }
+    /// Of a pod that was this and is this now, whether it `declares` other ports or not.
+    pub(super) fn changed(
+        &mut self,
+        key: &ObjectKey,
+        was: Option<&Chosen>,
+        is: Option<&Chosen>,
+        declares: bool,
+    ) {
+        for naming in was.into_iter().flat_map(|was| was.naming_beyond(is)).map(state) {
             if let Some(warned) = self.of.get_mut(&naming) {
                 warned.pods.remove(key);
                 self.stale.insert(naming);
             }
+        }
+        for naming in is.into_iter().flat_map(|is| is.naming_beyond(was)) {
+            let warned = self.of.entry(state(naming)).or_insert_with(|| Warned {
+                policy: Arc::clone(&naming.1),
+                pods: BTreeSet::new(),
+                asked: BTreeSet::new(),
+                said: Vec::new(),
+            });
+            warned.pods.insert(key.clone());
+            self.stale.insert(state(naming));
+        }
+        if declares {
+            let all = is.into_iter().flat_map(Chosen::naming).map(state);
+            self.stale.extend(all.filter(|(direction, _)| *direction == Direction::Ingress));
         }
     }
 

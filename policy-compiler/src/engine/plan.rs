@@ -154,7 +154,9 @@ impl Standing<'_> {
                         anew.stood |= old.is_some();
                         anew.sets.insert(set);
                         let name = set.in_generation(fresh);
-                        steps.create.insert(name.clone(), source.members(index, family));
+                        let filled =
+                            AddressSet { members: self.filled(source, rules, index, family) };
+                        steps.create.insert(name.clone(), filled);
                         way.called.insert(set.clone(), Some(name));
                     }
                 }
@@ -222,6 +224,28 @@ impl Standing<'_> {
         let mut all = Vec::with_capacity(sets.len());
         all.extend(sets.into_iter().filter_map(edited));
         all
+    }
+
+    /// What a set is to hold, by what another one holds that was filled from nearly the same.
+    fn filled(
+        &self,
+        source: &Source,
+        rules: &FamilyStructure,
+        index: &Index,
+        family: Family,
+    ) -> MemberSet {
+        let Source::Pods(id) = source else { return source.members(index, family).members };
+        let stands = |(set, was)| match was {
+            &Source::Pods(other) => {
+                let held = self.kernel.family(family).sets.get(self.called.get(set)?)?;
+                Some((other, &held.members))
+            }
+            _ => None,
+        };
+        match index.nearest(*id, rules.sets().all_before().filter_map(stands)) {
+            Some(nearest) => index.members_beside(*id, nearest, family),
+            None => source.members(index, family).members,
+        }
     }
 
     /// How a set that stands changes; `None` for one that does not stand.

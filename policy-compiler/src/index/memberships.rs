@@ -60,6 +60,7 @@ fn without(some: &[MembershipId], others: &[MembershipId]) -> Vec<MembershipId> 
 #[derive(Clone, Debug)]
 struct Membership {
     definitions: Arc<Definitions>,
+    /// Sorted.
     numbers: Box<[DefinitionId]>,
     delta: Delta,
 }
@@ -127,7 +128,8 @@ impl Memberships {
         self.state += 1;
         let numbers = definitions.iter();
         let numbers = numbers.map(|one| self.asking.add(id, one, groups.namespaces()));
-        let numbers: Box<[DefinitionId]> = numbers.collect();
+        let mut numbers: Box<[DefinitionId]> = numbers.collect();
+        numbers.sort();
         for number in &numbers {
             let Some(defined) = self.asking.get_mut(*number) else { continue };
             let found = self.search.follow(defined.found.take(), &defined.definition, groups);
@@ -136,6 +138,14 @@ impl Memberships {
         self.ids.insert(Arc::clone(&definitions), id);
         self.slots[id.0] = Some(Membership { definitions, numbers, delta: Delta::default() });
         id
+    }
+
+    /// How many definitions one of two has and the other has not, and how many both have.
+    pub(super) fn compared(&self, one: MembershipId, other: MembershipId) -> (usize, usize) {
+        let [one, other] = [one, other].map(|id| self.get(id).map(|entry| &*entry.numbers));
+        let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
+        let shared = one.iter().filter(|number| other.binary_search(number).is_ok()).count();
+        (one.len() + other.len() - 2 * shared, shared)
     }
 
     /// The groups that feed one, in their order.

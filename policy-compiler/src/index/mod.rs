@@ -30,6 +30,7 @@ mod groups;
 mod memberships;
 mod named;
 mod namespaces;
+mod nearest;
 mod owners;
 mod pods;
 mod policies;
@@ -46,7 +47,7 @@ use std::sync::Arc;
 pub(crate) use self::claims::Claimant;
 pub(crate) use self::definition::{PodDefinition, Scope};
 pub(crate) use self::delta::Delta;
-use self::groups::Groups;
+use self::groups::{GroupId, Groups};
 use self::memberships::Memberships;
 pub(crate) use self::memberships::{Definitions, MembershipId};
 use self::named::NamedPorts;
@@ -233,8 +234,12 @@ impl Index {
 
     /// Its members of a family, in their order.
     pub(crate) fn members(&self, id: MembershipId, family: Family) -> Vec<IpAddr> {
-        let groups = self.memberships.groups(id, &self.groups);
-        let groups = groups.into_iter().filter_map(|group| self.groups.get(group));
+        self.addresses(&self.memberships.groups(id, &self.groups), family)
+    }
+
+    /// The addresses that the pods of some groups have in a family, in their order.
+    fn addresses(&self, groups: &[GroupId], family: Family) -> Vec<IpAddr> {
+        let groups = groups.iter().filter_map(|group| self.groups.get(*group));
         let commons = groups.flat_map(|group| &group.commons);
         let pods = commons.flat_map(|common| self.groups.pods(*common));
         let addresses = pods.filter_map(|pod| Some(self.pods.facts(*pod)?.addresses()));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Definitions, Index, NamedQuestion, PodDefinition, owners};
+use super::{Definitions, Index, MembershipId, NamedQuestion, PodDefinition, owners};
 use crate::cidr::Family;
 use crate::cluster::{Addresses, Age, ContainerPort, Namespace, Node, Phase, Pod, Snapshot};
 use crate::compile::networks::Coverage;
@@ -17,7 +17,7 @@ use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::PackedPod;
 use crate::policy::NamespaceScope;
 use crate::port::{PortName, Protocol};
-use crate::ruleset::Member;
+use crate::ruleset::{Member, MemberSet};
 use crate::selector::{Operator, Requirement, Selector};
 
 const NAMESPACES: [&str; 3] = ["one", "two", "three"];
@@ -223,6 +223,7 @@ impl Followed {
             let (joined, left) = delta.of(Family::V4);
             assert!(joined.iter().eq(&(&wanted - &then)), "joined {definitions:?}");
             assert!(left.iter().eq(&(&then - &wanted)), "left {definitions:?}");
+            self.judge_beside(id, &wanted);
             for coverage in
                 [Coverage::Nothing, Coverage::Entries(vec![Member::address(address(2))])]
             {
@@ -233,6 +234,17 @@ impl Followed {
         let local = local.filter(|pod| pod.node.as_ref().unwrap().as_str() == "here");
         assert!(self.index.local().eq(local.map(|pod| &pod.key)));
         assert!(self.index.all().eq(self.objects.pods.values().cloned()), "nothing is lost");
+    }
+
+    /// The members are found by those of every other membership.
+    fn judge_beside(&mut self, id: MembershipId, wanted: &BTreeSet<IpAddr>) {
+        let wanted: MemberSet = wanted.iter().copied().collect();
+        for (definitions, then) in &self.asked {
+            let other = self.index.membership(&self.objects, &Arc::new(definitions.clone()));
+            let then = then.iter().copied().collect();
+            let members = self.index.members_beside(id, (other, &then), Family::V4);
+            assert_eq!(members, wanted, "beside {definitions:?}");
+        }
     }
 
     fn judge_named(&mut self, definitions: &Definitions, coverage: Arc<Coverage>) {

@@ -9,7 +9,7 @@ use crate::cluster::Snapshot;
 use crate::compile::body::BodyMaker;
 use crate::compile::compile;
 use crate::compile::digest::{Collision, Registry};
-use crate::compile::grants::Grants;
+use crate::compile::grants::{Grants, Unions};
 use crate::index::Index;
 use crate::policy::{Direction, Policy};
 use crate::ruleset::{ChainName, SetName, SetRole};
@@ -98,7 +98,8 @@ fn a_rule_whose_set_has_no_name_of_its_own_is_left_out_and_the_others_stay() {
     let policy = ingress(policy("shop/a", ""), rules);
     let snapshot = cluster([pod("shop/db", "app=db", 1)], [policy]);
     let policies: Vec<&Policy> = snapshot.policies.values().collect();
-    let grants = Grants::of(Direction::Ingress, &policies, &BTreeSet::new());
+    let mut unions = Unions::default();
+    let grants = Grants::of(Direction::Ingress, &policies, &BTreeSet::new(), &mut unions);
     let made = |registry: &mut Registry| {
         let mut index = Index::of(&snapshot, config().node);
         let mut maker = BodyMaker::new(&snapshot, &mut index);
