@@ -239,12 +239,41 @@ pub struct Rule {
     pub target: Target,
 }
 
+impl Rule {
+    /// The same, with every set called as `name_of` says.
+    #[must_use]
+    pub fn with_sets_called(&self, name_of: &dyn Fn(&SetName) -> SetName) -> Self {
+        let matches = self.matches.iter().map(|condition| condition.with_set_called(name_of));
+        Self {
+            matches: matches.collect(),
+            comment: self.comment.clone(),
+            target: self.target.clone(),
+        }
+    }
+}
+
 /// The rules of one chain, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Chain {
     /// The rules.
     pub rules: Vec<Rule>,
 }
+
+impl Chain {
+    /// The same, with every set called as `name_of` says: shared, where it mentions none.
+    #[must_use]
+    pub fn with_sets_called(self: &Arc<Self>, name_of: &dyn Fn(&SetName) -> SetName) -> Arc<Self> {
+        let mut conditions = self.rules.iter().flat_map(|rule| &rule.matches);
+        if conditions.all(|condition| condition.set().is_none()) {
+            return Arc::clone(self);
+        }
+        let rules = self.rules.iter().map(|rule| rule.with_sets_called(name_of)).collect();
+        Arc::new(Self { rules })
+    }
+}
+
+/// Chains by name. Those that are the same in two rulesets may be shared.
+pub type Chains = BTreeMap<ChainName, Arc<Chain>>;
 
 /// A built-in chain that carries a rule of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -275,7 +304,7 @@ pub struct FamilyRules {
     /// The rule of ours that stands first in each built-in chain.
     pub hooks: BTreeMap<Hook, Rule>,
     /// Our chains.
-    pub chains: BTreeMap<ChainName, Chain>,
+    pub chains: Chains,
     /// Our sets.
     pub sets: BTreeMap<SetName, AddressSet>,
 }

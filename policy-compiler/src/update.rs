@@ -8,7 +8,7 @@ use crate::name::{NamespaceName, NodeName, ObjectKey};
 use crate::packed::PackedPod;
 use crate::policy::Policy;
 use crate::pool::Pool;
-use crate::ruleset::{AddressSet, Chain, ChainName, Hook, MemberSet, Rule, Ruleset, SetName};
+use crate::ruleset::{AddressSet, ChainName, Chains, Hook, MemberSet, Rule, Ruleset, SetName};
 
 /// Something happened to an object that verdicts depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub struct ChainsUpdate {
     /// Which family.
     pub family: Family,
     /// Chains that are new or have changed, whole.
-    pub replace: BTreeMap<ChainName, Chain>,
+    pub replace: Chains,
     /// Chains that go.
     pub delete: BTreeSet<ChainName>,
     /// Hooks that are new or have changed.

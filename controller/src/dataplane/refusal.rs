@@ -13,9 +13,10 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{Chain, ChainName, Rule, Target};
+use policy_compiler::ruleset::{Chain, ChainName, Chains, Rule, Target};
 
 use super::Kernel;
 use super::command::CommandError;
@@ -32,15 +33,13 @@ pub(super) struct Refused(BTreeSet<Rule>);
 
 impl Refused {
     /// The chains without what is refused.
-    pub(super) fn without(
-        &self,
-        chains: &BTreeMap<ChainName, Chain>,
-    ) -> BTreeMap<ChainName, Chain> {
+    pub(super) fn without(&self, chains: &Chains) -> Chains {
         if self.0.is_empty() {
             return chains.clone();
         }
-        let allowed = |chain: &Chain| Chain {
-            rules: chain.rules.iter().filter(|rule| !self.refuses(rule)).cloned().collect(),
+        let allowed = |chain: &Chain| {
+            let rules = chain.rules.iter().filter(|rule| !self.refuses(rule)).cloned().collect();
+            Arc::new(Chain { rules })
         };
         chains.iter().map(|(name, chain)| (name.clone(), allowed(chain))).collect()
     }
@@ -50,7 +49,7 @@ impl Refused {
     }
 
     /// Forgets what no chain wants any more.
-    pub(super) fn retain_wanted(&mut self, chains: &BTreeMap<ChainName, Chain>) {
+    pub(super) fn retain_wanted(&mut self, chains: &Chains) {
         let rules = || chains.values().flat_map(|chain| &chain.rules);
         self.0.retain(|refused| rules().any(|rule| bare(rule) == *refused));
     }
@@ -61,8 +60,8 @@ impl Refused {
     }
 
     /// Each rule that is left out of `chains`, with the chains that want it.
-    pub(super) fn places(&self, chains: &BTreeMap<ChainName, Chain>) -> Vec<(&Rule, Chains)> {
-        let mut places: BTreeMap<&Rule, Chains> = BTreeMap::new();
+    pub(super) fn places(&self, chains: &Chains) -> Vec<(&Rule, Names)> {
+        let mut places: BTreeMap<&Rule, Names> = BTreeMap::new();
         if !self.is_empty() {
             for (name, chain) in chains {
                 for rule in chain.rules.iter().filter(|rule| may_be_left_out(rule)) {
@@ -85,7 +84,7 @@ impl Refused {
     pub(super) fn find(
         kernel: &Kernel,
         family: Family,
-        chains: &BTreeMap<ChainName, Chain>,
+        chains: &Chains,
         error: &CommandError,
     ) -> Self {
         if !error.is_refusal() {
@@ -103,7 +102,7 @@ impl Refused {
 }
 
 /// Names of chains.
-type Chains = BTreeSet<ChainName>;
+type Names = BTreeSet<ChainName>;
 
 /// A rule in the words of iptables, without the target of one that allows.
 pub(super) fn words(rule: &Rule) -> String {
@@ -120,7 +119,7 @@ fn refused(kernel: &Kernel, family: Family, candidates: &BTreeSet<Rule>) -> Opti
     let shapes: Vec<Vec<Rule>> = shapes.into_values().collect();
     let takes = |rules: &[Rule]| {
         let chain = Chain { rules: rules.to_vec() };
-        let replace = BTreeMap::from([(scratch.clone(), chain)]);
+        let replace = Chains::from([(scratch.clone(), Arc::new(chain))]);
         let trial = Transaction { replace, ..Transaction::default() };
         kernel.restore.carry_out(family, &trial).is_ok()
     };
@@ -269,10 +268,10 @@ mod tests {
         let denying =
             Rule { matches: sctp.clone(), comment: None, target: Target::Goto(deny.clone()) };
         let chain = Chain { rules: vec![tells, allowing(sctp), denying.clone()] };
-        let chains = BTreeMap::from([(deny.clone(), chain)]);
+        let chains = Chains::from([(deny.clone(), chain.into())]);
         assert_eq!(
             refused.without(&chains),
-            BTreeMap::from([(deny, Chain { rules: vec![denying] })])
+            Chains::from([(deny, Chain { rules: vec![denying] }.into())])
         );
         let words = refused.words();
         assert_eq!(words.len(), 2);

@@ -5,10 +5,11 @@
 //! ends what they deny; then they are removed, by halves where that is refused, so that only those
 //! that are held stay behind. An empty chain lets every packet pass on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{Chain, ChainName};
+use policy_compiler::ruleset::{ChainName, Chains};
 
 use super::command::CommandError;
 use super::iptables::{FoundTable, Transaction};
@@ -29,9 +30,9 @@ pub(super) fn whole(found: &FoundTable) -> Transaction {
 /// The same transaction, but that it empties the chains that it would remove.
 pub(super) fn emptying(transaction: &Transaction) -> Transaction {
     let mut emptying = transaction.clone();
-    let emptied: BTreeMap<ChainName, Chain> = std::mem::take(&mut emptying.delete)
+    let emptied: Chains = std::mem::take(&mut emptying.delete)
         .into_iter()
-        .map(|name| (name, Chain::default()))
+        .map(|name| (name, Arc::default()))
         .collect();
     emptying.replace.extend(emptied);
     emptying

@@ -8,9 +8,10 @@
 //! that the other family, and the engine, need not know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{AddressSet, Chain, FamilyRules, Generation, Rule, SetName};
+use policy_compiler::ruleset::{AddressSet, Chain, FamilyRules, Generation, SetName};
 use policy_compiler::update::{ChainsUpdate, Step, Update};
 
 /// What is added to the generations of one family's sets.
@@ -40,17 +41,8 @@ impl Shift {
         }
     }
 
-    fn rule(self, rule: &Rule) -> Rule {
-        let matches = rule.matches.iter().map(|m| m.with_set_called(&|set| self.name(set)));
-        Rule {
-            matches: matches.collect(),
-            comment: rule.comment.clone(),
-            target: rule.target.clone(),
-        }
-    }
-
-    fn chain(self, chain: &Chain) -> Chain {
-        Chain { rules: chain.rules.iter().map(|rule| self.rule(rule)).collect() }
+    fn chain(self, chain: &Arc<Chain>) -> Arc<Chain> {
+        chain.with_sets_called(&|set| self.name(set))
     }
 
     /// The rules of a family, with the names that the kernel knows.
@@ -113,7 +105,7 @@ pub(super) type Sets = BTreeMap<SetName, AddressSet>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy_compiler::ruleset::{ChainName, Match, SetHash, SetRole, Side, Target};
+    use policy_compiler::ruleset::{ChainName, Match, Rule, SetHash, SetRole, Side, Target};
 
     fn known(generation: u32) -> SetName {
         let role = SetRole::Known { generation: Generation(generation) };
@@ -149,15 +141,17 @@ mod tests {
     #[test]
     fn an_update_is_split_by_family_and_rules_follow_their_sets() {
         let shift = Shift::beyond(Some(Generation(4)), Generation(0));
-        let looks_up = |generation| Chain {
-            rules: vec![Rule {
-                matches: vec![
-                    Match::Set { set: pods(Family::V4, generation), side: Side::Source },
-                    Match::NotInSet { set: known(generation), side: Side::Source },
-                ],
-                comment: None,
-                target: Target::Return,
-            }],
+        let looks_up = |generation| {
+            Arc::new(Chain {
+                rules: vec![Rule {
+                    matches: vec![
+                        Match::Set { set: pods(Family::V4, generation), side: Side::Source },
+                        Match::NotInSet { set: known(generation), side: Side::Source },
+                    ],
+                    comment: None,
+                    target: Target::Return,
+                }],
+            })
         };
         let body = ChainName::new("NPC-E-abc").unwrap();
         let chains = |generation| {

@@ -7,13 +7,15 @@
 //! ours refers to the set, and it can be made anew.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use policy_compiler::ruleset::{Chain, FamilyRules, Match, Rule, SetName, Target};
 
 /// The same rules without `sets`: they allow nothing that the whole would deny.
 pub(super) fn without_sets(rules: &FamilyRules, sets: &BTreeSet<SetName>) -> FamilyRules {
-    let chain = |chain: &Chain| Chain {
-        rules: chain.rules.iter().filter_map(|rule| without(rule, sets)).collect(),
+    let chain = |chain: &Chain| {
+        let rules = chain.rules.iter().filter_map(|rule| without(rule, sets)).collect();
+        Arc::new(Chain { rules })
     };
     FamilyRules {
         hooks: rules.hooks.clone(),
@@ -67,7 +69,7 @@ mod tests {
         };
         let chain = |name: &str| ChainName::new(name).unwrap();
         let deny = || Target::Goto(chain("NPC-DENY-E"));
-        let rules = |rules| BTreeMap::from([(chain("NPC-X"), Chain { rules })]);
+        let rules = |rules| BTreeMap::from([(chain("NPC-X"), Arc::new(Chain { rules }))]);
         let whole = FamilyRules {
             chains: rules(vec![
                 rule(&isolated, Target::Return),

@@ -15,7 +15,7 @@ fn ruleset() -> Ruleset {
     let v4 = ruleset.family_mut(Family::V4);
     for (name, rules) in [("NPC-FORWARD", 2), ("NPC-INGRESS", 1)] {
         let chain = Chain { rules: vec![rule.clone(); rules] };
-        v4.chains.insert(ChainName::new(name).unwrap(), chain);
+        v4.chains.insert(ChainName::new(name).unwrap(), chain.into());
     }
     let isolated = SetName { family: Family::V4, role: SetRole::Isolated };
     let members = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|a| Member::address(a.parse().unwrap()));

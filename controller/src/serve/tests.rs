@@ -198,7 +198,7 @@ fn the_ruleset_reads_as_the_programs_take_it() {
     let chain =
         Chain { rules: vec![Rule { matches: Vec::new(), comment: None, target: Target::Return }] };
     let name = ChainName::new("NPC-FORWARD").unwrap();
-    ruleset.family_mut(Family::V4).chains.insert(name, chain);
+    ruleset.family_mut(Family::V4).chains.insert(name, chain.into());
     let refused = ["IPv4: the kernel refuses `-p sctp`".to_owned()];
     let expected = "\
 # IPv4: the kernel refuses `-p sctp`

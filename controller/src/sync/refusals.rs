@@ -14,7 +14,7 @@ use policy_compiler::engine::Engine;
 use policy_compiler::name::ObjectKey;
 use policy_compiler::policy::{Direction, Grant, Policy, PortNumbers, Ports};
 use policy_compiler::port::{PortRange, Protocol};
-use policy_compiler::ruleset::{Chain, ChainName, Match, Rule, Target};
+use policy_compiler::ruleset::{ChainName, Chains, Match, Rule, Target};
 
 use crate::dataplane::LeftOut;
 use crate::excerpt::policies_in;
@@ -138,7 +138,7 @@ fn direction(chain: &ChainName) -> Option<Direction> {
 /// The rules that lead to each chain, with the chains in which they stand.
 type Callers<'a> = BTreeMap<&'a ChainName, Vec<(&'a ChainName, &'a Rule)>>;
 
-fn callers(chains: &BTreeMap<ChainName, Chain>) -> Callers<'_> {
+fn callers(chains: &Chains) -> Callers<'_> {
     let mut callers = Callers::new();
     for (name, chain) in chains {
         for rule in &chain.rules {

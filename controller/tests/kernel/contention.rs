@@ -222,7 +222,10 @@ fn rule(target: Target) -> Rule {
 /// A chain that leads to another, or to none.
 fn leading(name: &str, to: Option<&str>) -> Transaction {
     let rules = to.map(|to| rule(Target::Goto(chain(to)))).into_iter().collect();
-    Transaction { replace: [(chain(name), Chain { rules })].into(), ..Transaction::default() }
+    Transaction {
+        replace: [(chain(name), Chain { rules }.into())].into(),
+        ..Transaction::default()
+    }
 }
 
 #[test]
@@ -287,7 +290,7 @@ fn a_first_load_in_parts_is_as_one_at_once() {
                 Rule { matches, comment: None, target: Target::Return }
             });
             let deny = rule(Target::Goto(chain("NPC-DENY-I")));
-            (chain(&format!("NPC-I-{n}")), Chain { rules: peers.chain([deny]).collect() })
+            (chain(&format!("NPC-I-{n}")), Chain { rules: peers.chain([deny]).collect() }.into())
         });
         let mut whole = leading("NPC-DENY-I", None);
         whole.replace.extend(chains);

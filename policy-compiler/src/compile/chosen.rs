@@ -137,6 +137,8 @@ pub(super) struct Choices<'o> {
     /// By what they are made of.
     made: BTreeMap<(bool, Vec<Stamp>), Arc<Chosen>>,
     followed: BTreeMap<Course, Arc<Chosen>>,
+    /// The namespace that was last asked about, and its state: many pods of one come after each other.
+    asked: Option<(NamespaceName, (bool, Option<Stamp>))>,
     /// By the state of the namespace before them, where that is known.
     changes: BTreeMap<Stamp, Option<Arc<[Changed<'o>]>>>,
 }
@@ -150,6 +152,7 @@ impl<'o> Choices<'o> {
             worked_out: 0,
             made: BTreeMap::new(),
             followed: BTreeMap::new(),
+            asked: None,
             changes: BTreeMap::new(),
         }
     }
@@ -163,8 +166,8 @@ impl<'o> Choices<'o> {
             let namespace = &pod.key.namespace;
             let selecting = self.index.selecting(self.objects, pod);
             self.news.extend(selecting.iter().map(|policy| (policy.stamp, Arc::clone(policy))));
-            let chosen = self.make(self.audits(namespace), selecting);
-            let policies = self.index.state_of_policies(namespace);
+            let (audited, policies) = self.state_of(namespace);
+            let chosen = self.make(audited, selecting);
             Choice { labels: pod.labels.clone(), policies, chosen }
         })
     }
@@ -172,7 +175,7 @@ impl<'o> Choices<'o> {
     /// What policies make of a pod of a namespace that is the same as when `last` was found out; `None`
     /// where it is not known what has changed.
     pub(super) fn after(&mut self, namespace: &NamespaceName, last: &Choice) -> Option<Choice> {
-        let (audited, policies) = (self.audits(namespace), self.index.state_of_policies(namespace));
+        let (audited, policies) = self.state_of(namespace);
         if (audited, policies) == (last.chosen.all_audited, last.policies) {
             return Some(last.clone());
         }
@@ -228,8 +231,16 @@ impl<'o> Choices<'o> {
         Arc::clone(made.or_insert_with(|| Arc::new(Chosen::of(audited, selecting))))
     }
 
-    fn audits(&self, namespace: &NamespaceName) -> bool {
-        self.objects.namespaces.get(namespace).is_some_and(|namespace| namespace.audit)
+    /// Whether all policies of a namespace are audited, and their state.
+    fn state_of(&mut self, namespace: &NamespaceName) -> (bool, Option<Stamp>) {
+        if let Some((_, state)) = self.asked.as_ref().filter(|(of, _)| of == namespace) {
+            return *state;
+        }
+        let object = self.objects.namespaces.get(namespace);
+        let audited = object.is_some_and(|namespace| namespace.audit);
+        let state = (audited, self.index.state_of_policies(namespace));
+        self.asked = Some((namespace.clone(), state));
+        state
     }
 
     /// The policies of a namespace that have changed since it was in that state.

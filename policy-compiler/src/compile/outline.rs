@@ -194,7 +194,8 @@ impl Outline {
         // What they were is what was followed, until all have been.
         let mut stand = Vec::new();
         for (key, judged) in &mut self.pods {
-            if !stale.namespaces.contains(&key.namespace) || fates.contains_key(key) {
+            let itself = stale.everything || stale.pods.contains(key);
+            if itself || !stale.namespaces.contains(&key.namespace) {
                 continue;
             }
             let after = choices.after(&key.namespace, &judged.choice);

@@ -231,13 +231,11 @@ impl Structure {
     pub(crate) fn filled(&self, index: &Index) -> Ruleset {
         let [v4, v6] = Family::ALL.map(|family| {
             let FamilyStructure { hooks, chains, sets, .. } = self.family(family);
-            let chains = chains.now().iter();
-            let chains = chains.map(|(name, chain)| (name.clone(), Chain::clone(chain)));
             let sets = sets.now().iter();
             let sets = sets.map(|(name, source)| (name.clone(), source.members(index, family)));
             FamilyRules {
                 hooks: hooks.now().clone(),
-                chains: chains.collect(),
+                chains: chains.now().clone(),
                 sets: sets.collect(),
             }
         });

@@ -29,9 +29,7 @@ use super::program::{Freezes, freezes, without_generation};
 use crate::cidr::Family;
 use crate::compile::{FamilyStructure, Source, Structure};
 use crate::index::Index;
-use crate::ruleset::{
-    AddressSet, Chain, Generation, Match, MemberSet, Rule, Ruleset, SetName, SetRole,
-};
+use crate::ruleset::{AddressSet, Generation, Match, MemberSet, Rule, Ruleset, SetName, SetRole};
 use crate::update::{ChainsUpdate, Step, Update};
 
 /// Where an update leads, and by which steps.
@@ -82,10 +80,10 @@ pub(super) fn taken_apart(ruleset: &Ruleset) -> (Structure, Names) {
     for family in Family::ALL {
         let rules = ruleset.family(family);
         let chains = rules.chains.iter();
-        let chains = chains
-            .map(|(name, chain)| (name.clone(), Arc::new(renamed(chain, &without_generation))));
+        let chains =
+            chains.map(|(name, chain)| (name.clone(), chain.with_sets_called(&without_generation)));
         let hooks = rules.hooks.iter();
-        let hooks = hooks.map(|(hook, rule)| (*hook, rule_renamed(rule, &without_generation)));
+        let hooks = hooks.map(|(hook, rule)| (*hook, rule.with_sets_called(&without_generation)));
         let sets = rules
             .sets
             .iter()
@@ -306,16 +304,6 @@ fn split(members: Members) -> (Members, Members) {
     members.into_iter().partition(|(name, _)| is_known(name))
 }
 
-fn rule_renamed(rule: &Rule, name_of: &dyn Fn(&SetName) -> SetName) -> Rule {
-    let matches = rule.matches.iter().map(|condition| condition.with_set_called(name_of));
-    Rule { matches: matches.collect(), comment: rule.comment.clone(), target: rule.target.clone() }
-}
-
-/// `chain` with every set called as `name_of` says.
-fn renamed(chain: &Chain, name_of: &dyn Fn(&SetName) -> SetName) -> Chain {
-    Chain { rules: chain.rules.iter().map(|rule| rule_renamed(rule, name_of)).collect() }
-}
-
 /// The chains and hooks that differ, or mention a set that is made anew; `None` where none do.
 fn chains_update(
     family: Family,
@@ -333,13 +321,15 @@ fn chains_update(
     };
     for (name, _, now) in chains.changes() {
         match now {
-            Some(chain) => drop(update.replace.insert(name.clone(), renamed(chain, name_of))),
+            Some(chain) => {
+                drop(update.replace.insert(name.clone(), chain.with_sets_called(name_of)));
+            }
             None => drop(update.delete.insert(name.clone())),
         }
     }
     for (hook, was, now) in hooks.changes() {
         match (was, now) {
-            (_, Some(rule)) => drop(update.hook.insert(*hook, rule_renamed(rule, name_of))),
+            (_, Some(rule)) => drop(update.hook.insert(*hook, rule.with_sets_called(name_of))),
             (Some(rule), None) => drop(update.unhook.insert(*hook, rule.clone())),
             (None, None) => {}
         }
@@ -350,12 +340,12 @@ fn chains_update(
         let mentions = |rule: &Rule| rule.matches.iter().any(is_anew);
         for (name, chain) in chains.now() {
             if !chains.has_changed(name) && chain.rules.iter().any(mentions) {
-                update.replace.insert(name.clone(), renamed(chain, name_of));
+                update.replace.insert(name.clone(), chain.with_sets_called(name_of));
             }
         }
         for (hook, rule) in hooks.now() {
             if !hooks.has_changed(hook) && mentions(rule) {
-                update.hook.insert(*hook, rule_renamed(rule, name_of));
+                update.hook.insert(*hook, rule.with_sets_called(name_of));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::rule::{kernel_rules, rule_spec};
 use crate::cidr::Family;
-use crate::ruleset::{Chain, ChainName, Ruleset, Target};
+use crate::ruleset::{ChainName, Chains, Ruleset, Target};
 use crate::update::ChainsUpdate;
 
 /// One `*filter ... COMMIT` transaction.
@@ -59,7 +59,7 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 
 /// The chains, each after those that its rules lead to; by name where that leaves a choice.
 #[must_use]
-pub fn callees_first(chains: &BTreeMap<ChainName, Chain>) -> Vec<&ChainName> {
+pub fn callees_first(chains: &Chains) -> Vec<&ChainName> {
     let mut order = Vec::with_capacity(chains.len());
     let mut seen = BTreeSet::new();
     for name in chains.keys() {
@@ -70,7 +70,7 @@ pub fn callees_first(chains: &BTreeMap<ChainName, Chain>) -> Vec<&ChainName> {
 
 fn visit<'a>(
     name: &'a ChainName,
-    chains: &'a BTreeMap<ChainName, Chain>,
+    chains: &'a Chains,
     seen: &mut BTreeSet<&'a ChainName>,
     order: &mut Vec<&'a ChainName>,
 ) {

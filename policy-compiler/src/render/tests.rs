@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use super::*;
 use crate::cidr::Family;
@@ -35,13 +36,17 @@ fn pods(family: Family) -> SetName {
     set(family, SetRole::Pods { hash, generation: Generation(36) })
 }
 
+fn chain_of(rule: Rule) -> Arc<Chain> {
+    Arc::new(Chain { rules: vec![rule] })
+}
+
 #[test]
 fn a_transaction_declares_what_it_fills_and_deletes_and_fills_callees_first() {
     let update = ChainsUpdate {
         family: Family::V4,
         replace: BTreeMap::from([
-            (chain("NPC-A"), Chain { rules: vec![rule(vec![], Target::Jump(chain("NPC-Z")))] }),
-            (chain("NPC-Z"), Chain { rules: vec![rule(vec![], Target::Return)] }),
+            (chain("NPC-A"), chain_of(rule(vec![], Target::Jump(chain("NPC-Z"))))),
+            (chain("NPC-Z"), chain_of(rule(vec![], Target::Return))),
         ]),
         delete: BTreeSet::from([chain("NPC-OLD")]),
         hook: BTreeMap::from([(Hook::Forward, hook("NPC-FORWARD"))]),
@@ -86,7 +91,7 @@ fn a_comment_is_quoted_whatever_it_holds_and_one_argument_in_a_spec() {
     );
     let update = ChainsUpdate {
         family: Family::V4,
-        replace: BTreeMap::from([(chain("NPC-A"), Chain { rules: vec![commented] })]),
+        replace: BTreeMap::from([(chain("NPC-A"), chain_of(commented))]),
         delete: BTreeSet::new(),
         hook: BTreeMap::new(),
         unhook: BTreeMap::new(),

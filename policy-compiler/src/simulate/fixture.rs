@@ -100,7 +100,7 @@ pub(crate) fn table<const C: usize, const S: usize>(
     chains: [(&str, Vec<Rule>); C],
     sets: [(SetName, &[&str]); S],
 ) -> FamilyRules {
-    let chains = chains.into_iter().map(|(chain, rules)| (name(chain), Chain { rules }));
+    let chains = chains.into_iter().map(|(chain, rules)| (name(chain), Chain { rules }.into()));
     let hook = rule([Match::NotEstablished], jump("NPC-FORWARD"));
     FamilyRules {
         hooks: [(Hook::Forward, hook)].into(),

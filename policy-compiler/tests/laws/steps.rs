@@ -116,10 +116,8 @@ fn without_generation(name: &SetName) -> SetName {
 fn canonical(ruleset: &Ruleset) -> Ruleset {
     let family = |rules: &FamilyRules| {
         let mut rules = rules.clone();
-        for rule in rules.chains.values_mut().flat_map(|chain| &mut chain.rules) {
-            for condition in &mut rule.matches {
-                *condition = condition.with_set_called(&without_generation);
-            }
+        for chain in rules.chains.values_mut() {
+            *chain = chain.with_sets_called(&without_generation);
         }
         let sets: Vec<_> = std::mem::take(&mut rules.sets).into_iter().collect();
         for (name, set) in sets {

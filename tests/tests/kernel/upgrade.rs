@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -99,9 +100,10 @@ fn linear(rules: &FamilyRules, family: Family) -> Rendered {
         let mut leaves = Vec::new();
         let whole = inner.into_iter().map(|name| rules.chains.remove(&name).unwrap());
         for chain in whole.collect::<Vec<_>>() {
-            leaves.extend(chain.rules.into_iter().filter(|rule| !leads_on(&rule.target)));
+            leaves.extend(chain.rules.iter().filter(|rule| !leads_on(&rule.target)).cloned());
         }
         if let Some(chain) = rules.chains.get_mut(&ChainName::new(list).unwrap()) {
+            let chain = Arc::make_mut(chain);
             chain.rules.retain(|rule| !leads_on(&rule.target));
             chain.rules.extend(leaves);
         }

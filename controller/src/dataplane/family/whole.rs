@@ -11,13 +11,12 @@
 //! no rule refers to one that is new, and members that old rules know are not taken away yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use policy_compiler::cidr::Family;
-use policy_compiler::ruleset::{
-    Chain, ChainName, FamilyRules, Hook, MemberSet, Rule, SetName, Target,
-};
+use policy_compiler::ruleset::{ChainName, FamilyRules, Hook, MemberSet, Rule, SetName, Target};
 use tracing::{debug, error};
 
 use super::FamilyPlane;
@@ -73,8 +72,7 @@ impl Entry {
                 _ => None,
             });
             table.chains.extend(entered);
-            let replace =
-                table.chains.iter().map(|name| (name.clone(), Chain::default())).collect();
+            let replace = table.chains.iter().map(|name| (name.clone(), Arc::default())).collect();
             let transaction = Transaction { replace, ..Transaction::default() };
             kernel.restore.carry_out(family, &transaction).map_err(WriteError::Chains)?;
             for (hook, rule) in hooks {

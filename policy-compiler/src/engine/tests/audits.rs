@@ -1,5 +1,7 @@
 //! Which steps lead from one ruleset to another where pods are audited.
 
+use std::sync::Arc;
+
 use super::course::{ingress, safe_steps};
 use crate::policy::Direction;
 use crate::ruleset::{Chain, Notice, Rule, Ruleset, SetName, Target};
@@ -17,14 +19,14 @@ fn rules(isolating: Rule, auditing: Rule, content: &[&str]) -> Ruleset {
     let mut ruleset = ingress(&pods, &[], &[(pods_set(), content)]);
     let chains = &mut ruleset.v4.chains;
     let leaf = rule([dst("10.0.0.5")], goto("NPC-AI-b"));
-    chains.get_mut(&name("NPC-INGRESS")).unwrap().rules.push(leaf);
+    Arc::make_mut(chains.get_mut(&name("NPC-INGRESS")).unwrap()).rules.push(leaf);
     let tell = rule([], Target::Log(Notice::Audited(Direction::Ingress)));
     for (chain, rules) in [
         ("NPC-AI-b", vec![rule([], jump("NPC-AIB-c"))]),
         ("NPC-AIB-c", vec![auditing, rule([], goto("NPC-AUDIT-I"))]),
         ("NPC-AUDIT-I", vec![tell, rule([], Target::Return)]),
     ] {
-        chains.insert(name(chain), Chain { rules });
+        chains.insert(name(chain), Chain { rules }.into());
     }
     ruleset
 }

@@ -1,6 +1,7 @@
 //! Follows an update edit by edit and judges every state on the way.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::engine::{Plan, members, plan};
 use crate::packet::Packet;
@@ -22,7 +23,7 @@ pub(super) fn ingress(
     bodies: &[(&str, Vec<Rule>)],
     sets: &[(crate::ruleset::SetName, &[&str])],
 ) -> Ruleset {
-    let chain = |rules: Vec<Rule>| crate::ruleset::Chain { rules };
+    let chain = |rules: Vec<Rule>| Arc::new(crate::ruleset::Chain { rules });
     let denying = |rules: &[Rule]| {
         let mut rules = rules.to_vec();
         rules.push(rule([], goto("NPC-DENY-I")));
@@ -69,9 +70,10 @@ pub(super) fn denying_unknown(
         rule([dst(network), not_known(Side::Destination)], goto("NPC-DENY-I")),
     ];
     let chains = &mut ruleset.v4.chains;
-    chains.entry(name("NPC-FORWARD")).or_default().rules.splice(0..0, denials);
+    let forward = chains.entry(name("NPC-FORWARD")).or_default();
+    Arc::make_mut(forward).rules.splice(0..0, denials);
     for chain in ["NPC-DENY-E", "NPC-DENY-I"] {
-        chains.entry(name(chain)).or_default().rules = vec![rule([], DROP)];
+        chains.insert(name(chain), Arc::new(crate::ruleset::Chain { rules: vec![rule([], DROP)] }));
     }
     ruleset.v4.sets.insert(set, members(known_addresses));
     ruleset

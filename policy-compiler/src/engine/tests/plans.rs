@@ -1,6 +1,7 @@
 //! Which steps lead from one ruleset to another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::course::{FRESH, denying_unknown, hook, idle, ingress, nothing, safe_steps};
 use crate::cidr::Family;
@@ -37,7 +38,7 @@ fn created(set: &SetName, texts: &[&str]) -> BTreeMap<SetName, AddressSet> {
     [(set.clone(), members(texts))].into()
 }
 
-fn chain(ruleset: &Ruleset, text: &str) -> Chain {
+fn chain(ruleset: &Ruleset, text: &str) -> Arc<Chain> {
     ruleset.v4.chains[&name(text)].clone()
 }
 
@@ -112,7 +113,8 @@ fn the_first_isolated_pod_brings_sets_before_chains() {
         &[],
         &[(pods("p", 0), &["10.0.0.2"])],
     );
-    let allowing = Chain { rules: vec![allow(&p_anew(), 80), rule([], goto("NPC-DENY-I"))] };
+    let rules = vec![allow(&p_anew(), 80), rule([], goto("NPC-DENY-I"))];
+    let allowing = Arc::new(Chain { rules });
     let mut sets = created(&p_anew(), &["10.0.0.2"]);
     sets.insert(isolated(), members(&["10.0.0.1"]));
     let replace = ["NPC-FORWARD", "NPC-INGRESS", "NPC-MIDSTREAM", "NPC-DENY-I"]
@@ -138,7 +140,7 @@ fn the_last_isolated_pod_takes_chains_before_sets() {
         ingress(&[("10.0.0.1", "NPC-I-a", vec![allow(&p(), 80)])], &[], &[(p(), &["10.0.0.2"])]);
     let mut update = ChainsUpdate {
         family: Family::V4,
-        replace: [(name("NPC-FORWARD"), Chain::default())].into(),
+        replace: [(name("NPC-FORWARD"), Arc::default())].into(),
         delete: ["NPC-INGRESS", "NPC-MIDSTREAM", "NPC-DENY-I", "NPC-I-a"].map(name).into(),
         hook: BTreeMap::new(),
         unhook: BTreeMap::new(),
@@ -159,7 +161,8 @@ fn a_member_that_joins_while_its_rule_moves_waits_for_the_rule() {
     };
     let old = with(80, &["10.0.0.2"]);
     let new = with(443, &["10.0.0.2", "10.0.0.3"]);
-    let allowing = Chain { rules: vec![allow(&p_anew(), 443), rule([], goto("NPC-DENY-I"))] };
+    let rules = vec![allow(&p_anew(), 443), rule([], goto("NPC-DENY-I"))];
+    let allowing = Arc::new(Chain { rules });
     assert_eq!(
         safe_steps(&old, &new),
         [
@@ -262,7 +265,7 @@ fn an_entry_chain_that_asks_for_pods_leaves_no_set_to_edit() {
         let pods = [("10.0.0.1", "NPC-I-a", vec![allow(&q(), 80)])];
         let mut ruleset = ingress(&pods, &[], &[(p(), content), (q(), content)]);
         let rules = vec![rule([from_set(&p())], goto("NPC-DENY-I")), rule([], jump("NPC-INGRESS"))];
-        ruleset.v4.chains.insert(name("NPC-FORWARD"), Chain { rules });
+        ruleset.v4.chains.insert(name("NPC-FORWARD"), Chain { rules }.into());
         ruleset.v4.chains.remove(&name("NPC-MIDSTREAM"));
         ruleset.v4.sets.remove(&isolated());
         ruleset
@@ -309,8 +312,8 @@ fn an_address_that_another_pod_takes_over_freezes_the_sets_of_both() {
         let mut ruleset = ingress(&pods, &[], &[(p(), content), (q(), content)]);
         let allowing =
             |set: SetName| Chain { rules: vec![allow(&set, 80), rule([], goto("NPC-DENY-I"))] };
-        ruleset.v4.chains.insert(name("NPC-I-a"), allowing(p()));
-        ruleset.v4.chains.insert(name("NPC-I-b"), allowing(q()));
+        ruleset.v4.chains.insert(name("NPC-I-a"), allowing(p()).into());
+        ruleset.v4.chains.insert(name("NPC-I-b"), allowing(q()).into());
         ruleset
     };
     let steps = safe_steps(&with("NPC-I-a", &["10.0.0.4"]), &with("NPC-I-b", &["10.0.0.5"]));
@@ -336,8 +339,8 @@ fn a_tree_that_grows_around_a_leaf_is_no_change_of_its_program() {
         if others {
             let top = vec![rule([dst("10.0.0.0/30")], goto("NPC-IT-0a000000-30"))];
             let inner = vec![leaf("10.0.0.1", "NPC-I-a"), leaf("10.0.0.3", "NPC-I-b")];
-            ruleset.v4.chains.insert(name("NPC-INGRESS"), Chain { rules: top });
-            ruleset.v4.chains.insert(name("NPC-IT-0a000000-30"), Chain { rules: inner });
+            ruleset.v4.chains.insert(name("NPC-INGRESS"), Chain { rules: top }.into());
+            ruleset.v4.chains.insert(name("NPC-IT-0a000000-30"), Chain { rules: inner }.into());
         }
         ruleset
     };
@@ -399,7 +402,7 @@ fn an_address_that_a_wider_leaf_judges_otherwise_has_a_program_on_both_sides() {
     let old = with("10.0.0.1", 80, &["10.0.0.4"]);
     let mut new = with("10.0.0.1", 443, &["10.0.0.5"]);
     let wide = Chain { rules: vec![rule([dst("10.0.0.0/30")], goto("NPC-I-a"))] };
-    new.v4.chains.insert(name("NPC-INGRESS"), wide);
+    new.v4.chains.insert(name("NPC-INGRESS"), wide.into());
     let expected = Brief {
         creates: texts(&["npc4-p-p-9"]),
         replaces: texts(&["NPC-INGRESS", "NPC-I-a"]),
@@ -441,7 +444,7 @@ fn a_change_of_the_frame_freezes_every_set() {
             ruleset.v4.chains.remove(&name("NPC-MIDSTREAM"));
             ruleset.v4.sets.remove(&isolated());
             let rules = vec![rule([], jump("NPC-INGRESS"))];
-            ruleset.v4.chains.insert(name("NPC-FORWARD"), Chain { rules });
+            ruleset.v4.chains.insert(name("NPC-FORWARD"), Chain { rules }.into());
         }
         ruleset
     };

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::course::{denying_unknown, ingress, safe_start, safe_steps};
-use crate::ruleset::{Chain, Member, Rule, Ruleset, SetName, Target};
+use crate::ruleset::{Member, Rule, Ruleset, SetName, Target};
 use crate::simulate::fixture::*;
 
 const CHAINS: [&str; 2] = ["NPC-I-a", "NPC-I-b"];
@@ -102,7 +102,7 @@ fn keep_referenced(ruleset: &mut Ruleset) {
         .v4
         .chains
         .values()
-        .flat_map(|chain: &Chain| &chain.rules)
+        .flat_map(|chain| &chain.rules)
         .map(|rule| rule.target.clone())
         .collect();
     for body in BODIES {

@@ -134,7 +134,7 @@ fn each_path_meets_its_own_hook() {
     assert_eq!(simulate(&rules, &sent(false)), fate(Outcome::Passes, 0));
 
     let output = vec![rule([Match::FromLocal], Target::Return), rule([], goto("NPC-FORWARD"))];
-    rules.v4.chains.insert(name("NPC-OUTPUT"), crate::ruleset::Chain { rules: output });
+    rules.v4.chains.insert(name("NPC-OUTPUT"), crate::ruleset::Chain { rules: output }.into());
     let hook = rule([Match::NotEstablished], jump("NPC-OUTPUT"));
     rules.v4.hooks.insert(Hook::Output, hook);
     assert_eq!(simulate(&rules, &sent(true)), fate(Outcome::Passes, 2));

@@ -110,7 +110,7 @@ fn nested(more: usize, target: fn(&str) -> Target) -> Ruleset {
         let next =
             if depth == more { Target::Return } else { target(&format!("NPC-{}", depth + 1)) };
         let chain = crate::ruleset::Chain { rules: vec![rule([], next)] };
-        rules.chains.insert(name(&format!("NPC-{depth}")), chain);
+        rules.chains.insert(name(&format!("NPC-{depth}")), chain.into());
     }
     v4(rules)
 }
