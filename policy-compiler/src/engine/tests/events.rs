@@ -335,3 +335,28 @@ fn a_kind_that_is_listed_anew_loses_what_is_not_listed_and_keeps_what_cannot_be_
     assert_eq!(engine.snapshot().pods.keys().collect::<Vec<_>>(), [&key("web")]);
     assert_eq!(engine.snapshot().policies.len(), 1, "another kind is not touched");
 }
+
+#[test]
+fn what_changes_in_a_namespace_is_none_of_another_whose_pods_were_alike() {
+    let in_y = |name: &str| ObjectKey::new("y", name).unwrap();
+    let mut alone = pod("alone", "web", "n1", "10.0.0.3");
+    alone.key = in_y("alone");
+    let for_nobody = |key| Policy { key, ..lets("gone", "gone", "client", &json!({"port": 1})) };
+    let mut engine = Engine::new(config(), START);
+    for event in [
+        applied(pod("web", "web", "n1", "10.0.0.1")),
+        applied(alone),
+        policy(for_nobody(key("gone"))),
+        policy(for_nobody(in_y("gone"))),
+    ] {
+        engine.apply(event);
+    }
+    engine.flush();
+    // No policy selects either pod, until each namespace has one of its own that does.
+    for (key, port) in [(key("web"), 80), (in_y("web"), 81)] {
+        engine.apply(policy(Policy { key, ..web_from("client", port) }));
+    }
+    engine.flush();
+    let compiled = compile(&engine.snapshot(), engine.config());
+    assert_eq!(without_generations(engine.ruleset()), compiled.ruleset);
+}
