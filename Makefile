@@ -49,8 +49,8 @@ test-long: setup ## Runs what takes minutes: crashes and soaks, up to 20,000 pod
 	@$(CARGO) build --quiet --locked --package policyd --package policyc
 	@$(CARGO) nextest run --locked --package policy-tests --ignore-default-filter --no-capture \
 		--filterset 'binary(cluster) & test(/^long::/)'
-	@LAB_SEED=$${LAB_SEED:-new} $(CARGO) nextest run --locked --package policyd --package policy-tests \
-		--ignore-default-filter --no-tests pass --filterset 'binary(kernel) & test(/^long::/)'
+	@$(CARGO) nextest run --locked --package policyd --package policy-tests --ignore-default-filter \
+		--no-tests pass --filterset 'binary(kernel) & test(/^long::/)'
 	@rm -rf --one-file-system "$(TARGET)/rootfs"
 	@PROGRAMS="$(TARGET)/debug" .ci/rootfs "$(TARGET)/rootfs"
 	@POLICYD_ROOTFS="$(abspath $(TARGET))/rootfs" $(CARGO) nextest run --locked --package policy-tests \
